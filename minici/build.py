@@ -1,0 +1,386 @@
+"""A build and what may become of it. Pure: nothing here reads a clock or touches a disk.
+
+Every transition takes a build and returns the next one; who calls them writes the result to
+disk before anyone else learns of it. Sections 1 and 5 of the contract.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+QUEUED = "queued"
+RUNNING = "running"
+SUCCESS = "success"
+FAILURE = "failure"
+LOST = "lost"
+CANCELLED = "cancelled"
+STATUSES = (QUEUED, RUNNING, SUCCESS, FAILURE, LOST, CANCELLED)
+FINAL = frozenset((SUCCESS, FAILURE, LOST, CANCELLED))
+
+# How an attempt ended.
+FINISHED = "finished"  # it brought the build's result
+REFUSED = "refused"  # the agent did not take it
+RETURNED = "returned"  # the agent gave it back, because it stopped
+SILENT = "silent"  # the agent is gone
+FORGOTTEN = "forgotten"  # the agent lives and does not have it
+OVERDUE = "overdue"  # build_timeout and a minute passed
+UNANSWERED = "unanswered"  # nobody knows whether the agent took it
+SUPERSEDED = "superseded"  # another attempt was faster
+STOPPED = "cancelled"  # a person stopped the build
+
+COUNTED = frozenset((SILENT, FORGOTTEN, OVERDUE, UNANSWERED))
+MAX_RETURNS = 10
+KEPT_REFUSALS = 10
+
+COMMAND_LIMIT = 100 * 1024  # bytes: Linux takes at most 128 KiB in one argument
+COMMIT_LIMIT = 255  # bytes: as long as a file name, which a branch is in the end
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One hand-over of a build to an agent. Times are ISO 8601 in UTC, or None."""
+
+    number: int
+    agent: str
+    address: str
+    started_at: str
+    finished_at: Optional[str] = None
+    ending: Optional[str] = None
+    reason: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an agent says of a finished attempt."""
+
+    exit_status: int
+    reason: Optional[str] = None
+    revision: Optional[str] = None
+    subject: Optional[str] = None
+    author: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of an attempt's output, in bytes; the marker of a gap is not counted."""
+
+    stdout: int = 0
+    stderr: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Build:
+    """One request to run one command on one commit, with all that has come of it."""
+
+    id: int
+    commit: str
+    command: str
+    repository: str
+    queued_at: str
+    status: str = QUEUED
+    reason: Optional[str] = None
+    revision: Optional[str] = None
+    subject: Optional[str] = None
+    author: Optional[str] = None
+    started_at: Optional[str] = None
+    finished_at: Optional[str] = None
+    exit_status: Optional[int] = None
+    agent: Optional[str] = None
+    attempt: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    dropped_bytes: int = 0
+    started_by: Optional[str] = None
+    rebuild_of: Optional[int] = None
+    cancel_requested: bool = False
+    cancelled_by: Optional[str] = None
+    returns: int = 0
+    last_attempt: int = 0
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def current(self) -> Optional[Attempt]:
+        """The attempt that is out with an agent now, or None."""
+        if self.status == RUNNING and self.attempts and self.attempts[-1].ending is None:
+            return self.attempts[-1]
+        return None
+
+    @property
+    def failed_attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that count towards `max_attempts`: rule 6 of section 5."""
+        return tuple(attempt for attempt in self.attempts if attempt.ending in COUNTED)
+
+    def knows_attempt(self, number: int) -> bool:
+        return 1 <= number <= self.last_attempt
+
+
+def assign(build: Build, agent: str, address: str, now: str) -> Build:
+    """Hand a queued build to an agent: the next attempt begins."""
+    _require(build, QUEUED)
+    number = build.last_attempt + 1
+    attempt = Attempt(number, agent, address, started_at=now)
+    return dataclasses.replace(
+        build,
+        status=RUNNING,
+        agent=agent,
+        started_at=now,
+        attempt=number,
+        last_attempt=number,
+        attempts=(*build.attempts, attempt),
+    )
+
+
+def requeue(build: Build, ending: str, reason: str, now: str, max_attempts: int) -> Build:
+    """End the current attempt and put the build back, or end the build where rule 6 says so.
+
+    A build that a person has cancelled is not put back: its end has come.
+    """
+    _require(build, RUNNING)
+    if ending == RETURNED and build.returns >= MAX_RETURNS:
+        ending = SILENT
+    build = dataclasses.replace(
+        _end_attempt(build, ending, reason, now),
+        returns=build.returns + (ending == RETURNED),
+    )
+    if build.cancel_requested:
+        return _finish(build, CANCELLED, _cancel_reason(build), now)
+    if len(build.failed_attempts) >= max_attempts:
+        return _finish(build, LOST, _lost_reason(build), now)
+    return dataclasses.replace(
+        _without_old_refusals(build), status=QUEUED, started_at=None, agent=None
+    )
+
+
+def reject(build: Build, sentence: str, now: str) -> Build:
+    """The agent says that the build can't be run at all (400): a failure."""
+    _require(build, RUNNING)
+    return _finish(_end_attempt(build, REFUSED, sentence, now), FAILURE, sentence, now)
+
+
+def finish(build: Build, number: int, result: Result, kept: Kept, now: str) -> Build:
+    """Record the result that attempt `number` brought: the first to arrive is the build's."""
+    if build.final or not build.knows_attempt(number):
+        raise ValueError(f"build {build.id} takes no result of attempt {number}")
+    status, reason = _verdict(build, result)
+    attempts = tuple(_closed(attempt, number, now) for attempt in build.attempts)
+    source = next((attempt for attempt in attempts if attempt.number == number), None)
+    return dataclasses.replace(
+        build,
+        status=status,
+        reason=reason,
+        exit_status=result.exit_status,
+        revision=result.revision or build.revision,
+        subject=result.subject or build.subject,
+        author=result.author or build.author,
+        attempt=number,
+        attempts=attempts,
+        agent=source.agent if source else build.agent,
+        started_at=source.started_at if source else build.started_at or now,
+        finished_at=now,
+        stdout_bytes=kept.stdout,
+        stderr_bytes=kept.stderr,
+        dropped_bytes=kept.dropped,
+    )
+
+
+def request_cancel(build: Build, by: Optional[str], now: str) -> Build:
+    """A person stops the build: a queued one at once, a running one when its agent has."""
+    if build.final or build.cancel_requested:
+        return build
+    build = dataclasses.replace(build, cancel_requested=True, cancelled_by=by)
+    if build.status == QUEUED:
+        return _finish(build, CANCELLED, _cancel_reason(build), now)
+    return build
+
+
+def abandon(build: Build, now: str) -> Build:
+    """End a cancelled build whose agent did not say in time that it has ended."""
+    _require(build, RUNNING)
+    return _finish(_end_attempt(build, STOPPED, None, now), CANCELLED, _cancel_reason(build), now)
+
+
+def _require(build: Build, status: str) -> None:
+    if build.status != status:
+        raise ValueError(f"build {build.id} is {build.status}, not {status}")
+
+
+def _finish(build: Build, status: str, reason: str, now: str) -> Build:
+    return dataclasses.replace(build, status=status, reason=reason, finished_at=now)
+
+
+def _end_attempt(build: Build, ending: str, reason: Optional[str], now: str) -> Build:
+    last = dataclasses.replace(
+        build.attempts[-1], ending=ending, reason=reason, finished_at=now
+    )
+    return dataclasses.replace(build, attempts=(*build.attempts[:-1], last))
+
+
+def _closed(attempt: Attempt, winner: int, now: str) -> Attempt:
+    if attempt.number == winner:
+        return dataclasses.replace(attempt, ending=FINISHED, reason=None, finished_at=now)
+    if attempt.ending is None:
+        return dataclasses.replace(attempt, ending=SUPERSEDED, finished_at=now)
+    return attempt
+
+
+def _without_old_refusals(build: Build) -> Build:
+    """An agent may refuse for days; the record keeps the last few and does not grow."""
+    refusals = [a.number for a in build.attempts if a.ending == REFUSED][:-KEPT_REFUSALS]
+    if not refusals:
+        return build
+    kept = tuple(a for a in build.attempts if a.number not in refusals)
+    return dataclasses.replace(build, attempts=kept)
+
+
+def _verdict(build: Build, result: Result) -> tuple[str, Optional[str]]:
+    if build.cancel_requested:
+        return CANCELLED, _cancel_reason(build)
+    if result.exit_status == 0:
+        return SUCCESS, None
+    return FAILURE, result.reason or _exit_reason(result.exit_status)
+
+
+def _exit_reason(status: int) -> str:
+    if status < 0:
+        return f"killed by signal {-status}"
+    return f"exit status {status}"
+
+
+def _cancel_reason(build: Build) -> str:
+    return f"cancelled by {build.cancelled_by}" if build.cancelled_by else "cancelled"
+
+
+def _lost_reason(build: Build) -> str:
+    each = "; ".join(
+        f"attempt {attempt.number} on {attempt.agent}: {attempt.reason}"
+        for attempt in build.failed_attempts
+    )
+    return f"given up after {len(build.failed_attempts)} attempts: {each}"
+
+
+# What a person or a server may ask for.
+
+_SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
+_NOT_IN_A_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|\Z)")
+_TRANSPORT = re.compile(r"[A-Za-z0-9.+-]*::")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def check_commit(commit: str) -> Optional[str]:
+    """Say what is wrong with a commit as typed, in one sentence, or None if nothing is.
+
+    It may be a hash, a branch, a tag or HEAD, followed by `~N` or `^N`.
+    """
+    if not commit:
+        return "name a commit: a hash, a branch, a tag, or HEAD"
+    if len(commit.encode("utf-8", "surrogateescape")) > COMMIT_LIMIT:
+        return f"a commit is at most {COMMIT_LIMIT} bytes long"
+    if commit.startswith("-"):
+        return "a commit does not begin with a dash"
+    suffix = _SUFFIX.search(commit)
+    name = commit[: suffix.start()] if suffix else commit
+    if not name or name[0] in "/." or name[-1] in "/." or name == "@":
+        return "this is no hash, branch, tag or HEAD"
+    if _NOT_IN_A_NAME.search(name) or not _encodable(name):
+        return "this is no hash, branch, tag or HEAD: it has characters that no name of git has"
+    return None
+
+
+def check_command(command: str) -> Optional[str]:
+    """Say what is wrong with a command, in one sentence, or None if nothing is."""
+    if not command.strip():
+        return "write the command to run"
+    if "\0" in command or not _encodable(command):
+        return "a command is text without NUL"
+    if len(command.encode("utf-8")) > COMMAND_LIMIT:
+        return f"a command is at most {COMMAND_LIMIT} bytes long: put it into a script"
+    return None
+
+
+def check_repository(repository: str) -> Optional[str]:
+    """Say why a repository must not be given to git, in one sentence, or None if it may."""
+    if not repository:
+        return "name a repository: a URL or a path"
+    if repository.startswith("-"):
+        return "a repository does not begin with a dash"
+    if _CONTROL.search(repository) or not _encodable(repository):
+        return "a repository has no control characters"
+    if _TRANSPORT.match(repository):
+        return "a repository is a path or a URL; transports of the form word:: are not allowed"
+    return None
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# A build as JSON: section 3 of the contract, and in build.json.
+
+_STORED_ONLY = ("returns", "last_attempt")
+
+
+def to_record(build: Build) -> dict[str, Any]:
+    """The build as it stands in build.json."""
+    record = {field.name: getattr(build, field.name) for field in dataclasses.fields(build)}
+    record["attempts"] = [_attempt_record(attempt) for attempt in build.attempts]
+    return record
+
+
+def to_json(build: Build, url: Optional[str] = None) -> dict[str, Any]:
+    """The build as people's programs see it; `url` is the address of its page."""
+    record = to_record(build)
+    for name in _STORED_ONLY:
+        del record[name]
+    if url is not None:
+        record["url"] = url
+    return record
+
+
+def from_record(record: Mapping[str, Any]) -> Build:
+    """Read a build from build.json. Raises ValueError when it is not one.
+
+    Keys that this version does not know are left out, and those that it misses take their
+    defaults: a server may be replaced by an older or a newer one.
+    """
+    known = {field.name for field in dataclasses.fields(Build)}
+    try:
+        attempts = tuple(_attempt_from(each) for each in record.get("attempts", ()))
+        values = {key: record[key] for key in known & set(record)}
+        build = Build(**{**values, "attempts": attempts})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a build: {error}") from None
+    if not _plausible(build):
+        raise ValueError("not a build: a value is of the wrong kind")
+    return build
+
+
+def _plausible(build: Build) -> bool:
+    texts = (build.commit, build.command, build.repository, build.queued_at)
+    return (
+        type(build.id) is int
+        and type(build.last_attempt) is int
+        and build.status in STATUSES
+        and all(isinstance(text, str) for text in texts)
+    )
+
+
+def _attempt_record(attempt: Attempt) -> dict[str, Any]:
+    record = dataclasses.asdict(attempt)
+    return {"attempt": record.pop("number"), **record}
+
+
+def _attempt_from(record: Mapping[str, Any]) -> Attempt:
+    names = {field.name for field in dataclasses.fields(Attempt)} & set(record)
+    return Attempt(number=record["attempt"], **{name: record[name] for name in names})

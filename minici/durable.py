@@ -1,0 +1,93 @@
+"""Files that survive a kill and a power cut, and folders that have one owner.
+
+Who writes here decides what is safe on disk; see section 4 of the contract.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Optional
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`; when this returns, the new content survives a power cut.
+
+    A reader, and whoever comes after a crash, finds the old content or the new one, never a
+    part. One writer a path at a time. Raises OSError; the old content is then still there.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte of `data`: a single write may stop short when space runs out."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of the file is on disk. Raises OSError."""
+    _sync(path, os.O_RDWR)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in the folder are on disk. Raises OSError."""
+    _sync(path, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class FolderLocked(Exception):
+    """Another living process owns the folder. `owner` is what it wrote about itself."""
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        super().__init__(f"{folder} is in use by another process ({owner or 'unknown'})")
+        self.folder = folder
+        self.owner = owner
+
+
+class FolderLock:
+    """The file `lock` of a folder, held by one process for as long as it lives.
+
+    The kernel lets go of it when the process ends, however it ends: nothing is left to clean
+    up after a kill. What a process starts does not inherit it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: Optional[int] = None
+
+    def acquire(self) -> None:
+        """Take the lock or raise FolderLocked at once; OSError if the file can't be opened."""
+        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 100).decode("utf-8", "replace").strip()
+            os.close(descriptor)
+            raise FolderLocked(self._folder, owner) from None
+        os.ftruncate(descriptor, 0)
+        write_all(descriptor, b"process %d\n" % os.getpid())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go of the lock. Harmless when it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
