@@ -1,0 +1,443 @@
+"""config.ini, read into frozen dataclasses or refused in one line.
+
+Every key stands once, in `SERVER_KEYS` and `AGENT_KEYS`, with its type, default and help: what
+reads a file, what explains it and what tests it go by these tables. Section 2 of the contract.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import pwd
+import re
+import shlex
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Mapping, Optional, Union
+
+from minici.build import check_repository
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+class ConfigError(Exception):
+    """What is wrong with a configuration, in one line that says what would be right."""
+
+
+class _Wrong(Exception):
+    """A value does not fit its key; the text says what would."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a section: how its text is read, and what stands for it when it is absent."""
+
+    read: Callable[[str, Path], Any]
+    default: Any = None
+    required: bool = False
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The server's half of config.ini. Durations are in seconds, sizes in bytes."""
+
+    port: int
+    repository: str
+    host: str
+    data: Path
+    secret: Optional[str]
+    command: str
+    max_queue: int
+    max_attempts: int
+    ping_interval: float
+    agent_timeout: float
+    build_timeout: float
+    output_limit: int
+    keep_builds: int
+    keep_days: float
+    url: Optional[str]
+    certificate: Optional[Path]
+    private_key: Optional[Path]
+    language: str
+    open: bool
+    users: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The agent's half of config.ini. `data` is None where it is named after the port."""
+
+    port: int
+    server: str
+    host: str
+    advertise: Optional[str]
+    data: Optional[Path]
+    folder: Path
+    slots: int
+    secret: Optional[str]
+    user: Optional[str]
+    certificate: Optional[Path]
+    private_key: Optional[Path]
+    authority: Optional[Path]
+    pass_names: tuple[str, ...]
+    shell: tuple[str, ...]
+    open: bool
+
+
+# How the text of a value is read. Each takes the text and the folder of the file.
+
+
+def _text(text: str, folder: Path) -> str:
+    return text
+
+
+def _whole(least: int, most: int, what: str) -> Callable[[str, Path], int]:
+    def read(text: str, folder: Path) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or not least <= int(text) <= most:
+            raise _Wrong(what)
+        return int(text)
+
+    return read
+
+
+_port = _whole(0, 65535, "a port is a number from 0 to 65535; 0 takes a free one")
+_count = _whole(0, 10**15, "write a whole number, 0 or more")
+_positive = _whole(1, 10**9, "write a whole number, 1 or more")
+
+
+def _duration(text: str, folder: Path) -> float:
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([smh]?)", text)
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    if seconds <= 0:
+        raise _Wrong("a duration is a number above 0, as in 30, 30s, 1.5m or 2h")
+    return seconds
+
+
+def _size(text: str, folder: Path) -> int:
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMG]?)", text)
+    size = int(float(found[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[found[2]]) if found else 0
+    if size < 1:
+        raise _Wrong("a size is a number of bytes above 0, as in 4096, 64K, 16M or 1G")
+    return size
+
+
+def _days(text: str, folder: Path) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise _Wrong("write a number of days; 0 keeps builds for ever")
+    return float(text)
+
+
+def _host(text: str, folder: Path) -> str:
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
+        raise _Wrong("write a host name or an IP address to listen on, as in 127.0.0.1")
+    return host
+
+
+def _path(text: str, folder: Path) -> Path:
+    if not text or "\0" in text:
+        raise _Wrong("write a path")
+    return Path(os.path.abspath(folder / Path(text).expanduser()))
+
+
+def _file(text: str, folder: Path) -> Path:
+    path = _path(text, folder)
+    if not path.is_file():
+        raise _Wrong("there is no such file")
+    return path
+
+
+def _repository(text: str, folder: Path) -> str:
+    sentence = check_repository(text)
+    if sentence:
+        raise _Wrong(sentence)
+    if "://" in text or re.match(r"[^/]+:", text):
+        return text
+    return str(_path(text, folder))
+
+
+def _server_url(text: str, folder: Path) -> str:
+    url = text if "://" in text else f"http://{text}"
+    return _address_url(url, "write host:port or a URL, as in 192.0.2.1:8000 or https://ci.example")
+
+
+def _page_url(text: str, folder: Path) -> str:
+    return _address_url(text, "write a URL, as in https://ci.example")
+
+
+def _address_url(text: str, what: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or re.search(r"[\x00-\x20\x7f]", text) or parts.query or parts.fragment:
+        raise _Wrong(what)
+    if parts.username is not None:
+        raise _Wrong("write the address without a name and password")
+    return text.rstrip("/")
+
+
+def _advertise(text: str, folder: Path) -> str:
+    found = re.fullmatch(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", text)
+    if not found or int(found[2] or 1) not in range(1, 65536):
+        raise _Wrong("write host or host:port by which the server reaches this agent")
+    return text
+
+
+def _language(text: str, folder: Path) -> str:
+    if text not in ("auto", "ru", "en"):
+        raise _Wrong("write auto, ru or en")
+    return text
+
+
+def _yes(text: str, folder: Path) -> bool:
+    if text.lower() not in ("yes", "no"):
+        raise _Wrong("write yes or no")
+    return text.lower() == "yes"
+
+
+def _words(text: str, folder: Path) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise _Wrong(f"write words as a shell would take them ({error})") from None
+    if not words:
+        raise _Wrong("write the words that the command is appended to, as in /bin/sh -c")
+    return words
+
+
+def _names(text: str, folder: Path) -> tuple[str, ...]:
+    names = tuple(name for name in re.split(r"[\s,]+", text) if name)
+    if not all(re.fullmatch(r"[A-Za-z0-9_*]+", name) for name in names):
+        raise _Wrong("write names of variables, with * for any characters, separated by spaces")
+    return names
+
+
+def _secret(text: str, folder: Path) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise _Wrong("a secret is one word of visible ASCII characters")
+    return text
+
+
+def _user(text: str, folder: Path) -> str:
+    try:
+        pwd.getpwnam(text)
+    except KeyError:
+        raise _Wrong("there is no such user on this host") from None
+    return text
+
+
+_SHARED = {
+    "host": Key(_host, "127.0.0.1", help="address to listen on"),
+    "secret": Key(_secret, help="the word that server and agents share"),
+    "secret_file": Key(_path, help="the file that holds the shared word"),
+    "certificate": Key(_file, help="PEM file: serve HTTPS"),
+    "private_key": Key(_file, help="PEM file of the certificate's key"),
+    "open": Key(_yes, False, help="yes: listen beyond this host without a secret and users"),
+}
+
+SERVER_KEYS: Mapping[str, Key] = {
+    "port": Key(_port, required=True, help="where to listen; 0 takes a free one"),
+    "repository": Key(_repository, required=True, help="the URL or path that agents check out"),
+    "data": Key(_path, "minici-data", help="the data folder"),
+    "command": Key(_text, "", help="what the form's command field holds at first"),
+    "max_queue": Key(_positive, 1000, help="queued builds; one more is turned away"),
+    "max_attempts": Key(_positive, 3, help="attempts before a build is lost"),
+    "ping_interval": Key(_duration, 2.0, help="how often each agent is pinged"),
+    "agent_timeout": Key(_duration, 10.0, help="silence after which an agent is gone"),
+    "build_timeout": Key(_duration, 3600.0, help="the longest that a command may run"),
+    "output_limit": Key(_size, 64 * 2**20, help="bytes kept of each stream"),
+    "keep_builds": Key(_count, 0, help="how many final builds to keep; 0 is all"),
+    "keep_days": Key(_days, 0.0, help="how long to keep final builds; 0 is for ever"),
+    "url": Key(_page_url, help="the address by which people reach the server"),
+    "language": Key(_language, "auto", help="auto, ru or en"),
+    **_SHARED,
+}
+
+AGENT_KEYS: Mapping[str, Key] = {
+    "port": Key(_port, required=True, help="where to listen; 0 takes a free one"),
+    "server": Key(_server_url, required=True, help="host:port or URL of the server"),
+    "advertise": Key(_advertise, help="host or host:port by which the server reaches this agent"),
+    "data": Key(_path, help="mirrors, workspaces and undelivered results"),
+    "slots": Key(_positive, 1, help="builds at a time"),
+    "user": Key(_user, help="the user as whom commands run"),
+    "authority": Key(_file, help="PEM file of the authority behind the server's certificate"),
+    "pass": Key(_names, (), help="names of variables that look secret and are passed on"),
+    "shell": Key(_words, ("/bin/sh", "-c"), help="the words that the command is appended to"),
+    **_SHARED,
+}
+
+_SECTIONS = {"server": SERVER_KEYS, "agent": AGENT_KEYS}
+_HERE_ONLY = (_file, _user)  # read only where they are used: the other host may not have them
+
+
+def read_server(path: PathLike) -> ServerConfig:
+    """Read the server's configuration. Raises ConfigError; touches nothing."""
+    file = _ConfigFile(Path(path))
+    values = file.section("server")
+    _check_listening(file, "server", values, users=bool(file.users))
+    return ServerConfig(**values, users=file.users)
+
+
+def read_agent(path: PathLike) -> AgentConfig:
+    """Read an agent's configuration. Raises ConfigError; touches nothing."""
+    file = _ConfigFile(Path(path))
+    values = file.section("agent")
+    _check_listening(file, "agent", values, users=True)
+    _check_user(file, values["user"])
+    values["pass_names"] = values.pop("pass")
+    return AgentConfig(**values, folder=file.folder)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host can reach a server that listens on `host`."""
+    return host.lower() == "localhost" or host == "::1" or re.match(r"127(\.\d+){3}\Z", host) is not None
+
+
+class _ConfigFile:
+    """A parsed file whose sections and keys are all known."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = Path(os.path.abspath(path)).parent
+        self._parser = self._parse()
+        self._check_names()
+        self.users = self._read_users()
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The values of a section, with defaults, its secret read. Raises ConfigError."""
+        if not self._parser.has_section(name):
+            raise ConfigError(f"{self.path}: there is no section [{name}]; write one")
+        for other in _SECTIONS:
+            if other != name and self._parser.has_section(other):
+                self._read_section(other, here=False)
+        values = self._read_section(name, here=True)
+        values["secret"] = self._secret(name, values["secret"], values.pop("secret_file"))
+        if values["private_key"] and not values["certificate"]:
+            self.refuse(name, "private_key", "it needs a certificate beside it")
+        return values
+
+    def refuse(self, section: str, key: str, what: str) -> None:
+        """Raise the ConfigError that names file, section, key and value."""
+        text = self._parser.get(section, key, fallback=None)
+        hidden = key == "secret" or section == "users"
+        value = "" if text is None else " = ..." if hidden else f" = {_one_line(text)}"
+        raise ConfigError(f"{self.path}: [{section}] {key}{value}: {what}")
+
+    def _parse(self) -> configparser.ConfigParser:
+        parser = configparser.ConfigParser(
+            interpolation=None, delimiters=("=",), default_section="\0", empty_lines_in_values=False
+        )
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        try:
+            parser.read_string(self.path.read_text(encoding="utf-8"), source=str(self.path))
+        except OSError as error:
+            raise ConfigError(f"{self.path}: {error.strerror}; name a file that can be read") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{self.path}: this is no UTF-8 text; save it as UTF-8") from None
+        except configparser.Error as error:
+            raise ConfigError(f"{self.path}: {_one_line(_explain(error))}") from None
+        return parser
+
+    def _check_names(self) -> None:
+        for section in self._parser.sections():
+            if section == "users":
+                continue
+            if section not in _SECTIONS:
+                known = "[server], [agent], [users]"
+                raise ConfigError(f"{self.path}: [{section}]: unknown section; there are {known}")
+            for key in self._parser[section]:
+                if key not in _SECTIONS[section]:
+                    self.refuse(section, key, f"unknown key; there are {_listed(section)}")
+
+    def _read_section(self, name: str, here: bool) -> dict[str, Any]:
+        values = {}
+        for key, kind in _SECTIONS[name].items():
+            text = self._parser.get(name, key, fallback=None)
+            if text is not None and (here or kind.read not in _HERE_ONLY):
+                values[key] = self._read_value(name, key, kind, text)
+            elif kind.required and here:
+                self.refuse(name, key, f"missing, and required: {kind.help}")
+            else:
+                values[key] = self._default(key, kind)
+        return values
+
+    def _read_value(self, section: str, key: str, kind: Key, text: str) -> Any:
+        try:
+            return kind.read(text, self.folder)
+        except _Wrong as wrong:
+            self.refuse(section, key, str(wrong))
+
+    def _default(self, key: str, kind: Key) -> Any:
+        if kind.read is _path and kind.default is not None:
+            return _path(kind.default, self.folder)
+        return kind.default
+
+    def _secret(self, section: str, word: Optional[str], path: Optional[Path]) -> Optional[str]:
+        if path is None:
+            return word
+        if word is not None:
+            self.refuse(section, "secret_file", "there is a secret as well; keep one of the two")
+        try:
+            return _secret(path.read_text(encoding="ascii").strip(), self.folder)
+        except OSError as error:
+            self.refuse(section, "secret_file", f"it can't be read: {error.strerror}")
+        except (_Wrong, UnicodeDecodeError):
+            self.refuse(section, "secret_file", "it must hold one word of visible ASCII characters")
+        return None
+
+    def _read_users(self) -> Mapping[str, str]:
+        if not self._parser.has_section("users"):
+            return {}
+        users = dict(self._parser["users"])
+        for name, hashed in users.items():
+            if ":" in name or not PASSWORD_HASH.fullmatch(hashed):
+                self.refuse("users", name, "write name = hash; `python -m minici password` prints a hash")
+        if not users:
+            raise ConfigError(f"{self.path}: [users]: it names nobody; write name = hash, or leave it out")
+        return users
+
+
+# scrypt, its cost as a power of two, the salt and the key in hexadecimal digits.
+PASSWORD_HASH = re.compile(r"scrypt:(\d{1,2}):([0-9a-f]{32}):([0-9a-f]{64})")
+
+
+def _check_listening(file: _ConfigFile, section: str, values: Mapping[str, Any], users: bool) -> None:
+    if is_loopback(values["host"]) or values["open"] or (values["secret"] and users):
+        return
+    needs = "a secret" if section == "agent" else "a secret and a section [users]"
+    file.refuse(
+        section,
+        "host",
+        "whoever reaches it could run commands: it needs "
+        f"{needs}; or listen on 127.0.0.1; or write open = yes if this is meant",
+    )
+
+
+def _check_user(file: _ConfigFile, user: Optional[str]) -> None:
+    if user and os.geteuid() not in (0, pwd.getpwnam(user).pw_uid):
+        file.refuse("agent", "user", "only an agent that root starts can run commands as another user")
+
+
+def _explain(error: configparser.Error) -> str:
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"[{error.section}] {error.option}: it stands there twice; keep one"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"[{error.section}]: it stands there twice; keep one"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno}: there is no section above it; begin with [server] or [agent]"
+    if isinstance(error, configparser.ParsingError):
+        return f"line {error.errors[0][0]}: write key = value"
+    return str(error)
+
+
+def _listed(section: str) -> str:
+    return ", ".join(sorted(_SECTIONS[section]))
+
+
+def _one_line(text: str) -> str:
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= 200 else line[:200] + "..."
