@@ -1,0 +1,336 @@
+"""The start page: the form, the last builds as a strip, and the list."""
+
+from __future__ import annotations
+
+from math import log10
+from typing import Dict, List, Optional, Sequence, Tuple
+from urllib.parse import urlencode
+
+from minici.markup import NOTHING, Html, fill, join, markup, phrase, typed
+from minici.parts import (
+    STATUSES,
+    ago,
+    badge,
+    frame,
+    panel,
+    seconds_of,
+    short_commit,
+    sign,
+    status_of,
+    status_word,
+    summary,
+)
+from minici.phrases import TEXTS
+from minici.texts import Words
+from minici.views import BuildJson, FormView, IndexView, Site, Waiting
+
+STRIP_LENGTH = 60
+_FIELDS = ("commit", "command")
+
+
+def index_page(language: str, view: IndexView) -> Html:
+    """The page `/`, also as the answer to a form that was not accepted."""
+    words = Words(language)
+    content = fill(
+        "index",
+        words,
+        **_form_values(words, view.form),
+        summary=summary(words, view.site),
+        no_agents=_no_agents(words, view.site),
+        strip=_strip(words, view),
+        filters=_filters(words, view),
+        list=_list(words, view),
+        pages=_pages(words, view),
+    )
+    title = f"{view.site.repository.rstrip('/').rsplit('/', 1)[-1]} · minici"
+    return frame(words, "index", title, content, view.site, icon=_icon(view))
+
+
+def _icon(view: IndexView) -> str:
+    for build in view.strip or view.builds:
+        if status_of(build) in ("running", "success", "failure"):
+            return f"icon-{status_of(build)}"
+    return "icon"
+
+
+def _form_values(words: Words, form: FormView) -> Dict[str, object]:
+    values: Dict[str, object] = {
+        "commit": typed(form.commit),
+        "command": typed(form.command),
+        "command_rows": min(12, max(2, form.command.count("\n") + 1)),
+        "form_error": "",
+    }
+    if form.errors:
+        text = phrase(words, "form_wrong")
+        values["form_error"] = markup('<p class="form-error" role="alert">$text</p>', text=text)
+    for field in _FIELDS:
+        values.update(_field_error(words, field, form.errors.get(field)))
+    return values
+
+
+def _field_error(words: Words, field: str, error: Optional[str]) -> Dict[str, object]:
+    if not error:
+        return {
+            f"{field}_described": f"{field}-hint",
+            f"{field}_invalid": "",
+            f"{field}_error": "",
+        }
+    sentence = words(error) if error in TEXTS else error
+    return {
+        f"{field}_described": f"{field}-error {field}-hint",
+        f"{field}_invalid": markup(' aria-invalid="true" autofocus'),
+        f"{field}_error": markup(
+            '<p class="field-error" id="$field-error">$sign $text</p>',
+            field=field,
+            sign=sign("refusing"),
+            text=sentence,
+        ),
+    }
+
+
+def _no_agents(words: Words, site: Site) -> Html:
+    if site.agents_total:
+        return NOTHING
+    title, text = words("no_agents"), words("no_agents_text")
+    return panel(words, title, text, site.start_agent_command, "panel-warn")
+
+
+# The strip of the last builds
+
+
+def _strip(words: Words, view: IndexView) -> Html:
+    builds = list(view.strip[:STRIP_LENGTH])
+    if len(builds) < 2:
+        return NOTHING
+    title = words("strip_title", n=len(builds))
+    counts = _counts(words, builds)
+    text = words("strip_text", title=title, summary=counts)
+    bars = join(_bars(words, builds, view))
+    return markup(
+        '<figure class="strip"><svg viewBox="0 0 720 48" role="img" aria-label="$text">'
+        '<path class="base" d="M0 47.5H720"/>$bars</svg>'
+        "<figcaption>$title: $counts</figcaption></figure>",
+        text=text,
+        bars=bars,
+        title=title,
+        counts=counts,
+    )
+
+
+def _counts(words: Words, builds: Sequence[BuildJson]) -> str:
+    counted = [(status, sum(status_of(b) == status for b in builds)) for status in STATUSES]
+    return ", ".join(
+        f"{status_word(words, status).lower()} {count}" for status, count in counted if count
+    )
+
+
+def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> List[Html]:
+    seconds = [seconds_of(build, view.site.now) for build in builds]
+    longest = max([1.0] + [value for value in seconds if value is not None])
+    return [
+        _bar(words, build, value, _height(value, longest), 708 - 12 * place)
+        for place, (build, value) in enumerate(zip(builds, seconds))
+    ]
+
+
+def _height(seconds: Optional[float], longest: float) -> float:
+    """4 to 44: the logarithm, so that a build of seconds is seen beside one of an hour."""
+    share = log10(1 + (seconds or 0.0)) / log10(1 + longest)
+    return round(4 + 40 * share, 1)
+
+
+# A mark on the bar of each status that is no plain success, drawn around (0, 0).
+_MARKS = {
+    "failure": "m-2.5-2.5 5 5m0-5-5 5",
+    "lost": "M-2-1.5a2 2 0 1 1 2 2v1m0 2v.1",
+    "cancelled": "m-2.5 2.5 5-5",
+    "damaged": "M0-3v3m0 2.5v.1",
+}
+
+
+def _bar(
+    words: Words, build: BuildJson, seconds: Optional[float], height: float, left: int
+) -> Html:
+    status = status_of(build)
+    label = [words("build_number", id=build.get("id")), status_word(words, status)]
+    if seconds is not None:
+        label.append(words.duration(seconds))
+    marked = max(height, 12.0) if status in _MARKS else height
+    return markup(
+        '<a href="/build/$id" tabindex="-1"><g class="bar-$status"><title>$label</title>'
+        '<rect class="hit" x="$left" y="0" width="12" height="48"/>'
+        '<rect class="body" x="$x" y="$y" width="9" height="$height" rx="1.5"/>$mark</g></a>',
+        id=build.get("id"),
+        status=status,
+        label=", ".join(label),
+        left=left,
+        x=left + 1.5,
+        y=round(47 - marked, 1),
+        height=marked,
+        mark=_bar_mark(status, left + 6, 53 - marked),
+    )
+
+
+def _bar_mark(status: str, x: float, y: float) -> Html:
+    if status not in _MARKS:
+        return NOTHING
+    return markup(
+        '<path class="mark" transform="translate($x $y)" d="$drawing"/>',
+        x=x,
+        y=round(y, 1),
+        drawing=_MARKS[status],
+    )
+
+
+# The list
+
+
+def _address(status: Optional[str], text: Optional[str]) -> str:
+    query = [("status", status)] if status else []
+    query += [("text", text)] if text else []
+    return "/?" + urlencode(query) if query else "/"
+
+
+def _filters(words: Words, view: IndexView) -> Html:
+    if not view.builds and not view.filter and not view.text:
+        return NOTHING
+    links = join(_filter_link(words, view, status) for status in (None,) + STATUSES)
+    return markup(
+        '<div class="filters"><nav class="chips" aria-label="$label">$links</nav>$text</div>',
+        label=words("filter_label"),
+        links=links,
+        text=_text_filter(words, view),
+    )
+
+
+def _filter_link(words: Words, view: IndexView, status: Optional[str]) -> Html:
+    return markup(
+        '<a href="$address" class="chip chip-$status"$current>$sign$word</a> ',
+        address=_address(status, view.text),
+        status=status or "all",
+        current=markup(' aria-current="true"') if status == view.filter else "",
+        sign=sign(status) if status else "",
+        word=status_word(words, status) if status else words("all"),
+    )
+
+
+def _text_filter(words: Words, view: IndexView) -> Html:
+    if view.text is None:
+        return NOTHING
+    status = markup('<input type="hidden" name="status" value="$s">', s=view.filter)
+    return markup(
+        '<form class="text-filter" role="search" action="/">$status'
+        '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
+        '<button type="submit">$apply</button></form>',
+        status=status if view.filter else "",
+        text=typed(view.text),
+        label=words("filter_text"),
+        apply=words("filter_apply"),
+    )
+
+
+def _list(words: Words, view: IndexView) -> Html:
+    if view.builds:
+        rows = join(_row(words, view, build) for build in view.builds)
+        return fill("list", words, rows=rows)
+    if view.filter or view.text:
+        back = markup('<p><a class="button" href="/">$all</a></p>', all=words("show_all"))
+        return fill(
+            "panel",
+            words,
+            title=words("none_match"),
+            text=words("none_match_text"),
+            more=back,
+            kind="panel-empty",
+        )
+    title, text = words("no_builds"), words("no_builds_text")
+    return panel(words, title, text, _curl_line(view.site, view.form), "panel-empty")
+
+
+def _curl_line(site: Site, form: FormView) -> str:
+    command = (form.command or "make test").replace("'", "'\\''")
+    return f"curl {site.url}/build -d commit=HEAD --data-urlencode 'command={command}'"
+
+
+def _row(words: Words, view: IndexView, build: BuildJson) -> Html:
+    status, number = status_of(build), build.get("id")
+    command = str(build.get("command") or "")
+    subject = build.get("subject") or ""
+    if status == "damaged":
+        subject = words("damaged_text", reason=build.get("damaged") or "")
+    return fill(
+        "row",
+        words,
+        status=status,
+        id=number,
+        number=words("build_number", id=number),
+        badge=badge(words, status),
+        commit=short_commit(build),
+        subject=subject,
+        command=_first_line(command),
+        command_title=command[:1000],
+        agent=_agent(words, build, view),
+        started=ago(words, build.get("started_at") or build.get("queued_at"), view.site.now),
+        duration=_duration(words, build, view),
+    )
+
+
+def _first_line(command: str) -> str:
+    lines = [line for line in command.split("\n") if line.strip()] or [""]
+    return lines[0][:300] + (" …" if len(lines) > 1 else "")
+
+
+def _agent(words: Words, build: BuildJson, view: IndexView) -> Html:
+    waiting = view.waiting.get(int(build.get("id") or 0))
+    if status_of(build) == "queued" and waiting is not None:
+        return markup('<span class="why">$why</span>', why=_why(words, waiting))
+    if not build.get("agent"):
+        return markup('<span class="none">—</span>')
+    return markup('<span class="agent">$name</span>', name=build["agent"])
+
+
+def _why(words: Words, waiting: Waiting) -> str:
+    if not waiting.agents:
+        return words("waits_for_agent")
+    if waiting.position <= 1:
+        return words("place_next")
+    return words("place", position=waiting.position)
+
+
+def _duration(words: Words, build: BuildJson, view: IndexView) -> Html:
+    seconds = seconds_of(build, view.site.now)
+    if seconds is None:
+        return markup('<span class="none">—</span>')
+    text = words.duration(seconds)
+    usual = view.medians.get(str(build.get("command") or ""))
+    if status_of(build) != "running" or not usual:
+        return markup("<span>$text</span>", text=text)
+    return markup(
+        '<span>$text</span><progress max="$max" value="$value" aria-label="$usual" '
+        'title="$usual"></progress>',
+        text=text,
+        max=round(usual, 1),
+        value=round(min(seconds, usual), 1),
+        usual=words("usual", duration=words.duration(usual)),
+    )
+
+
+def _pages(words: Words, view: IndexView) -> Html:
+    links: List[Tuple[Optional[str], str, str]] = [
+        (view.newer, "newer", "← " + words("newer")),
+        (view.older, "older", words("older") + " →"),
+    ]
+    shown = [
+        markup('<a class="$kind" rel="$rel" href="$url">$text</a>', kind=k, rel=r, url=u, text=t)
+        for (u, k, t), r in zip(links, ("prev", "next"))
+        if u
+    ]
+    if not shown:
+        return NOTHING
+    return markup(
+        '<nav class="pages" aria-label="$label">$links</nav>',
+        label=words("pages"),
+        links=join(shown),
+    )
+
+

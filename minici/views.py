@@ -1,0 +1,128 @@
+"""What the pages are made from. The server fills these in; `html.py` only reads them.
+
+A build is its JSON object, as the contract has it (section 3), with minici's additions. A
+build whose record can't be read is `{"id": ID, "damaged": "one sentence"}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Mapping, Optional, Sequence
+
+BuildJson = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every page shows around its own subject."""
+
+    repository: str
+    now: datetime  # aware
+    url: str  # where people reach this server, without a slash at its end: for lines to copy
+    agents_total: int = 0  # agents that are there, gone ones not counted
+    slots_free: int = 0
+    slots_total: int = 0
+    queued: int = 0
+    oldest_wait: Optional[float] = None  # seconds, of the build that waits longest
+    start_agent_command: str = "python3 -m minici.agent config.ini"
+    user: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a queued build is not running: its place (1 is next), and who is there."""
+
+    position: int
+    agents: int  # agents that are there
+    full: bool = True  # all their slots are taken
+
+
+@dataclass(frozen=True)
+class FormView:
+    """The form as it was sent. `errors` has a text key or a sentence for each field."""
+
+    commit: str = "HEAD"
+    command: str = ""
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IndexView:
+    """The start page. `filter` is a status or None; `text` None means: no text filter."""
+
+    site: Site
+    builds: Sequence[BuildJson]
+    form: FormView = FormView()
+    waiting: Mapping[int, Waiting] = field(default_factory=dict)
+    filter: Optional[str] = None
+    text: Optional[str] = None
+    newer: Optional[str] = None  # addresses of the neighbouring pages
+    older: Optional[str] = None
+    strip: Sequence[BuildJson] = ()  # the last builds, newest first, without any filter
+    medians: Mapping[str, float] = field(default_factory=dict)  # command: usual seconds
+
+
+@dataclass(frozen=True)
+class OutputPiece:
+    """Some output, in its order of arrival; `seconds` since the start of the attempt."""
+
+    stream: str  # "stdout" or "stderr"
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True)
+class BuildView:
+    """The page of one build.
+
+    `output` is that of `shown_attempt`, or of the attempt that counts where that is None;
+    where it is a part only, `first_line` is the number of its first line and `earlier` and
+    `later` are the addresses of the neighbouring parts. `live` is the address of the events
+    that follow exactly what `output` holds, None for a build that is final.
+    """
+
+    site: Site
+    build: BuildJson
+    output: Sequence[OutputPiece] = ()
+    waiting: Optional[Waiting] = None
+    max_attempts: int = 3
+    previous: Optional[int] = None
+    next: Optional[int] = None
+    shown_attempt: Optional[int] = None
+    first_line: int = 1
+    earlier: Optional[str] = None
+    later: Optional[str] = None
+    live: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class RunningBuild:
+    """What a slot is busy with."""
+
+    id: int
+    attempt: int
+    since: Optional[str]  # ISO 8601
+    commit: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class AgentView:
+    """One agent. `state` is "ready", "busy", "gone" or "refusing"."""
+
+    name: str
+    address: str
+    slots: int
+    state: str
+    heard: Optional[datetime] = None
+    running: Sequence[RunningBuild] = ()
+    note: str = ""  # why it is gone or refuses
+
+
+@dataclass(frozen=True)
+class AgentsView:
+    """The page of all agents."""
+
+    site: Site
+    agents: Sequence[AgentView]
