@@ -1,0 +1,57 @@
+"""What every test may ask for: a repository, a place for its processes, and their logs on failure."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.harness import Place  # noqa: E402
+from tests.harness_git import Repository  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository that tests read. Whoever adds to one takes `own_repository`."""
+    return Repository(tmp_path_factory.mktemp("shared") / "repository")
+
+
+@pytest.fixture
+def own_repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repository")
+
+
+def _ended(place: Place) -> None:
+    problems = place.close()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def place(tmp_path: Path, repository: Repository) -> Iterator[Place]:
+    """Where a test starts its processes; all end with it."""
+    place = Place(tmp_path, repository)
+    yield place
+    _ended(place)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, repository: Repository
+) -> Iterator[Place]:
+    """Where a module starts the processes that its tests share."""
+    place = Place(tmp_path_factory.mktemp("module"), repository)
+    yield place
+    _ended(place)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed:
+        for place in Place.living:
+            report.sections.extend(place.logs())
