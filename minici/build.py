@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional
+from typing import Any, Optional
 
 QUEUED = "queued"
 RUNNING = "running"
@@ -217,9 +218,7 @@ def _finish(build: Build, status: str, reason: str, now: str) -> Build:
 
 
 def _end_attempt(build: Build, ending: str, reason: Optional[str], now: str) -> Build:
-    last = dataclasses.replace(
-        build.attempts[-1], ending=ending, reason=reason, finished_at=now
-    )
+    last = dataclasses.replace(build.attempts[-1], ending=ending, reason=reason, finished_at=now)
     return dataclasses.replace(build, attempts=(*build.attempts[:-1], last))
 
 

@@ -16,8 +16,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Callable, Mapping, Optional, Union
+from typing import Any, BinaryIO, Callable, Optional, Union
 
 Body = Union[bytes, BinaryIO]
 
@@ -119,9 +120,7 @@ class Client:
     ) -> Answer:
         """POST raw bytes, with the parameters in the query string."""
         headers = {"Content-Type": "application/octet-stream"}
-        return self._call(
-            "POST", f"{path}?{urllib.parse.urlencode(query)}", body, headers, timeout
-        )
+        return self._call("POST", f"{path}?{urllib.parse.urlencode(query)}", body, headers, timeout)
 
     def _call(
         self,

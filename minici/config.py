@@ -12,9 +12,10 @@ import pwd
 import re
 import shlex
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from minici.build import check_repository
 
@@ -117,7 +118,9 @@ def _duration(text: str, folder: Path) -> float:
 
 def _size(text: str, folder: Path) -> int:
     found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMG]?)", text)
-    size = int(float(found[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[found[2]]) if found else 0
+    size = (
+        int(float(found[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[found[2]]) if found else 0
+    )
     if size < 1:
         raise _Wrong("a size is a number of bytes above 0, as in 4096, 64K, 16M or 1G")
     return size
@@ -294,7 +297,11 @@ def read_agent(path: PathLike) -> AgentConfig:
 
 def is_loopback(host: str) -> bool:
     """Whether only this host can reach a server that listens on `host`."""
-    return host.lower() == "localhost" or host == "::1" or re.match(r"127(\.\d+){3}\Z", host) is not None
+    return (
+        host.lower() == "localhost"
+        or host == "::1"
+        or re.match(r"127(\.\d+){3}\Z", host) is not None
+    )
 
 
 class _ConfigFile:
@@ -335,7 +342,9 @@ class _ConfigFile:
         try:
             parser.read_string(self.path.read_text(encoding="utf-8"), source=str(self.path))
         except OSError as error:
-            raise ConfigError(f"{self.path}: {error.strerror}; name a file that can be read") from None
+            raise ConfigError(
+                f"{self.path}: {error.strerror}; name a file that can be read"
+            ) from None
         except UnicodeDecodeError:
             raise ConfigError(f"{self.path}: this is no UTF-8 text; save it as UTF-8") from None
         except configparser.Error as error:
@@ -395,9 +404,13 @@ class _ConfigFile:
         users = dict(self._parser["users"])
         for name, hashed in users.items():
             if ":" in name or not PASSWORD_HASH.fullmatch(hashed):
-                self.refuse("users", name, "write name = hash; `python -m minici password` prints a hash")
+                self.refuse(
+                    "users", name, "write name = hash; `python -m minici password` prints a hash"
+                )
         if not users:
-            raise ConfigError(f"{self.path}: [users]: it names nobody; write name = hash, or leave it out")
+            raise ConfigError(
+                f"{self.path}: [users]: it names nobody; write name = hash, or leave it out"
+            )
         return users
 
 
@@ -405,7 +418,9 @@ class _ConfigFile:
 PASSWORD_HASH = re.compile(r"scrypt:(\d{1,2}):([0-9a-f]{32}):([0-9a-f]{64})")
 
 
-def _check_listening(file: _ConfigFile, section: str, values: Mapping[str, Any], users: bool) -> None:
+def _check_listening(
+    file: _ConfigFile, section: str, values: Mapping[str, Any], users: bool
+) -> None:
     if is_loopback(values["host"]) or values["open"] or (values["secret"] and users):
         return
     needs = "a secret" if section == "agent" else "a secret and a section [users]"
@@ -419,7 +434,9 @@ def _check_listening(file: _ConfigFile, section: str, values: Mapping[str, Any],
 
 def _check_user(file: _ConfigFile, user: Optional[str]) -> None:
     if user and os.geteuid() not in (0, pwd.getpwnam(user).pw_uid):
-        file.refuse("agent", "user", "only an agent that root starts can run commands as another user")
+        file.refuse(
+            "agent", "user", "only an agent that root starts can run commands as another user"
+        )
 
 
 def _explain(error: configparser.Error) -> str:

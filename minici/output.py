@@ -13,9 +13,10 @@ import os
 import re
 import shutil
 import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, Mapping, Optional
+from typing import BinaryIO, Optional
 
 from minici.build import Kept
 from minici.durable import sync_folder
@@ -329,7 +330,10 @@ class Output:
         yield out.dropped, err.dropped, DROPPED
         before = (0, 0)
         for record in raw:
-            ends = out.place(record[0], self._ends[STDOUT]), err.place(record[1], self._ends[STDERR])
+            ends = (
+                out.place(record[0], self._ends[STDOUT]),
+                err.place(record[1], self._ends[STDERR]),
+            )
             if ends != before:
                 yield (*ends, record[2])
                 before = ends

@@ -1,0 +1,195 @@
+"""Parameters of a call, from a query string, a form or a JSON object.
+
+Values are bytes until someone asks for text: output is not always UTF-8, and arrives exactly as
+it was sent. What may be large goes to a file, so that memory does not grow with it.
+Section 3 of the contract.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import urllib.parse
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, BinaryIO, Optional, Union
+
+from minici.output import Rest
+
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+
+_BLOCK = 64 * 1024
+_IN_MEMORY = 1024 * 1024  # bytes: what a small value may have, and a large one before its file
+_MOST_PARAMS = 100
+
+Value = Union[bytes, BinaryIO]
+
+
+class BadParams(Exception):
+    """The parameters can't be read; the text says why, in one sentence."""
+
+
+class Params(Mapping[str, Value]):
+    """Parameters by name; where a name stands twice, its last value counts."""
+
+    def __init__(self, values: Optional[Mapping[str, Value]] = None) -> None:
+        self._values = dict(values or {})
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def joined(self, other: Mapping[str, Value]) -> Params:
+        """These and the others, which win."""
+        return Params({**self._values, **other})
+
+    def text(self, name: str, default: Optional[str] = None) -> str:
+        """The value as text. Raises BadParams if it is missing without a default, or no UTF-8."""
+        value = self._values.get(name)
+        if value is None:
+            if default is None:
+                raise BadParams(f"the parameter {name} is missing")
+            return default
+        data = value if isinstance(value, bytes) else value.read()
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadParams(f"the parameter {name} is not UTF-8") from None
+
+    def optional(self, name: str) -> Optional[str]:
+        """The value as text, or None where it is missing or empty."""
+        return self.text(name, "") or None
+
+    def number(self, name: str, default: Optional[int] = None, least: int = 0) -> int:
+        """The value as a whole number in plain decimal digits. Raises BadParams."""
+        if default is not None and not self._values.get(name):
+            return default
+        text = self.text(name)
+        digits = text[1:] if least < 0 and text.startswith("-") else text
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 18) or int(text) < least:
+            raise BadParams(f"the parameter {name} must be a whole number from {least} on")
+        return int(text)
+
+    def rest(self, name: str, offset: int) -> Rest:
+        """The value as the end of a stream from `offset` on; empty if it is missing."""
+        value = self._values.get(name, b"")
+        source = io.BytesIO(value) if isinstance(value, bytes) else value
+        length = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        return Rest(offset, length, source)
+
+
+def read_query(query: str) -> Params:
+    """The parameters of a query string. Raises BadParams."""
+    return read_form(io.BytesIO(query.encode("latin-1", "replace")), ())
+
+
+def read_form(body: Any, large: Collection[str]) -> Params:
+    """Read a form to its end; the values of names in `large` may be of any size."""
+    values: dict[str, Value] = {}
+    for name, value in _fields(body, large):
+        values[name] = value
+        if len(values) > _MOST_PARAMS:
+            raise BadParams(f"there are more than {_MOST_PARAMS} parameters")
+    return Params(values)
+
+
+def read_json(body: Any) -> Params:
+    """Read a JSON object; its values are strings, numbers, booleans or lists of these."""
+    try:
+        record = json.loads(body.read())
+    except (ValueError, RecursionError):
+        raise BadParams("the body is no JSON") from None
+    if not isinstance(record, dict):
+        raise BadParams("the body must be a JSON object")
+    return Params({k: _json_value(k, v) for k, v in record.items() if v is not None})
+
+
+def _json_value(name: str, value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape" if _escaped(value) else "replace")
+    if isinstance(value, bool):
+        return b"1" if value else b"0"
+    if isinstance(value, (int, float)):
+        return str(value).encode("ascii")
+    if isinstance(value, list):
+        return b",".join(_json_value(name, each) for each in value)
+    raise BadParams(f"the parameter {name} must be text or a number")
+
+
+def _escaped(text: str) -> bool:
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _fields(body: Any, large: Collection[str]) -> Iterator[tuple[str, Value]]:
+    """The fields of a form, read block by block."""
+    buffer, more = b"", True
+    while more or buffer:
+        name, buffer, more = _up_to(body, buffer, b"=&", _IN_MEMORY)
+        if buffer[:1] == b"=":
+            buffer = buffer[1:]
+            key = _decode(name).decode("utf-8", "replace")
+            value: Value
+            if key in large:
+                value, buffer, more = _spool(body, buffer)
+            else:
+                raw, buffer, more = _up_to(body, buffer, b"&", _IN_MEMORY)
+                value = _decode(raw)
+            yield key, value
+        elif name:
+            yield _decode(name).decode("utf-8", "replace"), b""
+        buffer = buffer[1:]
+        if not buffer and more:
+            buffer = body.read(_BLOCK)
+            more = bool(buffer)
+
+
+def _up_to(body: Any, buffer: bytes, ends: bytes, most: int) -> tuple[bytes, bytes, bool]:
+    """What stands before the first of `ends`, what follows, and whether the body has more."""
+    while True:
+        places = [
+            place
+            for place in map(buffer.find, (ends[i : i + 1] for i in range(len(ends))))
+            if place >= 0
+        ]
+        if places:
+            return buffer[: min(places)], buffer[min(places) :], True
+        if len(buffer) > most:
+            raise BadParams(f"a parameter is longer than {most} bytes")
+        block = body.read(_BLOCK)
+        if not block:
+            return buffer, b"", False
+        buffer += block
+
+
+def _spool(body: Any, buffer: bytes) -> tuple[BinaryIO, bytes, bool]:
+    """A value of any size, decoded into a file, and what follows it."""
+    file: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
+    while b"&" not in buffer:
+        # An escape is three characters long: it must not be cut.
+        cut = len(buffer)
+        if b"%" in buffer[-2:]:
+            cut = len(buffer) - 2 + buffer[-2:].index(b"%")
+        file.write(_decode(buffer[:cut]))
+        block = body.read(_BLOCK)
+        if not block:
+            file.write(_decode(buffer[cut:]))
+            return file, b"", False
+        buffer = buffer[cut:] + block
+    value, _, rest = buffer.partition(b"&")
+    file.write(_decode(value))
+    return file, b"&" + rest, True
+
+
+def _decode(text: bytes) -> bytes:
+    return urllib.parse.unquote_to_bytes(text.replace(b"+", b" "))

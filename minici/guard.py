@@ -1,0 +1,138 @@
+"""Who may call: by Host, by Origin, by secret, by name and password.
+
+A guard is asked before anything else is done with a request; what it turns away changes
+nothing. Section 3 of the contract.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+from typing import Optional
+from urllib.parse import urlsplit
+
+from minici.config import is_loopback
+from minici.passwords import TooManyTries, Users, sign_in
+from minici.web import HttpError, Request
+
+_SAFE = ("GET", "HEAD")
+
+
+class Hosts:
+    """The names under which a server may be addressed: others are somebody's DNS trick."""
+
+    def __init__(self, listened: str, *configured: Optional[str]) -> None:
+        self._everywhere = listened in ("0.0.0.0", "::")
+        own = {listened, *filter(None, configured)}
+        if self._everywhere:
+            own |= {socket.gethostname(), socket.gethostname().partition(".")[0]}
+        self._names = {_plain(name) for name in own}
+
+    def allow(self, header: str) -> bool:
+        """Whether a Host header, with or without a port, names this server."""
+        name = _plain(_without_port(header))
+        return is_loopback(name) or name in self._names or (self._everywhere and _is_address(name))
+
+
+class ServerGuard:
+    """The guard before the server. `netloc` is the host:port of its configured `url`, if any."""
+
+    def __init__(
+        self, hosts: Hosts, secret: Optional[str], users: Users, netloc: Optional[str] = None
+    ) -> None:
+        self._hosts = hosts
+        self._secret = secret
+        self._users = users
+        self._netloc = _without_default_port(netloc) if netloc else None
+
+    def __call__(self, request: Request) -> None:
+        check_host(request, self._hosts)
+        if request.method not in _SAFE:
+            self._check_origin(request)
+        if request.route is not None and request.route.audience == "agents":
+            check_secret(request, self._secret)
+        elif self._users and (request.route is None or request.route.audience == "people"):
+            request.user = self._check_user(request)
+
+    def _check_origin(self, request: Request) -> None:
+        origin = request.header("Origin")
+        own = {_without_default_port(request.header("Host")), self._netloc}
+        foreign = origin and _without_default_port(_netloc(origin)) not in own
+        if foreign or request.header("Sec-Fetch-Site").lower() == "cross-site":
+            raise HttpError(403, "this was sent by a page of another site")
+
+    def _check_user(self, request: Request) -> str:
+        try:
+            name = sign_in(request.header("Authorization"), self._users, request.client)
+        except TooManyTries as error:
+            retry = {"Retry-After": str(int(error.wait) + 1)}
+            raise HttpError(429, str(error), retry) from None
+        if name is None:
+            challenge = {"WWW-Authenticate": 'Basic realm="minici", charset="UTF-8"'}
+            raise HttpError(401, "sign in with a name and a password", challenge)
+        return name
+
+
+class AgentGuard:
+    """The guard before an agent, which no browser has any business with."""
+
+    def __init__(self, hosts: Hosts, secret: Optional[str]) -> None:
+        self._hosts = hosts
+        self._secret = secret
+
+    def __call__(self, request: Request) -> None:
+        check_host(request, self._hosts)
+        if request.header("Origin"):
+            raise HttpError(403, "an agent answers no browser")
+        check_secret(request, self._secret)
+
+
+def check_host(request: Request, hosts: Hosts) -> None:
+    """Raise HttpError 421 for a request that was meant for another host."""
+    header = request.header("Host")
+    if header and not hosts.allow(header):
+        raise HttpError(
+            421, "this server does not go by that name; set `url` or `advertise` to the name it has"
+        )
+
+
+def check_secret(request: Request, secret: Optional[str]) -> None:
+    """Raise HttpError 401 unless the request carries the secret, if there is one."""
+    if secret is None:
+        return
+    scheme, _, given = request.header("Authorization").partition(" ")
+    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), secret.encode("utf-8"))
+    if scheme.lower() != "bearer" or not right:
+        sentence = "the secret is missing or wrong; set the same `secret` on server and agents"
+        raise HttpError(401, sentence, {"WWW-Authenticate": "Bearer"})
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _without_default_port(netloc: str) -> str:
+    host, colon, port = netloc.rpartition(":")
+    return _plain(host if colon and port in ("80", "443") else netloc)
+
+
+def _without_port(netloc: str) -> str:
+    if netloc.startswith("["):
+        return netloc.partition("]")[0][1:]
+    return netloc.partition(":")[0]
+
+
+def _plain(name: str) -> str:
+    return name.strip("[]").rstrip(".").lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

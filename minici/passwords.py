@@ -1,0 +1,121 @@
+"""People's passwords: salted scrypt hashes, as `[users]` in config.ini holds them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Callable, Optional
+
+from minici.config import PASSWORD_HASH
+
+_COST = 14  # a power of two: 16 MiB and about 50 ms for each try
+_FREE_TRIES = 5
+_MOST_WAIT = 60.0  # seconds
+_MOST_ADDRESSES = 1000
+
+
+def hash_password(password: str) -> str:
+    """The line for `[users]`: scrypt, its cost, a fresh salt, and the key."""
+    salt = os.urandom(16)
+    return f"scrypt:{_COST}:{salt.hex()}:{_scrypt(password, salt, _COST).hex()}"
+
+
+def fits(password: str, hashed: str) -> bool:
+    """Whether a password is the one that was hashed; takes the same time either way."""
+    found = PASSWORD_HASH.fullmatch(hashed)
+    if not found:
+        return False
+    key = _scrypt(password, bytes.fromhex(found[2]), int(found[1]))
+    return hmac.compare_digest(key, bytes.fromhex(found[3]))
+
+
+def _scrypt(password: str, salt: bytes, cost: int) -> bytes:
+    return hashlib.scrypt(
+        password.encode("utf-8", "surrogateescape"),
+        salt=salt,
+        n=2**cost,
+        r=8,
+        p=1,
+        maxmem=2**cost * 8 * 128 * 2,
+        dklen=32,
+    )
+
+
+class TooManyTries(Exception):
+    """An address has been wrong too often; `wait` is in seconds."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(f"too many wrong passwords; try again in {wait:.0f} s")
+        self.wait = wait
+
+
+class Users:
+    """Who may sign in. Any thread may ask.
+
+    A password that was right is remembered, as a keyed hash that dies with the process, so that
+    not every request costs what guessing is meant to cost.
+    """
+
+    def __init__(
+        self, hashes: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._hashes = dict(hashes)
+        self._clock = clock
+        self._key = os.urandom(32)
+        self._unknown = hash_password(os.urandom(8).hex()) if hashes else ""
+        self._lock = threading.Lock()  # guards the two below; held while a hash is worked out
+        self._right: dict[str, bytes] = {}
+        self._wrong: dict[str, tuple[int, float]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    def check(self, name: str, password: str, address: str) -> bool:
+        """Whether name and password fit. Raises TooManyTries after wrong ones from `address`."""
+        seen = hmac.digest(self._key, f"{name}\0{password}".encode("utf-8", "replace"), "sha256")
+        if hmac.compare_digest(self._right.get(name, b""), seen):
+            return True
+        with self._lock:
+            self._slow_down(address)
+            # A name that nobody has costs the same time: it can't be told from a wrong password.
+            right = fits(password, self._hashes.get(name, self._unknown)) and name in self._hashes
+            if right:
+                self._right[name] = seen
+                self._wrong.pop(address, None)
+            else:
+                self._note_wrong(address)
+        return right
+
+    def _slow_down(self, address: str) -> None:
+        _, until = self._wrong.get(address, (0, 0.0))
+        if until > self._clock():
+            raise TooManyTries(until - self._clock())
+
+    def _note_wrong(self, address: str) -> None:
+        count = self._wrong.pop(address, (0, 0.0))[0] + 1
+        wait = min(_MOST_WAIT, 2.0 ** (count - _FREE_TRIES)) if count >= _FREE_TRIES else 0.0
+        self._wrong[address] = (count, self._clock() + wait)
+        if len(self._wrong) > _MOST_ADDRESSES:
+            self._wrong.pop(next(iter(self._wrong)))
+
+
+def sign_in(header: str, users: Users, address: str) -> Optional[str]:
+    """The name of who signed in by an Authorization header, or None."""
+    scheme, _, coded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    name, colon, password = _decode(coded).partition(":")
+    return name if colon and users.check(name, password, address) else None
+
+
+def _decode(coded: str) -> str:
+    try:
+        return base64.b64decode(coded.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return ""

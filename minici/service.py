@@ -1,0 +1,149 @@
+"""What server and agent have in common as processes: logs, signals, the ready line, the exit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import ssl
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Callable, Optional
+
+from minici.config import ConfigError
+from minici.durable import FolderLocked
+
+log = logging.getLogger("minici")
+
+BAD_CONFIG = 2
+CAN_NOT_START = 1
+LIFELINE = "MINICI_LIFELINE"
+
+
+class CanNotStart(Exception):
+    """Why the process can't do its work here, in one line that says what to do."""
+
+
+class Stop:
+    """Set once, by a signal or by whoever ends the process; everybody may wait for it."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, seconds: Optional[float] = None) -> bool:
+        return self._event.wait(seconds)
+
+    def on_signals(self) -> None:
+        """Let SIGTERM and SIGINT set it. For the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: Optional[FrameType]) -> None:
+        # Not set right here: the thread that this interrupts may hold the event's lock.
+        threading.Thread(target=self.set, name="signal", daemon=True).start()
+
+    def on_lifeline(self) -> None:
+        """Stop as well when the process that started this one ends, if it left a pipe for that."""
+        descriptor = os.environ.pop(LIFELINE, "")
+        if descriptor.isdigit():
+            threading.Thread(
+                target=self._watch, args=(int(descriptor),), name="lifeline", daemon=True
+            ).start()
+
+    def _watch(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        try:
+            while os.read(descriptor, 1):
+                continue
+        except OSError:
+            pass
+        self.set()
+
+
+def run(main: Callable[[Path, Stop], None], arguments: Sequence[str], usage: str) -> int:
+    """Call `main(config path, stop)` and turn how it ends into an exit status."""
+    set_up_log()
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(f"usage: {usage}", file=sys.stderr)
+        return 0 if arguments and arguments[0] in ("-h", "--help") else BAD_CONFIG
+    stop = Stop()
+    stop.on_signals()
+    stop.on_lifeline()
+    try:
+        main(Path(arguments[0]), stop)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return BAD_CONFIG
+    except (CanNotStart, FolderLocked) as error:
+        print(error, file=sys.stderr)
+        return CAN_NOT_START
+    return 0
+
+
+def set_up_log() -> None:
+    """Send the log to stderr, one line a happening."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.raiseExceptions = False  # a log that nobody reads any more ends no build
+
+
+class _OneLine(logging.Formatter):
+    """What comes from outside can't begin a line of its own; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def announce(text: str) -> None:
+    """Print the line that says that the process answers now."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        log.info("%s", text)
+
+
+def shown_url(host: str, port: int, secure: bool) -> str:
+    """The address of a listener as a URL, by which this host reaches it."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+    name = f"[{host}]" if ":" in host else host
+    return f"{'https' if secure else 'http'}://{name}:{port}"
+
+
+def server_tls(
+    certificate: Optional[Path], private_key: Optional[Path]
+) -> Optional[ssl.SSLContext]:
+    """What to serve HTTPS with, or None for HTTP. Raises ConfigError."""
+    if certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, private_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"certificate {certificate}: it can't be used ({error}); "
+            "give a PEM certificate and its private key"
+        ) from None
+    return context
+
+
+def warn_if_readable(path: Path, holds_secret: bool) -> None:
+    """Say so when others on this host can read a secret."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if holds_secret and mode & 0o044:
+        log.warning("%s holds a secret and others can read it: chmod 600 %s", path, path)
