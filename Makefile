@@ -1,0 +1,51 @@
+# make test     the whole suite          PYTHON=python3.9 chooses the interpreter, ARGS='-k git' what pytest gets
+# make lint     format, rules and types
+# make chaos    random failures against real processes, for as long as ARGS says
+# make zipapp   dist/minici.pyz, the package in one file
+# make clean    removes what the others made
+
+PYTHON ?= python3
+ARGS ?=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+TEST := .venv/test-$(VERSION)
+LINT := .venv/lint-$(VERSION)
+
+PIP = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: test lint chaos zipapp clean
+
+# setuptools and wheel: the tests install the package as pip does, without asking the network.
+test: $(TEST)/ready
+	$(TEST)/bin/python -m pytest $(ARGS)
+
+lint: $(LINT)/ready
+	$(LINT)/bin/ruff format --check .
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/mypy
+
+chaos:
+	$(PYTHON) -m tests.chaos $(ARGS)
+
+$(TEST)/ready: Makefile
+	$(PYTHON) -m venv --clear $(TEST)
+	$(TEST)/bin/python $(PIP) 'pytest>=7.4' 'setuptools>=61' wheel
+	touch $@
+
+$(LINT)/ready: Makefile
+	$(PYTHON) -m venv --clear $(LINT)
+	$(LINT)/bin/python $(PIP) 'ruff>=0.14,<1' 'mypy>=1.10' 'pytest>=7.4'
+	touch $@
+
+# Python's own zipapp command drops the exit status of a main function, so there is a file for it.
+zipapp:
+	rm -rf dist/zipapp
+	mkdir -p dist/zipapp/minici
+	cp -R minici/*.py minici/templates minici/static dist/zipapp/minici
+	printf 'import sys\nfrom minici.__main__ import main\nsys.exit(main())\n' >dist/zipapp/__main__.py
+	$(PYTHON) -m zipapp --compress --python '/usr/bin/env python3' --output dist/minici.pyz dist/zipapp
+	rm -rf dist/zipapp
+
+clean:
+	rm -rf .venv dist build minici.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find minici tests -name __pycache__ -prune -exec rm -rf {} +
