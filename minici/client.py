@@ -57,7 +57,8 @@ class Refused(CallError):
 
 
 class Failed(CallError):
-    """Worth trying again. `sent` is False if it is certain that the call was never received."""
+    """Worth trying again. `sent` is False if it is certain that the call was never received,
+    `refused` is True if the port refused the connection."""
 
     def __init__(
         self,
@@ -66,9 +67,11 @@ class Failed(CallError):
         data: Optional[Mapping[str, Any]] = None,
         *,
         sent: bool = True,
+        refused: bool = False,
     ) -> None:
         super().__init__(sentence, status, data)
         self.sent = sent
+        self.refused = refused
 
 
 class Client:
@@ -195,7 +198,8 @@ def _failure(reason: object, base: str) -> Failed:
         return Failed(f"the name in {base} can't be resolved: {reason.strerror}", sent=False)
     if isinstance(reason, OSError):
         sentence = f"no connection to {base}: {reason.strerror or reason}"
-        return Failed(sentence, sent=reason.errno not in _NEVER_SENT)
+        refused = reason.errno == errno.ECONNREFUSED
+        return Failed(sentence, sent=reason.errno not in _NEVER_SENT, refused=refused)
     return Failed(f"{base} did not answer in HTTP: {reason!r}")
 
 

@@ -1,0 +1,105 @@
+"""What the server says to agents: three calls, and what their answers mean for a build.
+
+Section 3 of the contract, "Agent, for the server", and rule 4 of section 5.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from minici.build import Build
+from minici.client import CallError, Client, Failed
+from minici.roster import Agent, Held, Pinged, parse_held
+
+TAKEN = "taken"
+REFUSED = "refused"
+IMPOSSIBLE = "impossible"  # 400: no agent can run this build
+UNANSWERED = "unanswered"
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What came of offering a build to an agent: one of the words above, and why, in words."""
+
+    outcome: str
+    sentence: str = ""
+
+
+class AgentCalls:
+    """Calls to agents. Any thread may use it; each call takes at most `timeout` seconds."""
+
+    def __init__(
+        self,
+        secret: Optional[str],
+        timeout: float,
+        context: Optional[ssl.SSLContext] = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._secret = secret
+        self._timeout = timeout
+        self._context = context
+        self._clock = clock
+
+    def offer(self, agent: Agent, build: Build, params: Mapping[str, object]) -> Offered:
+        """Hand a build over, with the limits and addresses in `params`."""
+        order = {
+            "id": build.id,
+            "attempt": build.attempt,
+            "repository": build.repository,
+            "commit": build.commit,
+            "command": build.command,
+            **params,
+        }
+        try:
+            answer = self._client(agent).post("/build", order)
+        except Failed as error:
+            unknown = error.status is None and error.sent
+            return Offered(UNANSWERED if unknown else REFUSED, str(error))
+        except CallError as error:
+            said = error.data.get("error")
+            if error.status == 400:
+                return Offered(IMPOSSIBLE, said if isinstance(said, str) and said else str(error))
+            return Offered(REFUSED, str(error))
+        if answer.status != 202:
+            return Offered(REFUSED, f"HTTP {answer.status}")
+        return Offered(TAKEN)
+
+    def ping(self, agent: Agent) -> Pinged:
+        """Ask an agent whether it lives and what it has."""
+        sent_at = self._clock()
+        try:
+            data = self._client(agent).get("/ping").data
+        except CallError as error:
+            refused = isinstance(error, Failed) and error.refused
+            return Pinged(sent_at, answered=error.status is not None, refused=refused)
+        return Pinged(
+            sent_at,
+            answered=True,
+            running=parse_held(data.get("running")),
+            undelivered=parse_held(data.get("undelivered")),
+            slots=_slots(data.get("slots")),
+        )
+
+    def cancel(self, agent: Agent, held: Held, superseded: bool) -> bool:
+        """Tell an agent to stop a build; whether it was told. `superseded`: the result of this
+        attempt is of no more use."""
+        params: dict[str, object] = {"id": held[0], "attempt": held[1]}
+        if superseded:
+            params["superseded"] = 1
+        try:
+            self._client(agent).post("/cancel", params)
+        except CallError as error:
+            return error.status is not None and error.status < 500
+        return True
+
+    def _client(self, agent: Agent) -> Client:
+        base = f"{agent.scheme}://{agent.address}"
+        return Client(base, self._secret, self._context, self._timeout)
+
+
+def _slots(value: Any) -> Optional[int]:
+    return value if type(value) is int and 1 <= value <= 10_000 else None

@@ -1,0 +1,340 @@
+"""The server's data folder, and the only code that writes to it: section 4 of the contract.
+
+    counter           the last id given out
+    agents.json       the agents last known
+    unfinished/ID     an empty file for each build that is not final
+    builds/ID/        build.json, and a folder for each attempt's output
+
+The order of writing a new build makes every crash harmless: the counter first, so that no id is
+used twice; then the mark in `unfinished`, so that no whole build is overlooked; the record last,
+so that what is there is whole. What is named "durable" here survives a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from minici import build as builds
+from minici.build import Build
+from minici.durable import FolderLock, sync_folder, write_all, write_atomic
+from minici.output import Output
+from minici.transcript import Transcript
+
+log = logging.getLogger("minici.store")
+
+_ID = re.compile(r"[1-9][0-9]{0,17}")
+_MOST_ID = 10**15  # beyond it a counter is taken for damaged
+_PROBED = 1000  # ids behind the counter that are looked for when a server starts
+_MOST_SCANNED = 2000  # records that one page may read to find what it shows
+
+
+class StoreUnavailable(Exception):
+    """The data folder can't be written now; nothing was acknowledged. Worth trying again."""
+
+
+class StoreDamaged(Exception):
+    """The data folder can't be used at all; the text is one line that says what to do."""
+
+
+class NoSuchBuild(LookupError):
+    """No build has this id."""
+
+
+@dataclass(frozen=True)
+class DamagedBuild:
+    """A build whose record can't be read; it is shown as such, and all others work."""
+
+    id: int
+    reason: str
+
+
+Record = Union[Build, DamagedBuild]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Builds, newest first, and the id before which the next page begins, or None."""
+
+    records: Sequence[Record]
+    before: Optional[int]
+
+
+class Store:
+    """The data folder. Any thread may call it; for one build, one writer at a time.
+
+    `output_limit` is in bytes a stream. Every method that writes raises StoreUnavailable when
+    the disk refuses.
+    """
+
+    def __init__(self, folder: Path, output_limit: int) -> None:
+        self.folder = folder
+        self.output_limit = output_limit
+        self._builds = folder / "builds"
+        self._unfinished = folder / "unfinished"
+        self._lock = FolderLock(folder)
+        self._counting = threading.Lock()  # guards the counter, on disk and in _last
+        self._last = 0
+        self._newest = 0  # the highest id whose build is whole
+
+    # Starting and ending.
+
+    def open(self) -> list[Build]:
+        """Take the folder, repair what a crash left, and return the unfinished builds by id.
+
+        Raises FolderLocked when another server has it, StoreDamaged when it can't be used.
+        """
+        try:
+            for folder in (self.folder, self._builds, self._unfinished):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            self._last = self._newest = self._recover_counter()
+            return self._recover_builds()
+        except OSError as error:
+            raise StoreDamaged(
+                f"{error.filename or self.folder}: {error.strerror}; "
+                "make the data folder a place where this user can write"
+            ) from None
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def check_writable(self) -> None:
+        """Raise StoreUnavailable unless a file with something in it can be written now."""
+        path = self.folder / "health.tmp"
+        with _writing():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            try:
+                write_all(descriptor, b"\n" * 4096)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+                path.unlink()
+
+    # Builds.
+
+    def create(self, make: Callable[[int], Build]) -> Build:
+        """Give out the next id, and make the build that `make` returns for it durable."""
+        with _writing():
+            number = self._next_id()
+            folder = self._builds / str(number)
+            mark = self._unfinished / str(number)
+            try:
+                mark.touch()
+                sync_folder(self._unfinished)
+                folder.mkdir()
+                build = make(number)
+                self._write_record(build)
+                sync_folder(self._builds)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    mark.unlink()
+                raise
+        with self._counting:
+            self._newest = max(self._newest, number)
+        return build
+
+    def save(self, build: Build) -> None:
+        """Make a build's new state durable. A final one is read no more when a server starts."""
+        with _writing():
+            self._write_record(build)
+            if build.final:
+                # Not fsynced: a mark that comes back is taken away by the next start.
+                (self._unfinished / str(build.id)).unlink(missing_ok=True)
+
+    def prepare_attempt(self, build: Build) -> None:
+        """Make the folder of the build's newest attempt, durable with the next `save`."""
+        with _writing():
+            self._attempt(build.id, build.attempt).mkdir(exist_ok=True)
+
+    def load(self, number: int) -> Record:
+        """Read a build. Raises NoSuchBuild."""
+        path = self._builds / str(number) / "build.json"
+        try:
+            build = builds.from_record(json.loads(path.read_bytes()))
+            if build.id != number:
+                raise ValueError(f"the record is of build {build.id}")
+            return build
+        except FileNotFoundError:
+            if number > self._newest or not path.parent.exists():
+                raise NoSuchBuild(f"there is no build {number}") from None
+            return DamagedBuild(number, "its record is missing")
+        except (OSError, ValueError, RecursionError) as error:
+            return DamagedBuild(number, f"its record can't be read: {error}")
+
+    def page(
+        self,
+        before: Optional[int],
+        limit: int,
+        wanted: Callable[[Record], bool] = lambda record: True,
+    ) -> Page:
+        """The newest `limit` builds below `before` that are `wanted`; opens no others' records.
+
+        Where few are wanted it stops after some thousand, and the next page goes on from there.
+        """
+        records: list[Record] = []
+        top = self._newest if before is None else min(before - 1, self._newest)
+        for scanned, number in enumerate(range(top, 0, -1)):
+            if len(records) == limit or scanned == _MOST_SCANNED:
+                return Page(records, number + 1)
+            with contextlib.suppress(NoSuchBuild):
+                record = self.load(number)
+                if wanted(record):
+                    records.append(record)
+        return Page(records, None)
+
+    def neighbours(self, number: int) -> tuple[Optional[int], Optional[int]]:
+        """The ids of the builds before and after one, as far as they are near."""
+        return (
+            self._first_whole(range(number - 1, max(0, number - 50), -1)),
+            self._first_whole(range(number + 1, min(self._newest, number + 50) + 1)),
+        )
+
+    def _first_whole(self, numbers: range) -> Optional[int]:
+        for number in numbers:
+            if (self._builds / str(number)).exists():
+                return number
+        return None
+
+    # Output.
+
+    def output(self, number: int, attempt: int) -> Output:
+        """An attempt's output, for writing. Close it; one at a time."""
+        return Output(self._attempt(number, attempt), self.output_limit)
+
+    def transcript(self, number: int, attempt: int) -> Transcript:
+        """An attempt's output, for reading; empty where there is none. Close it."""
+        return Transcript(self._attempt(number, attempt), self.output_limit)
+
+    def _attempt(self, number: int, attempt: int) -> Path:
+        return self._builds / str(number) / str(attempt)
+
+    # Agents.
+
+    def save_agents(self, agents: Sequence[Mapping[str, Any]]) -> None:
+        """Remember the agents, for the next start."""
+        with _writing():
+            write_atomic(self.folder / "agents.json", _json({"agents": list(agents)}))
+
+    def load_agents(self) -> list[Mapping[str, Any]]:
+        """The agents last known; none if nobody can tell: they will announce themselves."""
+        try:
+            agents = json.loads((self.folder / "agents.json").read_bytes())["agents"]
+            return [agent for agent in agents if isinstance(agent, dict)]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("agents.json can't be read (%s): waiting for agents to register", error)
+            return []
+
+    # The counter.
+
+    def _next_id(self) -> int:
+        with self._counting:
+            number = self._last + 1
+            if (self._builds / str(number)).exists():
+                number = self._highest_id() + 1
+            write_atomic(self.folder / "counter", b"%d\n" % number)
+            self._last = number
+            return number
+
+    def _recover_counter(self) -> int:
+        """The last id that can have been given out, whatever the counter says."""
+        counted = self._read_counter()
+        if counted is not None and not self._any_behind(counted):
+            return counted
+        highest = max(self._highest_id(), counted or 0)
+        if counted is not None or highest:
+            log.warning("the counter was lost or too low: going on after build %d", highest)
+        self._set_damaged_counter_aside()
+        write_atomic(self.folder / "counter", b"%d\n" % highest)
+        return highest
+
+    def _read_counter(self) -> Optional[int]:
+        try:
+            text = (self.folder / "counter").read_bytes().strip()
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        if not re.fullmatch(rb"[0-9]{1,18}", text) or int(text) > _MOST_ID:
+            return None
+        return int(text)
+
+    def _any_behind(self, counted: int) -> bool:
+        """Whether ids above the counter are in use. Looks near it: listing them all takes long."""
+        near = range(counted + 1, counted + _PROBED)
+        far = (counted + _PROBED * 2**power for power in range(20))
+        return any((self._builds / str(number)).exists() for number in (*near, *far))
+
+    def _highest_id(self) -> int:
+        used = [0]
+        for folder in (self._builds, self._unfinished):
+            with os.scandir(folder) as entries:
+                used.append(max((_id_of(entry.name) for entry in entries), default=0))
+        return max(used)
+
+    def _set_damaged_counter_aside(self) -> None:
+        path = self.folder / "counter"
+        if path.is_dir():
+            os.replace(path, self.folder / f"counter.damaged-{os.getpid()}")
+
+    # Unfinished builds.
+
+    def _recover_builds(self) -> list[Build]:
+        found = []
+        for number in sorted(_id_of(name) for name in os.listdir(self._unfinished)):
+            build = self._recover_build(number) if number else None
+            if build is not None:
+                found.append(build)
+        return found
+
+    def _recover_build(self, number: int) -> Optional[Build]:
+        folder, mark = self._builds / str(number), self._unfinished / str(number)
+        if not (folder / "build.json").exists() and self._holds_no_output(folder):
+            log.info("build %d was never acknowledged: forgotten", number)
+            shutil.rmtree(folder, ignore_errors=True)
+            mark.unlink(missing_ok=True)
+            return None
+        record = self.load(number)
+        if isinstance(record, DamagedBuild):
+            log.error("build %d is damaged (%s): left as it is", number, record.reason)
+            return None
+        if record.final:
+            mark.unlink(missing_ok=True)
+            return None
+        return record
+
+    @staticmethod
+    def _holds_no_output(folder: Path) -> bool:
+        return not folder.is_dir() or not any(each.is_dir() for each in folder.iterdir())
+
+    def _write_record(self, build: Build) -> None:
+        record = _json(builds.to_record(build))
+        write_atomic(self._builds / str(build.id) / "build.json", record)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the data folder can't be written: {error.strerror or error}"
+        ) from error
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _id_of(name: str) -> int:
+    return int(name) if _ID.fullmatch(name) else 0
