@@ -11,7 +11,8 @@ from typing import Optional
 from minici.html_build import build_page
 from minici.html_index import index_page
 from minici.markup import NOTHING, Html, fill, join, markup, phrase
-from minici.parts import ago, frame, labelled, panel, static_file, summary
+from minici.parts import ago, frame, labelled, panel, short_commit, static_file, summary
+from minici.phrases import TEXTS
 from minici.texts import Words, choose_language
 from minici.views import AgentsView, AgentView, RunningBuild, Site
 
@@ -97,21 +98,22 @@ def _running(words: Words, site: Site, build: RunningBuild) -> Html:
         '<span class="since">$since</span></span>',
         id=build.id,
         number=words("build_number", id=build.id),
-        commit=build.commit[:40],
+        commit=short_commit({"commit": build.commit}),
         since=ago(words, build.since, site.now),
     )
 
 
-def error_page(
-    language: str, status: int, sentence: str = "", site: Optional[Site] = None
-) -> Html:
+def error_page(language: str, status: int, sentence: str = "", site: Optional[Site] = None) -> Html:
     """A page for a status of 400 or above: what happened, and what to do about it.
 
-    `sentence` says more where the server knows more. Without `site` the page tells nothing
+    `sentence`, a sentence or a text's key, says more where the server knows more. Without `site` the page tells nothing
     about the server, as somebody who has not signed in may be shown.
     """
     words = Words(language)
-    title, advice = _ERRORS.get(status, ("error_other", "advice_500" if status >= 500 else "advice_400"))
+    title, advice = _ERRORS.get(
+        status, ("error_other", "advice_500" if status >= 500 else "advice_400")
+    )
+    sentence = words(sentence) if sentence in TEXTS else sentence
     detail = markup('<p class="sentence">$sentence</p>', sentence=sentence)
     content = fill(
         "error",

@@ -36,6 +36,7 @@ _ENDINGS = {
     "superseded": "ending_superseded",
     "cancelled": "ending_cancelled",
 }
+_REASON_LENGTH = 140
 _UNCOUNTED = ("refused", "returned")
 
 
@@ -61,8 +62,8 @@ def build_page(language: str, view: BuildView) -> Html:
         author=_author(build),
         actions=_actions(words, build, status),
         notes=_notes(words, view, status),
-        command=build.get("command") or "",
-        facts=_facts(words, view),
+        command=_command(words, build),
+        facts=fill("facts", words, facts=_facts(words, view)),
         attempts=_attempts(words, view),
         output=_output(words, view, status),
         repeat=_repeat(words, build),
@@ -133,7 +134,7 @@ def _verdict_success(words: Words, view: BuildView) -> str:
 def _verdict_failure(words: Words, view: BuildView) -> str:
     status, reason = view.build.get("exit_status"), view.build.get("reason")
     if reason and (status is None or status <= 0):
-        return words("verdict_reason", reason=str(reason)) + _where(words, view)
+        return words("verdict_reason", reason=_shortened(str(reason))) + _where(words, view)
     if status is None:
         return words("verdict_failure") + _where(words, view)
     duration = _lasted(words, view)
@@ -142,6 +143,11 @@ def _verdict_failure(words: Words, view: BuildView) -> str:
     else:
         text = words("verdict_exit", exit=status, duration=duration)
     return text + _where(words, view)
+
+
+def _shortened(reason: str) -> str:
+    line = reason.strip().split("\n")[0].rstrip(".")
+    return line if len(line) <= _REASON_LENGTH else line[:_REASON_LENGTH] + "…"
 
 
 def _verdict_lost(words: Words, view: BuildView) -> str:
@@ -218,8 +224,8 @@ def _notes(words: Words, view: BuildView, status: str) -> Html:
         return panel(words, text, advice, "", "panel-warn")
     if status == "queued" and view.waiting is not None:
         return _why_waits(words, view)
-    reason = view.build.get("reason")
-    if not reason:
+    reason = str(view.build.get("reason") or "")
+    if not reason or reason.strip().rstrip(".") in verdict_sentence(words, view):
         return NOTHING
     return panel(words, words("reason"), reason, "", f"panel-reason panel-{status}")
 
@@ -237,47 +243,62 @@ def _why_waits(words: Words, view: BuildView) -> Html:
     return panel(words, title, words("waits_full", n=waiting.position - 1))
 
 
+def _command(words: Words, build: BuildJson) -> Html:
+    if not build.get("command"):
+        return NOTHING
+    return fill("command", words, command=build["command"])
+
+
 # The facts
 
 
 def _facts(words: Words, view: BuildView) -> Html:
     build = view.build
     facts = [
-        _fact(words("number"), build.get("id")),
         _fact(words("status"), badge(words, status_of(build))),
+        _fact(words("number"), build.get("id")),
         _fact(words("exit_status"), _exit_text(build)),
         _fact(words("duration"), _duration(words, view)),
-        _fact(words("agent"), build.get("agent")),
         _fact(words("attempt"), build.get("attempt") or None),
-        _fact(words("commit"), _code(build.get("commit")), wide=True),
-        _fact(words("revision"), _code(build.get("revision")), wide=True),
-        _fact(words("subject"), build.get("subject"), wide=True),
-        _fact(words("author"), build.get("author"), wide=True),
-        _fact(words("repository"), _code(build.get("repository")), wide=True),
-        _fact(words("queued_at"), moment(words, build.get("queued_at"))),
-        _fact(words("started_at"), moment(words, build.get("started_at"))),
-        _fact(words("finished_at"), moment(words, build.get("finished_at"))),
         _fact(words("waited"), _waited(words, view)),
-        _fact(words("output_size"), _sizes(words, build)),
-        _fact(words("dropped"), words.size(int(build.get("dropped_bytes") or 0))),
-        _fact(words("rebuild_of"), _build_link(build.get("rebuild_of")), optional=True),
-        _fact(words("started_by"), build.get("started_by"), optional=True),
-        _fact(words("cancelled_by"), build.get("cancelled_by"), optional=True),
+        _fact(words("agent"), build.get("agent"), "row-fact"),
+        _fact(words("commit"), _code(build.get("commit")), "wide-fact"),
+        _fact(words("revision"), _code(build.get("revision")), "wide-fact"),
+        _fact(words("subject"), build.get("subject"), "wide-fact"),
+        _fact(words("author"), build.get("author"), "wide-fact"),
+        _fact(words("repository"), _code(build.get("repository")), "wide-fact"),
+        _fact(words("queued_at"), _moment(words, build, "queued_at"), "row-fact"),
+        _fact(words("started_at"), _moment(words, build, "started_at"), "row-fact"),
+        _fact(words("finished_at"), _moment(words, build, "finished_at"), "row-fact"),
+        _fact("stdout", _size(words, build, "stdout_bytes")),
+        _fact("stderr", _size(words, build, "stderr_bytes")),
+        _fact(words("dropped"), _size(words, build, "dropped_bytes")),
+        _fact(words("rebuild_of"), _build_link(build.get("rebuild_of")), "row-fact"),
+        _fact(words("started_by"), build.get("started_by"), "row-fact"),
+        _fact(words("cancelled_by"), build.get("cancelled_by"), "row-fact"),
     ]
     return join(facts)
 
 
-def _fact(name: str, value: object, wide: bool = False, optional: bool = False) -> Html:
+def _fact(name: str, value: object, kind: str = "") -> Html:
+    """One fact; nothing while it is not known."""
     if value is None or value == "":
-        if optional:
-            return NOTHING
-        value = markup('<span class="none">—</span>')
+        return NOTHING
     return markup(
-        '<div class="fact$wide"><dt>$name</dt><dd>$value</dd></div>\n',
-        wide=" wide-fact" if wide else "",
+        '<div class="fact $kind"><dt>$name</dt><dd>$value</dd></div>\n',
+        kind=kind,
         name=name,
         value=value,
     )
+
+
+def _moment(words: Words, build: BuildJson, key: str) -> Optional[Html]:
+    return moment(words, build[key]) if build.get(key) else None
+
+
+def _size(words: Words, build: BuildJson, key: str) -> Optional[str]:
+    count = build.get(key)
+    return words.size(int(count)) if count is not None else None
 
 
 def _code(value: object) -> Optional[Html]:
@@ -308,11 +329,6 @@ def _waited(words: Words, view: BuildView) -> Optional[str]:
     return words.duration(((until or view.site.now) - queued).total_seconds())
 
 
-def _sizes(words: Words, build: BuildJson) -> str:
-    streams = (("stdout", "stdout_bytes"), ("stderr", "stderr_bytes"))
-    return ", ".join(f"{name} {words.size(int(build.get(key) or 0))}" for name, key in streams)
-
-
 # The attempts
 
 
@@ -329,6 +345,7 @@ def _attempt(words: Words, view: BuildView, attempt: BuildJson) -> Html:
         "attempt",
         words,
         attempt=attempt.get("attempt"),
+        kind=attempt.get("ending") or "open",
         agent=_attempt_agent(attempt),
         started=moment(words, attempt.get("started_at")),
         finished=moment(words, attempt.get("finished_at")),
@@ -340,7 +357,7 @@ def _attempt(words: Words, view: BuildView, attempt: BuildJson) -> Html:
 
 def _attempt_agent(attempt: BuildJson) -> Html:
     name, address = attempt.get("agent") or "—", attempt.get("address")
-    return markup('<span title="$address">$name</span>', name=name, address=address)
+    return markup('<span class="agent" title="$address">$name</span>', name=name, address=address)
 
 
 def _ending(words: Words, attempt: BuildJson) -> Html:
@@ -384,6 +401,7 @@ def _output(words: Words, view: BuildView, status: str) -> Html:
         base=base,
         query=f"?attempt={view.shown_attempt}" if view.shown_attempt else "",
         live=live,
+        to_end=_to_end(words, log),
         dropped=_dropped(words, view.build),
         earlier=_part_link(view.earlier, words("output_earlier")),
         later=_part_link(view.later, words("output_later")),
@@ -398,6 +416,15 @@ def _output_title(words: Words, view: BuildView) -> str:
     if view.shown_attempt and view.shown_attempt != view.build.get("attempt"):
         return words("output_of_attempt", attempt=view.shown_attempt)
     return words("output")
+
+
+def _to_end(words: Words, log: Log) -> Html:
+    if not log.lines:
+        return NOTHING
+    return markup(
+        '<a class="to-end" href="#log-end">$text <span aria-hidden="true">↓</span></a>',
+        text=words("to_end"),
+    )
 
 
 def _kept(build: BuildJson) -> int:
@@ -428,9 +455,7 @@ def _foot(words: Words, view: BuildView, log: Log, status: str) -> Html:
         text = words("log_end_exit", exit=exit_status)
         if exit_status < 0:
             text = words("log_end_signal", signal=signal_name(exit_status))
-        parts.append(
-            markup('<p class="log-end log-end-$kind">$text</p>', kind=kind, text=text)
-        )
+        parts.append(markup('<p class="log-end log-end-$kind">$text</p>', kind=kind, text=text))
     if any(line.stream == "stderr" for line in log.lines):
         parts.append(markup('<p class="log-note">$text</p>', text=words("stderr_mark")))
     return join(parts)

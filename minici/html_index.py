@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log10
+from shlex import quote
 from typing import Dict, List, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
@@ -248,8 +249,9 @@ def _list(words: Words, view: IndexView) -> Html:
 
 
 def _curl_line(site: Site, form: FormView) -> str:
-    command = (form.command or "make test").replace("'", "'\\''")
-    return f"curl {site.url}/build -d commit=HEAD --data-urlencode 'command={command}'"
+    command = f"command={form.command or 'make test'}"
+    user = f" -u {quote(site.user)}" if site.user else ""
+    return f"curl{user} {site.url}/api/builds -d commit=HEAD --data-urlencode {quote(command)}"
 
 
 def _row(words: Words, view: IndexView, build: BuildJson) -> Html:
@@ -332,5 +334,3 @@ def _pages(words: Words, view: IndexView) -> Html:
         label=words("pages"),
         links=join(shown),
     )
-
-

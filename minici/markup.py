@@ -38,10 +38,7 @@ def visible(text: str) -> str:
 
 
 def _mark(match: Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
+    return f"<U+{ord(match.group()):04X}>"
 
 
 def escape(value: object) -> Html:

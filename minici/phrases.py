@@ -81,7 +81,7 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
     "column_command": ("Команда", "Command"),
     "column_agent": ("Агент", "Agent"),
     "column_started": ("Начало", "Started"),
-    "column_duration": ("Время", "Duration"),
+    "column_duration": ("Длительность", "Duration"),
     "build_number": ("Сборка {id}", "Build {id}"),
     "newer": ("Новее", "Newer"),
     "older": ("Старее", "Older"),
@@ -97,7 +97,7 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
     ),
     "usual": ("обычно {duration}", "usually {duration}"),
     "place_next": ("следующая", "next"),
-    "place": ("{position}-я в очереди", "no. {position} in the queue"),
+    "place": ("место {position} в очереди", "no. {position} in the queue"),
     "waits_for_agent": ("ждёт агента", "waits for an agent"),
     "no_builds": ("Сборок ещё нет", "No builds yet"),
     "no_builds_text": (
@@ -130,11 +130,14 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
     "age_seconds": ("{n} с назад", "{n} s ago"),
     "age_minutes": ("{n} мин назад", "{n} min ago"),
     "age_hours": ("{n} ч назад", "{n} h ago"),
-    "age_days": (("{n} день назад", "{n} дня назад", "{n} дней назад"), ("a day ago", "{n} days ago")),
+    "age_days": (
+        ("{n} день назад", "{n} дня назад", "{n} дней назад"),
+        ("a day ago", "{n} days ago"),
+    ),
     # The verdict: a head, then what is known, each with its own comma or space.
     "verdict_next": ("В очереди: запустится следующей", "Queued: it is next"),
     "verdict_place": (
-        "В очереди: {position}-я по порядку",
+        "В очереди: место {position}",
         "Queued: number {position} in line",
     ),
     "verdict_no_agent": (
@@ -179,11 +182,15 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
         "No agent is connected. Start one:",
     ),
     "waits_full": (
-        ("Перед ней {n} сборка, все места агентов заняты.",
-         "Перед ней {n} сборки, все места агентов заняты.",
-         "Перед ней {n} сборок, все места агентов заняты."),
-        ("{n} build is before it, and all slots are taken.",
-         "{n} builds are before it, and all slots are taken."),
+        (
+            "Перед ней {n} сборка, все места агентов заняты.",
+            "Перед ней {n} сборки, все места агентов заняты.",
+            "Перед ней {n} сборок, все места агентов заняты.",
+        ),
+        (
+            "{n} build is before it, and all slots are taken.",
+            "{n} builds are before it, and all slots are taken.",
+        ),
     ),
     "waits_next": (
         "Она следующая и начнётся, как только освободится место.",
@@ -198,7 +205,7 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
     "subject": ("Тема", "Subject"),
     "author": ("Автор", "Author"),
     "repository": ("Репозиторий", "Repository"),
-    "queued_at": ("В очереди с", "Queued"),
+    "queued_at": ("Поставлена", "Queued"),
     "started_at": ("Начало", "Started"),
     "finished_at": ("Конец", "Finished"),
     "duration": ("Длительность", "Duration"),
@@ -209,7 +216,6 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
     "rebuild_of": ("Повтор сборки", "Repeat of build"),
     "started_by": ("Кто запустил", "Started by"),
     "cancelled_by": ("Кто остановил", "Cancelled by"),
-    "output_size": ("Вывод", "Output"),
     "dropped": ("Отброшено", "Dropped"),
     "attempts": ("Попытки", "Attempts"),
     "how_ended": ("Чем кончилась", "How it ended"),
@@ -227,6 +233,7 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
     "ending_cancelled": ("остановлена", "cancelled"),
     "output": ("Вывод", "Output"),
     "output_of_attempt": ("Вывод попытки {attempt}", "Output of attempt {attempt}"),
+    "to_end": ("К концу", "To the end"),
     "raw": ("Текстом", "As text"),
     "raw_all": ("весь", "all"),
     "no_output": ("Команда ничего не вывела.", "The command wrote nothing."),
@@ -236,13 +243,17 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
         "Output appears here once the build begins.",
     ),
     "dropped_note": (
-        ("Отброшен {n} байт: вывод длиннее, чем хранит сервер. Остались начало и конец.",
-         "Отброшено {n} байта: вывод длиннее, чем хранит сервер. Остались начало и конец.",
-         "Отброшено {n} байт: вывод длиннее, чем хранит сервер. Остались начало и конец."),
-        ("{n} byte was dropped: the output is longer than what is kept. The beginning and the "
-         "end are here.",
-         "{n} bytes were dropped: the output is longer than what is kept. The beginning and the "
-         "end are here."),
+        (
+            "Отброшен {n} байт: вывод длиннее, чем хранит сервер. Остались начало и конец.",
+            "Отброшено {n} байта: вывод длиннее, чем хранит сервер. Остались начало и конец.",
+            "Отброшено {n} байт: вывод длиннее, чем хранит сервер. Остались начало и конец.",
+        ),
+        (
+            "{n} byte was dropped: the output is longer than what is kept. The beginning and the "
+            "end are here.",
+            "{n} bytes were dropped: the output is longer than what is kept. The beginning and the "
+            "end are here.",
+        ),
     ),
     "output_earlier": ("Предыдущая часть вывода", "Earlier output"),
     "output_later": ("Следующая часть вывода", "Later output"),
@@ -326,8 +337,60 @@ TEXTS: Dict[str, Tuple[Forms, Forms]] = {
         "Подождите немного и попробуйте снова: введённое можно вернуть кнопкой «назад».",
         "Wait a moment and try again; going back brings up what you entered.",
     ),
+    # Sentences that the server may name by key instead of writing one.
+    "error_no_build": ("Такой сборки нет.", "There is no such build."),
+    "error_queue_full": (
+        "Очередь полна: больше сборок сервер пока не принимает.",
+        "The queue is full: the server takes no more builds for now.",
+    ),
+    "error_disk": (
+        "В папку данных сервера сейчас нельзя писать.",
+        "The server's data folder can't be written just now.",
+    ),
     "back_to_builds": ("К списку сборок", "To the list of builds"),
-    # What static/minici.js says.
+    # What the scripts in static/ say.
     "js_copy": ("Копировать", "Copy"),
     "js_copied": ("Скопировано", "Copied"),
+    "js_live": ("Вывод приходит сразу", "Live output"),
+    "js_reconnecting": (
+        "Связь прервалась, подключаюсь снова…",
+        "The connection was lost; trying again…",
+    ),
+    "js_polling": (
+        "Живой вывод недоступен; страница обновляется каждые 3 секунды.",
+        "No live output here; the page is refreshed every 3 seconds.",
+    ),
+    "js_offline": (
+        "Сервер не отвечает; список может устареть. Пробую снова…",
+        "The server does not answer; this may be out of date. Trying again…",
+    ),
+    "js_trimmed": (
+        "Начало вывода убрано из страницы, чтобы не занимать память; целиком он по ссылкам выше.",
+        "The beginning was taken off this page to save memory; the links above have all of it.",
+    ),
+    "js_follow": ("Следить за концом", "Follow the end"),
+    "js_search": ("Поиск в выводе", "Search the output"),
+    "js_matches": ("{at} из {n}", "{at} of {n}"),
+    "js_no_matches": ("не найдено", "not found"),
+    "js_previous_match": ("Предыдущее совпадение", "Previous match"),
+    "js_next_match": ("Следующее совпадение", "Next match"),
+    "js_keys": ("Клавиши", "Keys"),
+    "js_close": ("Закрыть", "Close"),
+    "js_key_help": ("показать или убрать эту справку", "show or hide this help"),
+    "js_key_down": ("следующая сборка в списке", "next build in the list"),
+    "js_key_up": ("предыдущая сборка в списке", "previous build in the list"),
+    "js_key_open": ("открыть выбранную сборку", "open the chosen build"),
+    "js_key_new": ("перейти к форме новой сборки", "go to the form for a new build"),
+    "js_key_list": ("к списку сборок", "to the list of builds"),
+    "js_key_agents": ("к агентам", "to the agents"),
+    "js_key_older": ("предыдущая сборка", "previous build"),
+    "js_key_newer": ("следующая сборка", "next build"),
+    "js_key_top": ("к началу страницы", "to the top of the page"),
+    "js_key_end": ("к концу вывода и следить за ним", "to the end of the output, following it"),
+    "js_key_search": ("поиск", "search"),
+    "js_line": ("Строка {n}", "Line {n}"),
+    "js_day": ("д", "d"),
+    "js_hour": ("ч", "h"),
+    "js_minute": ("мин", "m"),
+    "js_second": ("с", "s"),
 }
