@@ -34,7 +34,7 @@ $(TEST)/ready: Makefile
 
 $(LINT)/ready: Makefile
 	$(PYTHON) -m venv --clear $(LINT)
-	$(LINT)/bin/python $(PIP) 'ruff>=0.14,<1' 'mypy>=1.10' 'pytest>=7.4'
+	$(LINT)/bin/python $(PIP) 'ruff~=0.17.0' 'mypy~=2.4'
 	touch $@
 
 # Python's own zipapp command drops the exit status of a main function, so there is a file for it.
