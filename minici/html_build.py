@@ -8,11 +8,12 @@ import signal
 from typing import Callable, Dict, List, Optional, Sequence
 
 from minici.ansi import Log, render
-from minici.markup import NOTHING, Html, fill, join, markup, phrase
+from minici.markup import NOTHING, Html, escape, fill, join, markup, phrase
 from minici.parts import (
     FINAL,
     badge,
     frame,
+    lasted,
     moment,
     panel,
     seconds_of,
@@ -20,6 +21,7 @@ from minici.parts import (
     short_commit,
     sign,
     status_of,
+    status_word,
 )
 from minici.texts import Words, parse_time
 from minici.views import BuildJson, BuildView
@@ -37,6 +39,7 @@ _ENDINGS = {
     "cancelled": "ending_cancelled",
 }
 _REASON_LENGTH = 140
+_HEAD_LENGTH = 16
 _UNCOUNTED = ("refused", "returned")
 
 
@@ -52,6 +55,9 @@ def build_page(language: str, view: BuildView) -> Html:
         words,
         id=build.get("id"),
         status=status,
+        state=f"{words('build_number', id=build.get('id'))}: {status_word(words, status)}",
+        attempt=build.get("attempt") or 0,
+        shape=_shape(build),
         final=markup(" data-final") if final else "",
         previous=_step(words, view.previous, "prev", "previous_build", "← "),
         next=_step(words, view.next, "next", "next_build", ""),
@@ -70,6 +76,13 @@ def build_page(language: str, view: BuildView) -> Html:
     )
     title = f"{build.get('id')} {verdict}"
     return frame(words, "build", title, content, view.site, not final, f"icon-{status}")
+
+
+def _shape(build: BuildJson) -> str:
+    """What static/build.js compares to see whether the record has changed since this page."""
+    keys = ("status", "attempt", "cancel_requested", "agent", "revision")
+    values = [build.get(key) for key in keys]
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 def _step(words: Words, number: Optional[int], rel: str, key: str, arrow: str) -> Html:
@@ -103,11 +116,14 @@ def verdict_sentence(words: Words, view: BuildView) -> str:
 
 
 def _verdict_html(words: Words, view: BuildView) -> Html:
-    """The sentence with its first words, the status, standing out."""
-    sentence = verdict_sentence(words, view)
-    head, colon, rest = sentence.partition(":")
-    if not colon or len(head) > 16:
-        return markup("$sentence", sentence=sentence)
+    """The sentence with its first words, the status, standing out, and a running clock."""
+    if status_of(view.build) == "running" and not view.build.get("cancel_requested"):
+        duration = lasted(words, view.build, view.site.now)
+        running = phrase(words, "verdict_running", duration=duration)
+        return join((running, _where(words, view)))
+    head, colon, rest = verdict_sentence(words, view).partition(":")
+    if not colon or len(head) > _HEAD_LENGTH:
+        return escape(head + colon + rest)
     return markup("<strong>$head</strong>:$rest", head=head, rest=rest)
 
 
@@ -316,9 +332,10 @@ def _exit_text(build: BuildJson) -> Optional[str]:
     return f"{status} ({signal_name(status)})" if status < 0 else str(status)
 
 
-def _duration(words: Words, view: BuildView) -> Optional[str]:
-    seconds = seconds_of(view.build, view.site.now)
-    return None if seconds is None else words.duration(seconds)
+def _duration(words: Words, view: BuildView) -> Optional[Html]:
+    if seconds_of(view.build, view.site.now) is None:
+        return None
+    return lasted(words, view.build, view.site.now)
 
 
 def _waited(words: Words, view: BuildView) -> Optional[str]:
@@ -349,7 +366,7 @@ def _attempt(words: Words, view: BuildView, attempt: BuildJson) -> Html:
         agent=_attempt_agent(attempt),
         started=moment(words, attempt.get("started_at")),
         finished=moment(words, attempt.get("finished_at")),
-        duration="—" if seconds is None else words.duration(seconds),
+        duration="—" if seconds is None else lasted(words, attempt, view.site.now),
         ending=_ending(words, attempt),
         output=_attempt_output(words, view, attempt),
     )

@@ -36,6 +36,7 @@ def index_page(language: str, view: IndexView) -> Html:
         "index",
         words,
         **_form_values(words, view.form),
+        refresh="/" if view.form.errors else "",
         summary=summary(words, view.site),
         no_agents=_no_agents(words, view.site),
         strip=_strip(words, view),

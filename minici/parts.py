@@ -46,6 +46,7 @@ _SHAPES = {
 }
 
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_TEXT_FILES = ("style.css", "palette.css", "minici.js", "log.js", "build.js")
 _ICONS = ("icon", "icon-running", "icon-success", "icon-failure", "icon-queued")
 
 
@@ -117,6 +118,15 @@ def seconds_of(build: BuildJson, now: datetime) -> Optional[float]:
     return max(0.0, ((finished or now) - started).total_seconds())
 
 
+def lasted(words: Words, build: BuildJson, now: datetime) -> Html:
+    """How long the build ran, or has been running: then the script keeps it up to date."""
+    text = words.duration(seconds_of(build, now) or 0.0)
+    started = parse_time(build.get("started_at"))
+    if build.get("finished_at") or started is None:
+        return escape(text)
+    return markup('<span data-since="$at">$text</span>', at=started.isoformat(), text=text)
+
+
 def short_commit(build: BuildJson) -> str:
     """How the commit is shown where room is scarce: a name whole, a hash by 10 digits."""
     commit = str(build.get("commit") or "")
@@ -174,7 +184,8 @@ def frame(
         icon=asset(f"{icon if icon in _ICONS else 'icon'}.svg"),
         style=asset("style.css"),
         palette=asset("palette.css"),
-        script=asset("minici.js"),
+        scripts=_scripts(page),
+        now=site.now.isoformat() if site else "",
         texts=_script_texts(words.language),
         refresh=markup(
             '<noscript><meta http-equiv="refresh" content="5"></noscript>\n' if refresh else ""
@@ -182,6 +193,11 @@ def frame(
         builds_current=current.get("index", ""),
         agents_current=current.get("agents", ""),
     )
+
+
+def _scripts(page: str) -> Html:
+    names = ("minici.js", "log.js", "build.js") if page == "build" else ("minici.js",)
+    return join(markup('<script src="$url" defer></script>', url=asset(name)) for name in names)
 
 
 def _bar(words: Words, site: Optional[Site]) -> Html:
@@ -213,7 +229,7 @@ def static_file(name: str) -> Optional[Tuple[bytes, str]]:
 
 @lru_cache(maxsize=None)
 def _static_kinds() -> Dict[str, str]:
-    kinds = {"style.css": _TYPES["css"], "palette.css": _TYPES["css"], "minici.js": _TYPES["js"]}
+    kinds = {name: _TYPES[name.rpartition(".")[2]] for name in _TEXT_FILES}
     kinds.update({f"{icon}.svg": "image/svg+xml" for icon in _ICONS})
     return kinds
 

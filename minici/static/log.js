@@ -1,0 +1,198 @@
+/* From what a command wrote to lines on the page: the same as minici/ansi.py, for output
+   that arrives while one looks at it. */
+"use strict";
+
+const miniciLog = (() => {
+  const TOKEN = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-OQ-WYZ\\`-~]|(\r*\n|\r)|([^\x1b\r\n]+|\x1b)/g;
+  const UNFINISHED = /(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?|\r+)$/;
+  const URL_PATTERN = /https?:\/\/[^\s<>"'`\x00-\x1f\x7f-\x9f\u200b-\u206f\ufeff]+/g;
+  const UNSAFE = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+  const ON = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" };
+  const OFF = { 21: ["bold"], 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["strike"] };
+  const LEVELS = [0, 95, 135, 175, 215, 255];
+  const LONGEST_SEQUENCE = 4096;
+  const LONGEST_LINE = 100000;
+
+  const visible = (text) =>
+    text.replace(UNSAFE, (sign) => `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`);
+
+  function nearest(red, green, blue) {
+    const level = (value) => LEVELS.reduce((best, l, i) => (Math.abs(l - value) < Math.abs(LEVELS[best] - value) ? i : best), 0);
+    const cube = [level(red), level(green), level(blue)];
+    const grey = Math.min(23, Math.max(0, Math.round(((red + green + blue) / 3 - 8) / 10)));
+    const distance = (r, g, b) => (r - red) ** 2 + (g - green) ** 2 + (b - blue) ** 2;
+    const shade = 8 + 10 * grey;
+    if (distance(shade, shade, shade) < distance(...cube.map((i) => LEVELS[i]))) return 232 + grey;
+    return 16 + 36 * cube[0] + 6 * cube[1] + cube[2];
+  }
+
+  class Pen {
+    front = null;
+    back = null;
+    weights = new Set();
+
+    apply(parameters) {
+      const codes = parameters.slice(0, 200).split(/[;:]/).map((part) => (/^[0-9]+$/.test(part) ? Number(part) : 0));
+      while (codes.length) {
+        const code = codes.shift();
+        if (code === 38 || code === 48) this.set(code === 38, this.extended(codes));
+        else this.simple(code);
+      }
+    }
+
+    extended(codes) {
+      const kind = codes.length ? codes.shift() : 0;
+      if (kind === 5 && codes.length) return Math.min(codes.shift(), 255);
+      if (kind === 2 && codes.length >= 3) return nearest(...codes.splice(0, 3).map((c) => Math.min(c, 255)));
+      return null;
+    }
+
+    simple(code) {
+      if (code === 0) {
+        this.front = this.back = null;
+        this.weights.clear();
+      } else if (ON[code]) this.weights.add(ON[code]);
+      else if (OFF[code]) OFF[code].forEach((weight) => this.weights.delete(weight));
+      else if (code === 39 || code === 49) this.set(code === 39, null);
+      else if ((code >= 30 && code <= 37) || (code >= 40 && code <= 47)) this.set(code < 40, code % 10);
+      else if ((code >= 90 && code <= 97) || (code >= 100 && code <= 107)) this.set(code < 100, (code % 10) + 8);
+    }
+
+    set(front, colour) {
+      if (front) this.front = colour;
+      else this.back = colour;
+    }
+
+    classes() {
+      let { front, back } = this;
+      const names = [...this.weights].filter((weight) => weight !== "inverse").sort();
+      if (this.weights.has("inverse")) [front, back] = [back ?? 0, front ?? 7];
+      if (front !== null) names.push(`f${front}`);
+      if (back !== null) names.push("on", `b${back}`);
+      return names.join(" ");
+    }
+  }
+
+  function clock(seconds) {
+    const tenths = Math.floor(Math.max(0, seconds) * 10 + 1e-6);
+    const rest = `${Math.floor((tenths % 600) / 10)}.${tenths % 10}`;
+    const minutes = Math.floor(tenths / 600);
+    if (!minutes) return rest;
+    const two = (text) => text.padStart(2, "0");
+    const hours = Math.floor(minutes / 60);
+    return hours ? `${hours}:${two(String(minutes % 60))}:${rest.padStart(4, "0")}` : `${minutes}:${rest.padStart(4, "0")}`;
+  }
+
+  function appendLinked(parent, text) {
+    let place = 0;
+    for (const match of text.matchAll(URL_PATTERN)) {
+      const url = match[0].replace(/[.,;:!?)\]}]+$/, "");
+      parent.append(visible(text.slice(place, match.index)));
+      parent.append(minici.make("a", { href: url, rel: "noreferrer nofollow noopener" }, url));
+      place = match.index + url.length;
+    }
+    if (place < text.length) parent.append(visible(text.slice(place)));
+  }
+
+  class Line {
+    constructor(element) {
+      this.content = element.querySelector(".text");
+      this.spans = [];
+      this.length = 0;
+      this.returned = false;
+    }
+
+    write(classes, text) {
+      if (this.returned) {
+        this.spans = [];
+        this.length = 0;
+        this.returned = false;
+      }
+      const part = text.slice(0, Math.max(0, LONGEST_LINE - this.length));
+      this.length += part.length;
+      const last = this.spans[this.spans.length - 1];
+      if (last && last[0] === classes) last[1] += part;
+      else this.spans.push([classes, part]);
+    }
+
+    show() {
+      this.content.replaceChildren();
+      for (const [classes, text] of this.spans) {
+        const parent = classes ? minici.make("span", { class: classes }) : this.content;
+        appendLinked(parent, text);
+        if (classes) this.content.append(parent);
+      }
+    }
+  }
+
+  class Log {
+    /* `element` is the page's #log, with what is there already. */
+    constructor(element) {
+      this.element = element;
+      this.streams = { stdout: { pen: new Pen(), line: null, carry: "" }, stderr: { pen: new Pen(), line: null, carry: "" } };
+      this.changed = new Set();
+      this.fresh = document.createDocumentFragment();
+      this.next = Number(element.dataset.first) + element.children.length;
+      this.takeUp(JSON.parse(element.dataset.open || "{}"));
+    }
+
+    /* Go on with the lines that were open when the page was made. */
+    takeUp(open) {
+      for (const [name, { line, text }] of Object.entries(open)) {
+        const element = line === null ? null : document.getElementById(`L${line}`);
+        if (element) this.streams[name].line = new Line(element);
+        if (element || !text.replace(/\x1b\[[0-9;]*m/g, "")) this.feed(this.streams[name], name, 0, text);
+        else this.streams[name].carry = text;
+      }
+    }
+
+    write({ stream: name, seconds, text }) {
+      const stream = this.streams[name === "stderr" ? "stderr" : "stdout"];
+      this.feed(stream, name, seconds, text);
+    }
+
+    feed(stream, name, seconds, added) {
+      const text = stream.carry + added;
+      const unfinished = UNFINISHED.exec(text);
+      stream.carry = unfinished && unfinished[0].length <= LONGEST_SEQUENCE ? unfinished[0] : "";
+      const end = text.length - (unfinished ? unfinished[0].length : 0);
+      for (const match of text.slice(0, end).matchAll(TOKEN)) this.token(stream, name, seconds, match);
+    }
+
+    token(stream, name, seconds, [, parameters, final, end, plain]) {
+      if (final === "m") stream.pen.apply(parameters);
+      if (!end && !plain) return;
+      const line = (stream.line ??= this.begin(name, seconds));
+      if (end && end.includes("\n")) stream.line = null;
+      else if (end) line.returned = true;
+      else line.write(stream.pen.classes(), plain);
+      this.changed.add(line);
+    }
+
+    begin(name, seconds) {
+      const number = this.next++;
+      const link = minici.make("a", { class: "n", href: `#L${number}`, title: minici.say("line", { n: number }) }, String(number));
+      const at = minici.make("span", { class: "at" }, clock(seconds));
+      const text = minici.make("span", { class: "text" });
+      const element = minici.make("div", { class: `line ${name === "stderr" ? "stderr" : "stdout"}`, id: `L${number}` }, link, at, text);
+      this.fresh.append(element);
+      return new Line(element);
+    }
+
+    /* Bring to the page what was written since the last time. */
+    show() {
+      for (const line of this.changed) line.show();
+      this.changed.clear();
+      this.element.append(this.fresh);
+    }
+
+    /* Keep at most `most` lines on the page; says whether any were taken off. */
+    trim(most) {
+      const surplus = this.element.children.length - most;
+      for (let i = 0; i < surplus; i++) this.element.firstElementChild.remove();
+      return surplus > 0;
+    }
+  }
+
+  return { Log, clock, visible };
+})();
