@@ -9,9 +9,10 @@ output and follows this module.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from functools import cache
+from typing import Optional
 
 from minici.markup import Html, escape, join, markup
 from minici.views import OutputPiece
@@ -38,7 +39,7 @@ class Pen:
 
     front: Optional[int] = None
     back: Optional[int] = None
-    weights: Tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
     def apply(self, parameters: str) -> None:
         """Change as one SGR sequence says; what is not understood changes nothing."""
@@ -91,7 +92,7 @@ class Pen:
         return f"\x1b[{';'.join(codes)}m" if codes else ""
 
 
-def _extended(codes: List[int]) -> Optional[int]:
+def _extended(codes: list[int]) -> Optional[int]:
     """Take the rest of a 38 or 48 from `codes`: `5;N` or `2;R;G;B`."""
     kind = codes.pop(0) if codes else 0
     if kind == 5 and codes:
@@ -119,8 +120,8 @@ class Line:
     number: int
     stream: str
     seconds: float
-    spans: List[Tuple[str, str]] = field(default_factory=list)
-    raw: List[str] = field(default_factory=list)
+    spans: list[tuple[str, str]] = field(default_factory=list)
+    raw: list[str] = field(default_factory=list)
     returned: bool = False
 
     def write(self, classes: str, text: str) -> None:
@@ -145,9 +146,9 @@ class Log:
 
     def __init__(self, first_line: int = 1) -> None:
         """`first_line` is the number of the first line."""
-        self.lines: List[Line] = []
+        self.lines: list[Line] = []
         self._first = first_line
-        self._streams: Dict[str, _Stream] = {"stdout": _Stream(), "stderr": _Stream()}
+        self._streams: dict[str, _Stream] = {"stdout": _Stream(), "stderr": _Stream()}
 
     def write(self, piece: OutputPiece) -> None:
         """Add a piece; a sequence or a line may go on in a later one."""
@@ -183,7 +184,7 @@ class Log:
             self.lines.append(stream.line)
         return stream.line
 
-    def open(self) -> Dict[str, Dict[str, object]]:
+    def open(self) -> dict[str, dict[str, object]]:
         """For each stream that can go on: its open line's number, or null, and raw text."""
         return {
             name: {
@@ -212,7 +213,7 @@ def _line_html(line: Line, numbered: str) -> Html:
     )
 
 
-def _merged(spans: Sequence[Tuple[str, str]]) -> Iterator[Tuple[str, str]]:
+def _merged(spans: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Neighbours of the same look as one, so that an address in two pieces is one link."""
     look, texts = "", [""]
     for classes, text in spans:
@@ -261,7 +262,7 @@ GROUND = (0x17, 0x1A, 0x21)  # static/style.css: --log
 _LEVELS = (0, 95, 135, 175, 215, 255)
 
 
-def _palette() -> List[Tuple[int, int, int]]:
+def _palette() -> list[tuple[int, int, int]]:
     named = [bytes.fromhex(name) for name in _NAMED.split()]
     cube = [(r, g, b) for r in _LEVELS for g in _LEVELS for b in _LEVELS]
     greys = [(level, level, level) for level in range(8, 248, 10)]
@@ -283,7 +284,7 @@ def _luminance(colour: Sequence[int]) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def legible(colour: Tuple[int, int, int]) -> Tuple[int, int, int]:
+def legible(colour: tuple[int, int, int]) -> tuple[int, int, int]:
     """The colour, made lighter until it can be read on the log's ground (ratio 4.5)."""
     while contrast(colour, GROUND) < 4.5:
         colour = (_lighter(colour[0]), _lighter(colour[1]), _lighter(colour[2]))
@@ -294,7 +295,7 @@ def _lighter(value: int) -> int:
     return value + (255 - value + 9) // 10
 
 
-@lru_cache(maxsize=None)
+@cache
 def palette_css() -> bytes:
     """The classes `f0` to `f255` and `b0` to `b255`, for /static/palette.css.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
-from typing import Callable, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
-from minici.ansi import Log, render
-from minici.markup import NOTHING, Html, escape, fill, join, markup, phrase
+from minici.html_output import output_section
+from minici.markup import NOTHING, Html, fill, join, markup, phrase
 from minici.parts import (
     FINAL,
     badge,
@@ -24,6 +24,7 @@ from minici.parts import (
     status_word,
 )
 from minici.texts import Words, parse_time
+from minici.verdict import signal_name, verdict_html, verdict_sentence
 from minici.views import BuildJson, BuildView
 
 _ENDINGS = {
@@ -38,9 +39,6 @@ _ENDINGS = {
     "superseded": "ending_superseded",
     "cancelled": "ending_cancelled",
 }
-_REASON_LENGTH = 140
-_HEAD_LENGTH = 16
-_UNCOUNTED = ("refused", "returned")
 
 
 def build_page(language: str, view: BuildView) -> Html:
@@ -62,7 +60,7 @@ def build_page(language: str, view: BuildView) -> Html:
         previous=_step(words, view.previous, "prev", "previous_build", "← "),
         next=_step(words, view.next, "next", "next_build", ""),
         sign=sign(status, 40),
-        verdict=_verdict_html(words, view),
+        verdict=verdict_html(words, view),
         short=short_commit(build),
         subject=subject,
         author=_author(build),
@@ -71,7 +69,7 @@ def build_page(language: str, view: BuildView) -> Html:
         command=_command(words, build),
         facts=fill("facts", words, facts=_facts(words, view)),
         attempts=_attempts(words, view),
-        output=_output(words, view, status),
+        output=output_section(words, view, status),
         repeat=_repeat(words, build),
     )
     title = f"{build.get('id')} {verdict}"
@@ -96,110 +94,6 @@ def _step(words: Words, number: Optional[int], rel: str, key: str, arrow: str) -
         title=words(key),
         text=text,
     )
-
-
-# The verdict
-
-
-def verdict_sentence(words: Words, view: BuildView) -> str:
-    """What became of the build, or where it stands, in one sentence without a full stop."""
-    makers: Dict[str, Callable[[Words, BuildView], str]] = {
-        "queued": _verdict_queued,
-        "running": _verdict_running,
-        "success": _verdict_success,
-        "failure": _verdict_failure,
-        "lost": _verdict_lost,
-        "cancelled": _verdict_cancelled,
-    }
-    maker = makers.get(status_of(view.build))
-    return maker(words, view) if maker else words("verdict_damaged")
-
-
-def _verdict_html(words: Words, view: BuildView) -> Html:
-    """The sentence with its first words, the status, standing out, and a running clock."""
-    if status_of(view.build) == "running" and not view.build.get("cancel_requested"):
-        duration = lasted(words, view.build, view.site.now)
-        running = phrase(words, "verdict_running", duration=duration)
-        return join((running, _where(words, view)))
-    head, colon, rest = verdict_sentence(words, view).partition(":")
-    if not colon or len(head) > _HEAD_LENGTH:
-        return escape(head + colon + rest)
-    return markup("<strong>$head</strong>:$rest", head=head, rest=rest)
-
-
-def _verdict_queued(words: Words, view: BuildView) -> str:
-    if view.waiting is None:
-        return words("verdict_queued")
-    if not view.waiting.agents:
-        return words("verdict_no_agent")
-    if view.waiting.position <= 1:
-        return words("verdict_next")
-    return words("verdict_place", position=view.waiting.position)
-
-
-def _verdict_running(words: Words, view: BuildView) -> str:
-    if view.build.get("cancel_requested"):
-        return words("verdict_stopping") + _where(words, view)
-    return words("verdict_running", duration=_lasted(words, view)) + _where(words, view)
-
-
-def _verdict_success(words: Words, view: BuildView) -> str:
-    return words("verdict_success", duration=_lasted(words, view)) + _where(words, view)
-
-
-def _verdict_failure(words: Words, view: BuildView) -> str:
-    status, reason = view.build.get("exit_status"), view.build.get("reason")
-    if reason and (status is None or status <= 0):
-        return words("verdict_reason", reason=_shortened(str(reason))) + _where(words, view)
-    if status is None:
-        return words("verdict_failure") + _where(words, view)
-    duration = _lasted(words, view)
-    if status < 0:
-        text = words("verdict_signal", signal=signal_name(status), duration=duration)
-    else:
-        text = words("verdict_exit", exit=status, duration=duration)
-    return text + _where(words, view)
-
-
-def _shortened(reason: str) -> str:
-    line = reason.strip().split("\n")[0].rstrip(".")
-    return line if len(line) <= _REASON_LENGTH else line[:_REASON_LENGTH] + "…"
-
-
-def _verdict_lost(words: Words, view: BuildView) -> str:
-    counted = [a for a in view.build.get("attempts") or [] if a.get("ending") not in _UNCOUNTED]
-    return words("verdict_lost", n=len(counted))
-
-
-def _verdict_cancelled(words: Words, view: BuildView) -> str:
-    by = view.build.get("cancelled_by")
-    text = words("verdict_cancelled_by", name=by) if by else words("verdict_cancelled")
-    if view.build.get("started_at"):
-        text += words("verdict_after", duration=_lasted(words, view))
-    return text
-
-
-def _lasted(words: Words, view: BuildView) -> str:
-    return words.duration(seconds_of(view.build, view.site.now) or 0.0)
-
-
-def _where(words: Words, view: BuildView) -> str:
-    agent, attempt = view.build.get("agent"), int(view.build.get("attempt") or 1)
-    text = words("verdict_agent", agent=agent) if agent else ""
-    if attempt <= 1:
-        return text
-    uncounted = any(a.get("ending") in _UNCOUNTED for a in view.build.get("attempts") or [])
-    if uncounted or attempt > view.max_attempts:
-        return text + words("verdict_attempt_only", attempt=attempt)
-    return text + words("verdict_attempt", attempt=attempt, max=view.max_attempts)
-
-
-def signal_name(exit_status: int) -> str:
-    """The name of the signal behind a negative exit status: "SIGKILL"."""
-    try:
-        return signal.Signals(-exit_status).name
-    except ValueError:
-        return f"signal {-exit_status}"
 
 
 # Around the verdict
@@ -397,85 +291,6 @@ def _attempt_output(words: Words, view: BuildView, attempt: BuildJson) -> Html:
         n=number,
         text=words("attempt_output"),
     )
-
-
-# The output
-
-
-def _output(words: Words, view: BuildView, status: str) -> Html:
-    if status == "damaged" and not view.output:
-        return NOTHING
-    log = Log(view.first_line)
-    for piece in view.output:
-        log.write(piece)
-    base = f"/build/{view.build.get('id')}"
-    live = markup(' data-live="$url"', url=view.live) if view.live else NOTHING
-    return fill(
-        "output",
-        words,
-        title=_output_title(words, view),
-        size=words.size(_kept(view.build)),
-        base=base,
-        query=f"?attempt={view.shown_attempt}" if view.shown_attempt else "",
-        live=live,
-        to_end=_to_end(words, log),
-        dropped=_dropped(words, view.build),
-        earlier=_part_link(view.earlier, words("output_earlier")),
-        later=_part_link(view.later, words("output_later")),
-        first=view.first_line,
-        open=json.dumps(log.open()),
-        lines=render(log, words("line", n="{n}")),
-        foot=_foot(words, view, log, status),
-    )
-
-
-def _output_title(words: Words, view: BuildView) -> str:
-    if view.shown_attempt and view.shown_attempt != view.build.get("attempt"):
-        return words("output_of_attempt", attempt=view.shown_attempt)
-    return words("output")
-
-
-def _to_end(words: Words, log: Log) -> Html:
-    if not log.lines:
-        return NOTHING
-    return markup(
-        '<a class="to-end" href="#log-end">$text <span aria-hidden="true">↓</span></a>',
-        text=words("to_end"),
-    )
-
-
-def _kept(build: BuildJson) -> int:
-    return int(build.get("stdout_bytes") or 0) + int(build.get("stderr_bytes") or 0)
-
-
-def _dropped(words: Words, build: BuildJson) -> Html:
-    count = int(build.get("dropped_bytes") or 0)
-    if not count:
-        return NOTHING
-    return markup('<p class="dropped">$text</p>', text=words("dropped_note", n=count))
-
-
-def _part_link(url: Optional[str], text: str) -> Html:
-    if not url:
-        return NOTHING
-    return markup('<p class="part"><a href="$url">$text</a></p>', url=url, text=text)
-
-
-def _foot(words: Words, view: BuildView, log: Log, status: str) -> Html:
-    parts: List[Html] = []
-    if not log.lines:
-        key = {"queued": "no_output_queued", "running": "no_output_yet"}.get(status, "no_output")
-        parts.append(markup('<p class="log-empty">$text</p>', text=words(key)))
-    exit_status = view.build.get("exit_status")
-    if exit_status is not None and not view.later:
-        kind = "ok" if exit_status == 0 else "bad"
-        text = words("log_end_exit", exit=exit_status)
-        if exit_status < 0:
-            text = words("log_end_signal", signal=signal_name(exit_status))
-        parts.append(markup('<p class="log-end log-end-$kind">$text</p>', kind=kind, text=text))
-    if any(line.stream == "stderr" for line in log.lines):
-        parts.append(markup('<p class="log-note">$text</p>', text=words("stderr_mark")))
-    return join(parts)
 
 
 # By hand

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log10
 from shlex import quote
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Optional
 from urllib.parse import urlencode
 
 from minici.markup import NOTHING, Html, fill, join, markup, phrase, typed
@@ -55,8 +56,8 @@ def _icon(view: IndexView) -> str:
     return "icon"
 
 
-def _form_values(words: Words, form: FormView) -> Dict[str, object]:
-    values: Dict[str, object] = {
+def _form_values(words: Words, form: FormView) -> dict[str, object]:
+    values: dict[str, object] = {
         "commit": typed(form.commit),
         "command": typed(form.command),
         "command_rows": min(12, max(2, form.command.count("\n") + 1)),
@@ -70,7 +71,7 @@ def _form_values(words: Words, form: FormView) -> Dict[str, object]:
     return values
 
 
-def _field_error(words: Words, field: str, error: Optional[str]) -> Dict[str, object]:
+def _field_error(words: Words, field: str, error: Optional[str]) -> dict[str, object]:
     if not error:
         return {
             f"{field}_described": f"{field}-hint",
@@ -126,7 +127,7 @@ def _counts(words: Words, builds: Sequence[BuildJson]) -> str:
     )
 
 
-def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> List[Html]:
+def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> list[Html]:
     seconds = [seconds_of(build, view.site.now) for build in builds]
     longest = max([1.0] + [value for value in seconds if value is not None])
     return [
@@ -319,7 +320,7 @@ def _duration(words: Words, build: BuildJson, view: IndexView) -> Html:
 
 
 def _pages(words: Words, view: IndexView) -> Html:
-    links: List[Tuple[Optional[str], str, str]] = [
+    links: list[tuple[Optional[str], str, str]] = [
         (view.newer, "newer", "← " + words("newer")),
         (view.older, "older", words("older") + " →"),
     ]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import html as standard
 import pkgutil
 import re
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
+from re import Match
 from string import Template
-from typing import Dict, Iterable, Mapping, Match
 
 from minici.texts import Words
 
@@ -79,7 +80,7 @@ def fill(template_name: str, words: Words, **values: object) -> Html:
     return Html(_template(_source(template_name)).substitute(_Values(words, values)))
 
 
-class _Values(Dict[str, str]):
+class _Values(dict[str, str]):
     def __init__(self, words: Words, values: Mapping[str, object]) -> None:
         super().__init__({key: escape(value) for key, value in values.items()})
         self._words = words
@@ -90,7 +91,7 @@ class _Values(Dict[str, str]):
         return escape(self._words(key[2:]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _source(template_name: str) -> str:
     return resource(f"templates/{template_name}.html").decode("utf-8")
 

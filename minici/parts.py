@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from functools import lru_cache
-from typing import Dict, Optional, Tuple
+from functools import cache
+from typing import Optional
 
 from minici.ansi import palette_css
 from minici.markup import NOTHING, Html, escape, fill, join, markup, phrase, resource
@@ -210,30 +210,30 @@ def _bar(words: Words, site: Optional[Site]) -> Html:
     return fill("bar", words, repository=site.repository, user=user)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _script_texts(language: str) -> Html:
     return escape(json.dumps(Words(language).group("js_"), ensure_ascii=False, sort_keys=True))
 
 
-@lru_cache(maxsize=None)
+@cache
 def asset(name: str) -> str:
     """The address of a static file; it changes when the file does, so it may be kept for ever."""
     return f"/static/{name}?v={hashlib.sha256(_static_bytes(name)).hexdigest()[:12]}"
 
 
-def static_file(name: str) -> Optional[Tuple[bytes, str]]:
+def static_file(name: str) -> Optional[tuple[bytes, str]]:
     """The bytes and the content type of /static/NAME; None for a name that is not served."""
     kind = _static_kinds().get(name)
     return None if kind is None else (_static_bytes(name), kind)
 
 
-@lru_cache(maxsize=None)
-def _static_kinds() -> Dict[str, str]:
+@cache
+def _static_kinds() -> dict[str, str]:
     kinds = {name: _TYPES[name.rpartition(".")[2]] for name in _TEXT_FILES}
     kinds.update({f"{icon}.svg": "image/svg+xml" for icon in _ICONS})
     return kinds
 
 
-@lru_cache(maxsize=None)
+@cache
 def _static_bytes(name: str) -> bytes:
     return palette_css() if name == "palette.css" else resource(f"static/{name}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Dict, Tuple, Union
+from typing import Union
 
-Forms = Union[str, Tuple[str, ...]]
+Forms = Union[str, tuple[str, ...]]
 
-TEXTS: Dict[str, Tuple[Forms, Forms]] = {
+TEXTS: dict[str, tuple[Forms, Forms]] = {
     # Statuses, and the button: the contract's own words.
     "status_queued": ("В очереди", "Queued"),
     "status_running": ("Выполняется", "Running"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Optional, Union
 
 from minici.phrases import TEXTS
 
@@ -40,7 +40,7 @@ def choose_language(setting: str, accept_language: Optional[str]) -> str:
     return best
 
 
-def _accepted(header: str) -> List[Tuple[str, float]]:
+def _accepted(header: str) -> list[tuple[str, float]]:
     accepted = []
     for item in header[:1000].split(","):
         tag, *parameters = [part.strip().lower() for part in item.split(";")]
@@ -76,12 +76,12 @@ class Words:
 
     def form(self, key: str, number: object = None) -> str:
         """The text before its values are put in; `number` chooses among its forms."""
-        forms: Union[str, Tuple[str, ...]] = TEXTS[key][self._side]
+        forms: Union[str, tuple[str, ...]] = TEXTS[key][self._side]
         if isinstance(forms, str):
             return forms
         return forms[plural_form(self.language, int(str(number)))]
 
-    def group(self, prefix: str) -> Dict[str, object]:
+    def group(self, prefix: str) -> dict[str, object]:
         """All texts whose keys begin with `prefix`, by the rest of their keys."""
         return {
             key[len(prefix) :]: pair[self._side]

@@ -6,9 +6,10 @@ build whose record can't be read is `{"id": ID, "damaged": "one sentence"}`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 BuildJson = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Optional, Type
+from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
@@ -47,11 +47,11 @@ def _program(*names: str) -> str:
 class Element:
     """One element of the page."""
 
-    def __init__(self, browser: "Browser", reference: str) -> None:
+    def __init__(self, browser: Browser, reference: str) -> None:
         self._browser = browser
         self.reference = reference
 
-    def _call(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
+    def _call(self, method: str, path: str, body: Optional[dict[str, Any]] = None) -> Any:
         return self._browser.call(method, f"/element/{self.reference}{path}", body)
 
     def click(self) -> None:
@@ -81,9 +81,9 @@ class Element:
         return self._call("GET", f"/property/{name}")
 
     @property
-    def rect(self) -> Dict[str, float]:
+    def rect(self) -> dict[str, float]:
         """x, y, width and height, in CSS pixels of the document."""
-        result: Dict[str, float] = self._call("GET", "/rect")
+        result: dict[str, float] = self._call("GET", "/rect")
         return result
 
 
@@ -110,18 +110,18 @@ class Browser:
             self.close()
             raise
 
-    def __enter__(self) -> "Browser":
+    def __enter__(self) -> Browser:
         return self
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
+        kind: Optional[type[BaseException]],
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
         self.close()
 
-    def _open(self, capabilities: Dict[str, Any]) -> str:
+    def _open(self, capabilities: dict[str, Any]) -> str:
         answer = self._http("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
         return str(answer["sessionId"])
 
@@ -139,7 +139,7 @@ class Browser:
             self._driver.stdout.close()
             shutil.rmtree(self._profile, ignore_errors=True)
 
-    def _http(self, method: str, path: str, body: Optional[Dict[str, Any]]) -> Any:
+    def _http(self, method: str, path: str, body: Optional[dict[str, Any]]) -> Any:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             data = None if body is None else json.dumps(body).encode("utf-8")
@@ -152,11 +152,11 @@ class Browser:
             raise BrowserError(f"{value['error']}: {value.get('message', '')[:500]}")
         return value
 
-    def call(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
+    def call(self, method: str, path: str, body: Optional[dict[str, Any]] = None) -> Any:
         """One command of the WebDriver protocol in this session."""
         return self._http(method, f"/session/{self._session}{path}", body)
 
-    def _cdp(self, command: str, parameters: Dict[str, Any]) -> Any:
+    def _cdp(self, command: str, parameters: dict[str, Any]) -> Any:
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def size(self, width: int, height: int) -> None:
@@ -217,7 +217,7 @@ class Browser:
         """All text that can be seen."""
         return self.find("body").text
 
-    def find_all(self, selector: str) -> List[Element]:
+    def find_all(self, selector: str) -> list[Element]:
         """The elements that a CSS selector chooses."""
         query = {"using": "css selector", "value": selector}
         return [Element(self, item[_ELEMENT]) for item in self.call("POST", "/elements", query)]
@@ -262,12 +262,12 @@ class Browser:
         path.write_bytes(base64.b64decode(data))
         return path
 
-    def console_errors(self) -> List[str]:
+    def console_errors(self) -> list[str]:
         """What the console said of errors and warnings since the last call."""
         entries = self.call("POST", "/se/log", {"type": "browser"})
         return [e["message"] for e in entries if e["level"] in ("SEVERE", "WARNING")]
 
-    def requests(self) -> List[str]:
+    def requests(self) -> list[str]:
         """The addresses that were asked for since the last call."""
         addresses = []
         for entry in self.call("POST", "/se/log", {"type": "performance"}):
@@ -277,8 +277,8 @@ class Browser:
         return addresses
 
 
-def _capabilities(profile: str, language: str, javascript: bool) -> Dict[str, Any]:
-    preferences: Dict[str, Any] = {"intl.accept_languages": language}
+def _capabilities(profile: str, language: str, javascript: bool) -> dict[str, Any]:
+    preferences: dict[str, Any] = {"intl.accept_languages": language}
     if not javascript:
         preferences["profile.managed_default_content_settings.javascript"] = 2
     options = {
@@ -293,7 +293,7 @@ def _capabilities(profile: str, language: str, javascript: bool) -> Dict[str, An
     }
 
 
-def _start_driver(profile: str) -> "tuple[subprocess.Popen[str], int]":
+def _start_driver(profile: str) -> tuple[subprocess.Popen[str], int]:
     program = _program("chromedriver")
     driver = subprocess.Popen(
         [program, "--port=0", f"--log-path={profile}/driver.log"],

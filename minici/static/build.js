@@ -256,7 +256,9 @@
       if (!matches.length) return;
       at = (at + step + matches.length) % matches.length;
       paint();
-      matches[at].startContainer.parentElement.closest(".line").scrollIntoView({ block: "center" });
+      const line = matches[at].startContainer.parentElement.closest(".line");
+      const { top, bottom } = line.getBoundingClientRect();
+      if (top < 90 || bottom > innerHeight) line.scrollIntoView({ block: "center" });
     }
 
     field.addEventListener("input", () => {

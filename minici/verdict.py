@@ -1,0 +1,116 @@
+"""What became of a build, or where it stands, in one sentence."""
+
+from __future__ import annotations
+
+import signal
+from typing import Callable
+
+from minici.markup import Html, escape, join, markup, phrase
+from minici.parts import lasted, seconds_of, status_of
+from minici.texts import Words
+from minici.views import BuildView
+
+_REASON_LENGTH = 140
+_HEAD_LENGTH = 16
+_UNCOUNTED = ("refused", "returned")
+
+
+def verdict_sentence(words: Words, view: BuildView) -> str:
+    """What became of the build, or where it stands, in one sentence without a full stop."""
+    makers: dict[str, Callable[[Words, BuildView], str]] = {
+        "queued": _verdict_queued,
+        "running": _verdict_running,
+        "success": _verdict_success,
+        "failure": _verdict_failure,
+        "lost": _verdict_lost,
+        "cancelled": _verdict_cancelled,
+    }
+    maker = makers.get(status_of(view.build))
+    return maker(words, view) if maker else words("verdict_damaged")
+
+
+def verdict_html(words: Words, view: BuildView) -> Html:
+    """The sentence with its first words, the status, standing out, and a running clock."""
+    if status_of(view.build) == "running" and not view.build.get("cancel_requested"):
+        duration = lasted(words, view.build, view.site.now)
+        running = phrase(words, "verdict_running", duration=duration)
+        return join((running, _where(words, view)))
+    head, colon, rest = verdict_sentence(words, view).partition(":")
+    if not colon or len(head) > _HEAD_LENGTH:
+        return escape(head + colon + rest)
+    return markup("<strong>$head</strong>:$rest", head=head, rest=rest)
+
+
+def _verdict_queued(words: Words, view: BuildView) -> str:
+    if view.waiting is None:
+        return words("verdict_queued")
+    if not view.waiting.agents:
+        return words("verdict_no_agent")
+    if view.waiting.position <= 1:
+        return words("verdict_next")
+    return words("verdict_place", position=view.waiting.position)
+
+
+def _verdict_running(words: Words, view: BuildView) -> str:
+    if view.build.get("cancel_requested"):
+        return words("verdict_stopping") + _where(words, view)
+    return words("verdict_running", duration=_lasted(words, view)) + _where(words, view)
+
+
+def _verdict_success(words: Words, view: BuildView) -> str:
+    return words("verdict_success", duration=_lasted(words, view)) + _where(words, view)
+
+
+def _verdict_failure(words: Words, view: BuildView) -> str:
+    status, reason = view.build.get("exit_status"), view.build.get("reason")
+    if reason and (status is None or status <= 0):
+        return words("verdict_reason", reason=_shortened(str(reason))) + _where(words, view)
+    if status is None:
+        return words("verdict_failure") + _where(words, view)
+    duration = _lasted(words, view)
+    if status < 0:
+        text = words("verdict_signal", signal=signal_name(status), duration=duration)
+    else:
+        text = words("verdict_exit", exit=status, duration=duration)
+    return text + _where(words, view)
+
+
+def _shortened(reason: str) -> str:
+    line = reason.strip().split("\n")[0].rstrip(".")
+    return line if len(line) <= _REASON_LENGTH else line[:_REASON_LENGTH] + "…"
+
+
+def _verdict_lost(words: Words, view: BuildView) -> str:
+    counted = [a for a in view.build.get("attempts") or [] if a.get("ending") not in _UNCOUNTED]
+    return words("verdict_lost", n=len(counted))
+
+
+def _verdict_cancelled(words: Words, view: BuildView) -> str:
+    by = view.build.get("cancelled_by")
+    text = words("verdict_cancelled_by", name=by) if by else words("verdict_cancelled")
+    if view.build.get("started_at"):
+        text += words("verdict_after", duration=_lasted(words, view))
+    return text
+
+
+def _lasted(words: Words, view: BuildView) -> str:
+    return words.duration(seconds_of(view.build, view.site.now) or 0.0)
+
+
+def _where(words: Words, view: BuildView) -> str:
+    agent, attempt = view.build.get("agent"), int(view.build.get("attempt") or 1)
+    text = words("verdict_agent", agent=agent) if agent else ""
+    if attempt <= 1:
+        return text
+    uncounted = any(a.get("ending") in _UNCOUNTED for a in view.build.get("attempts") or [])
+    if uncounted or attempt > view.max_attempts:
+        return text + words("verdict_attempt_only", attempt=attempt)
+    return text + words("verdict_attempt", attempt=attempt, max=view.max_attempts)
+
+
+def signal_name(exit_status: int) -> str:
+    """The name of the signal behind a negative exit status: "SIGKILL"."""
+    try:
+        return signal.Signals(-exit_status).name
+    except ValueError:
+        return f"signal {-exit_status}"
