@@ -273,47 +273,60 @@ _TRANSPORT = re.compile(r"[A-Za-z0-9.+-]*::")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def check_commit(commit: str) -> Optional[str]:
-    """Say what is wrong with a commit as typed, in one sentence, or None if nothing is.
+class Complaint(str):
+    """What is wrong with a value, in one sentence; `kind` is `empty`, `long` or `wrong`."""
+
+    kind: str
+
+    def __new__(cls, kind: str, sentence: str) -> Complaint:
+        complaint = super().__new__(cls, sentence)
+        complaint.kind = kind
+        return complaint
+
+
+def check_commit(commit: str) -> Optional[Complaint]:
+    """Say what is wrong with a commit as typed, or None if nothing is.
 
     It may be a hash, a branch, a tag or HEAD, followed by `~N` or `^N`.
     """
     if not commit:
-        return "name a commit: a hash, a branch, a tag, or HEAD"
+        return Complaint("empty", "name a commit: a hash, a branch, a tag, or HEAD")
     if len(commit.encode("utf-8", "surrogateescape")) > COMMIT_LIMIT:
-        return f"a commit is at most {COMMIT_LIMIT} bytes long"
+        return Complaint("long", f"a commit is at most {COMMIT_LIMIT} bytes long")
     if commit.startswith("-"):
-        return "a commit does not begin with a dash"
+        return Complaint("wrong", "a commit does not begin with a dash")
     suffix = _SUFFIX.search(commit)
     name = commit[: suffix.start()] if suffix else commit
     if not name or name[0] in "/." or name[-1] in "/." or name == "@":
-        return "this is no hash, branch, tag or HEAD"
+        return Complaint("wrong", "this is no hash, branch, tag or HEAD")
     if _NOT_IN_A_NAME.search(name) or not _encodable(name):
-        return "this is no hash, branch, tag or HEAD: it has characters that no name of git has"
+        return Complaint("wrong", "this is no hash, branch, tag or HEAD: no name of git looks so")
     return None
 
 
-def check_command(command: str) -> Optional[str]:
-    """Say what is wrong with a command, in one sentence, or None if nothing is."""
+def check_command(command: str) -> Optional[Complaint]:
+    """Say what is wrong with a command, or None if nothing is."""
     if not command.strip():
-        return "write the command to run"
+        return Complaint("empty", "write the command to run")
     if "\0" in command or not _encodable(command):
-        return "a command is text without NUL"
+        return Complaint("wrong", "a command is text without NUL")
     if len(command.encode("utf-8")) > COMMAND_LIMIT:
-        return f"a command is at most {COMMAND_LIMIT} bytes long: put it into a script"
+        sentence = f"a command is at most {COMMAND_LIMIT} bytes long: put it into a script"
+        return Complaint("long", sentence)
     return None
 
 
-def check_repository(repository: str) -> Optional[str]:
-    """Say why a repository must not be given to git, in one sentence, or None if it may."""
+def check_repository(repository: str) -> Optional[Complaint]:
+    """Say why a repository must not be given to git, or None if it may."""
     if not repository:
-        return "name a repository: a URL or a path"
+        return Complaint("empty", "name a repository: a URL or a path")
     if repository.startswith("-"):
-        return "a repository does not begin with a dash"
+        return Complaint("wrong", "a repository does not begin with a dash")
     if _CONTROL.search(repository) or not _encodable(repository):
-        return "a repository has no control characters"
+        return Complaint("wrong", "a repository has no control characters")
     if _TRANSPORT.match(repository):
-        return "a repository is a path or a URL; transports of the form word:: are not allowed"
+        sentence = "a repository is a path or a URL; transports like ext:: are not allowed"
+        return Complaint("wrong", sentence)
     return None
 
 

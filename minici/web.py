@@ -190,7 +190,7 @@ class Site:
     def error(self, request: Optional[Request], error: HttpError) -> Response:
         """An error as an answer: JSON for agents and programs, a page for people."""
         audience = request.route.audience if request and request.route else ""
-        for_people = audience in ("people", "") and request is not None
+        for_people = audience != "agents" and request is not None
         if request is None or not for_people or request.wants_json() or _is_api(request):
             data = {"error": error.sentence, **error.data}
             return json_response(data, error.status, error.headers)

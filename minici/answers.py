@@ -1,0 +1,81 @@
+"""What the three kinds of endpoints have in common: ids, records as JSON, failures as HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from minici import build as builds
+from minici.build import Build
+from minici.dispatch import NoSuchAttempt, QueueFull
+from minici.forms import BadParams, Params
+from minici.store import DamagedBuild, NoSuchBuild, Record, StoreUnavailable
+from minici.web import HttpError, Request
+
+ID = "([1-9][0-9]{0,17})"
+
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+
+
+@contextlib.contextmanager
+def as_http() -> Iterator[None]:
+    """Turn what the server's parts raise into the answers that the contract gives them."""
+    try:
+        yield
+    except (NoSuchBuild, NoSuchAttempt) as error:
+        raise HttpError(404, str(error)) from None
+    except QueueFull as error:
+        raise HttpError(503, str(error), {"Retry-After": "30"}) from None
+    except StoreUnavailable as error:
+        raise HttpError(503, str(error), {"Retry-After": "5"}) from None
+    except BadParams as error:
+        raise HttpError(400, str(error)) from None
+
+
+def record_json(record: Record, base: str) -> Mapping[str, Any]:
+    """A build for people's programs; one whose record is damaged says so."""
+    if isinstance(record, DamagedBuild):
+        return {"id": record.id, "status": None, "damaged": record.reason}
+    return builds.to_json(record, page_url(base, record.id))
+
+
+def page_url(base: str, number: int) -> str:
+    return f"{base}/build/{number}"
+
+
+def whole(record: Record) -> Build:
+    """The build, or HttpError 500 for one that is damaged."""
+    if isinstance(record, DamagedBuild):
+        raise HttpError(500, f"build {record.id} is damaged: {record.reason}")
+    return record
+
+
+def read_host(params: Params) -> tuple[str, int]:
+    """The parameters `host` and `port`. Raises BadParams."""
+    host = params.text("host").strip("[]")
+    if not _HOST.fullmatch(host):
+        raise BadParams("the parameter host must be a host name or an IP address")
+    port = params.number("port", least=1)
+    if port > 65535:
+        raise BadParams("the parameter port must be a number from 1 to 65535")
+    return host, port
+
+
+def read_before(request: Request) -> Optional[int]:
+    """The id before which a page of builds begins. Raises BadParams."""
+    return request.query.number("before", least=1) if request.query.get("before") else None
+
+
+def read_status(request: Request) -> Optional[str]:
+    """The status that a list is filtered by. Raises BadParams."""
+    status = request.query.optional("status")
+    if status is not None and status not in builds.STATUSES:
+        raise BadParams(f"the parameter status must be one of {', '.join(builds.STATUSES)}")
+    return status
+
+
+def tidy_command(text: str) -> str:
+    """A command as a form sends it, with the line ends of a shell."""
+    return text.replace("\r\n", "\n")

@@ -1,0 +1,115 @@
+"""What people's programs call: the same as the pages, as JSON. Section 3 of the contract."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+from minici.answers import ID, as_http, read_before, read_status, record_json, tidy_command
+from minici.build import Build, check_command, check_commit
+from minici.dispatch import Dispatcher
+from minici.roster import Agent
+from minici.store import Page, Record, Store
+from minici.web import HttpError, Request, Response, Route, json_response
+
+_PAGE = 50
+_MOST = 1000
+
+
+class Api:
+    """The JSON of builds and agents, as routes. `base` is the server's address for a caller."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, store: Store, base: Callable[[Request], str]
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._store = store
+        self._base = base
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/api/builds", self.list_builds, "people"),
+            Route("POST", "/api/builds", self.start_build, "people"),
+            Route("GET", f"/api/builds/{ID}", self.show_build, "people"),
+            Route("GET", "/api/agents", self.list_agents, "people"),
+        ]
+
+    def list_builds(self, request: Request) -> Response:
+        limit = request.query.number("limit", _PAGE, least=1)
+        if limit > _MOST:
+            raise HttpError(400, f"the parameter limit is at most {_MOST}")
+        status = read_status(request)
+        page = find_builds(self._store, read_before(request), limit, status)
+        following = None
+        if page.before is not None:
+            query: dict[str, object] = {"before": page.before, "limit": limit}
+            if status:
+                query["status"] = status
+            following = f"/api/builds?{urllib.parse.urlencode(query)}"
+        base = self._base(request)
+        found = [record_json(record, base) for record in page.records]
+        return json_response({"builds": found, "next": following})
+
+    def start_build(self, request: Request) -> Response:
+        params = request.params()
+        commit = params.text("commit", "").strip()
+        command = tidy_command(params.text("command", ""))
+        for name, complaint in (
+            ("commit", check_commit(commit)),
+            ("command", check_command(command)),
+        ):
+            if complaint:
+                raise HttpError(400, f"{name}: {complaint}")
+        with as_http():
+            build = self._dispatcher.enqueue(commit, command, request.user)
+        headers = {"Location": f"/api/builds/{build.id}"}
+        return json_response(record_json(build, self._base(request)), 201, headers)
+
+    def show_build(self, request: Request, number: str) -> Response:
+        with as_http():
+            record = self._dispatcher.load(int(number))
+        return json_response(record_json(record, self._base(request)))
+
+    def list_agents(self, request: Request) -> Response:
+        return json_response({"agents": [_agent_json(each) for each in self._dispatcher.agents()]})
+
+
+def find_builds(
+    store: Store,
+    before: Optional[int],
+    limit: int,
+    status: Optional[str] = None,
+    text: Optional[str] = None,
+) -> Page:
+    """A page of builds, newest first, by status and by text of commit or command."""
+
+    def wanted(record: Record) -> bool:
+        if status is None and text is None:
+            return True
+        return isinstance(record, Build) and _fits(record, status, text)
+
+    return store.page(before, limit, wanted)
+
+
+def _fits(build: Build, status: Optional[str], text: Optional[str]) -> bool:
+    if status is not None and build.status != status:
+        return False
+    if text is None:
+        return True
+    searched = (build.commit, build.command, build.subject or "", build.revision or "")
+    return any(text.lower() in each.lower() for each in searched)
+
+
+def _agent_json(agent: Agent) -> Mapping[str, Any]:
+    return {
+        "name": agent.name,
+        "address": agent.address,
+        "slots": agent.slots,
+        "running": [
+            {"id": each.build, "attempt": each.attempt} for each in agent.assignments.values()
+        ],
+        "last_heard": agent.heard or None,
+        "gone": agent.gone,
+        "gone_since": agent.gone_since,
+    }

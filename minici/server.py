@@ -1,0 +1,153 @@
+"""The server: `python -m minici.server config.ini`. What it is made of, and how it starts."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+from urllib.parse import urlsplit
+
+from minici import html
+from minici.answers import page_url
+from minici.api import Api
+from minici.calls import AgentCalls
+from minici.config import ConfigError, ServerConfig, read_server
+from minici.dispatch import Dispatcher
+from minici.endpoints import AgentEndpoints
+from minici.guard import Hosts, ServerGuard
+from minici.listener import Listener
+from minici.live import OutputEndpoints
+from minici.pages import Pages
+from minici.passwords import Users
+from minici.service import (
+    CanNotStart,
+    Stop,
+    announce,
+    run,
+    server_tls,
+    shown_url,
+    warn_if_readable,
+)
+from minici.store import Store, StoreDamaged
+from minici.watchdog import Watchdog
+from minici.web import Request
+from minici.web import Site as WebSite
+
+log = logging.getLogger("minici.server")
+
+_HEADERS = {
+    "Content-Security-Policy": html.CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not `no-referrer`: browsers then send `Origin: null` with our own forms.
+    "Referrer-Policy": "same-origin",
+}
+# A result carries both streams, and a form may take three bytes for one.
+_RESULT_SLACK = 2 * 1024 * 1024
+
+
+class Server:
+    """Everything a server is made of. `start` and `stop` are for the thread that made it.
+
+    Raises CanNotStart, FolderLocked or ConfigError; nothing is then left running.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        context = server_tls(config.certificate, config.private_key)
+        self.store = Store(config.data, config.output_limit)
+        calls = AgentCalls(
+            config.secret, min(10.0, config.agent_timeout), _client_tls(config.certificate)
+        )
+        self.dispatcher = Dispatcher(self.store, calls, config, self._page_url)
+        self.watchdog = Watchdog(self.dispatcher, calls)
+        self._pages = Pages(self.dispatcher, self.store, config, self._base)
+        try:
+            unfinished = self.store.open()
+        except StoreDamaged as error:
+            raise CanNotStart(str(error)) from None
+        try:
+            self._listener = Listener(config.host, config.port, self._site(), context)
+        except OSError as error:
+            self.store.close()
+            raise CanNotStart(
+                f"can't listen on {config.host} port {config.port}: {error.strerror or error}; "
+                "is something else running there?"
+            ) from None
+        self.url = shown_url(config.host, self._listener.server_port, context is not None)
+        self.dispatcher.restore(unfinished)
+
+    def start(self) -> None:
+        self._listener.start()
+        self.dispatcher.start()
+        self.watchdog.start()
+
+    def stop(self) -> None:
+        """Let the answers under way be finished, and leave the folder to the next server."""
+        self.watchdog.stop()
+        self.dispatcher.stop()
+        self._listener.stop()
+        self.store.close()
+
+    def _site(self) -> WebSite:
+        limit = 8 * self._config.output_limit + _RESULT_SLACK
+        routes = [
+            *self._pages.routes(),
+            *OutputEndpoints(self.dispatcher, self.store, self._base).routes(),
+            *Api(self.dispatcher, self.store, self._base).routes(),
+            *AgentEndpoints(self.dispatcher, limit).routes(),
+        ]
+        address = urlsplit(self._config.url) if self._config.url else None
+        guard = ServerGuard(
+            Hosts(self._config.host, address.hostname if address else None),
+            self._config.secret,
+            Users(self._config.users),
+            address.netloc if address else None,
+        )
+        return WebSite(routes, guard, self._pages.error, _HEADERS)
+
+    def _page_url(self, number: int) -> str:
+        return page_url(self._config.url or self.url, number)
+
+    def _base(self, request: Request) -> str:
+        """The server's address as this caller reaches it."""
+        if self._config.url:
+            return self._config.url
+        host = request.header("Host")
+        scheme = "https" if request.secure else "http"
+        return f"{scheme}://{host}" if host else self.url
+
+
+def _client_tls(certificate: Optional[Path]) -> Optional[ssl.SSLContext]:
+    """What agents' certificates are checked by: the system's authorities, and our own."""
+    context = ssl.create_default_context()
+    if certificate is not None:
+        try:
+            context.load_verify_locations(certificate)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"certificate {certificate}: it can't be read ({error})") from None
+    return context
+
+
+def _main(path: Path, stop: Stop) -> None:
+    config = read_server(path)
+    warn_if_readable(path, config.secret is not None)
+    server = Server(config)
+    server.start()
+    announce(f"minici server: {server.url}/")
+    stop.wait()
+    log.info("stopping")
+    server.stop()
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run a server until it is told to stop; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return run(_main, given, "python -m minici.server config.ini")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
