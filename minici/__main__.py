@@ -1,0 +1,330 @@
+"""`python -m minici`: server and agents in one go, and the small tools.
+
+python -m minici [--port N] [--agents N] [FOLDER]     CI for the git repository there
+python -m minici password                             a hash for [users]
+python -m minici init [FILE]                          a config.ini for two hosts
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import hashlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Optional
+
+from minici.durable import write_atomic
+from minici.passwords import hash_password
+from minici.service import LIFELINE, Stop
+
+_USUAL_PORT = 8000
+_PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)
+
+# What a repository is usually tested by, by a file at its top.
+_COMMANDS = (
+    (("Makefile", "makefile", "GNUmakefile"), r"(?m)^test\s*:", "make test"),
+    (("package.json",), r'"test"\s*:', "npm ci && npm test"),
+    (("Cargo.toml",), "", "cargo test"),
+    (("go.mod",), "", "go test ./..."),
+    (("tox.ini",), "", "tox"),
+    (("noxfile.py",), "", "nox"),
+    (("pom.xml",), "", "mvn -B test"),
+    (("gradlew",), "", "./gradlew test"),
+    (("mix.exs",), "", "mix test"),
+    (("Rakefile",), "", "rake test"),
+    (("pytest.ini", "conftest.py", "setup.cfg", "pyproject.toml"), "pytest", "python3 -m pytest"),
+    (("CMakeLists.txt",), "", "cmake -B build && cmake --build build && ctest --test-dir build"),
+)
+_ANYWHERE = "git log -1 --stat && ls -la"
+
+
+class Unusable(Exception):
+    """Why this can't be done here, in one line that says what to do."""
+
+
+# The repository in which a person stands.
+
+
+def find_repository(folder: str) -> Path:
+    """The top of the git repository around a folder. Raises Unusable."""
+    for question in ("--show-toplevel", "--absolute-git-dir"):
+        try:
+            answer = subprocess.run(
+                ["git", "-C", folder, "rev-parse", question],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise Unusable("git is missing: install it, then start again") from None
+        if answer.returncode == 0 and answer.stdout.strip():
+            return Path(answer.stdout.strip())
+    raise Unusable(f"{folder} is in no git repository: go into one, then start again")
+
+
+def sensible_command(repository: Path) -> str:
+    """What a person probably wants to run, judged by the files at the top of a repository."""
+    for names, pattern, command in _COMMANDS:
+        for name in names:
+            with contextlib.suppress(OSError):
+                if re.search(pattern, (repository / name).read_text("utf-8", "replace")):
+                    return command
+    return _ANYWHERE
+
+
+def data_folder(repository: Path) -> Path:
+    """Where the builds of a repository are kept: outside it, in the user's own data."""
+    home = os.environ.get("XDG_DATA_HOME") or os.path.join(Path.home(), ".local", "share")
+    path = str(repository.resolve())
+    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", repository.name) or "repository"
+    return Path(home) / "minici" / f"{name}-{digest}"
+
+
+# Server and agents in one go.
+
+
+def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> None:
+    """Run a server and agents on a repository until told to stop. Raises Unusable."""
+    repository = find_repository(folder)
+    data = data_folder(repository)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        os.chmod(data, 0o700)
+    except OSError as error:
+        raise Unusable(
+            f"{data}: {error.strerror}; set XDG_DATA_HOME to a folder of yours"
+        ) from None
+    with _lifeline() as lifeline:
+        secret = secrets.token_hex(16)
+        server = _Member("server", data / "server.ini", lifeline)
+        members = [server]
+        try:
+            port = _free_port() if port is None else port
+            server.start(_server_config(repository, data, port, secret))
+            url = server.url
+            for number in range(1, agents + 1):
+                agent = _Member("agent", data / f"agent-{number}.ini", lifeline)
+                members.append(agent)
+                agent.start(_agent_config(data / f"agent-{number}", url, secret))
+            noun = "agent" if agents == 1 else "agents"
+            print(f"minici for {repository}: {url} (server and {agents} {noun})", flush=True)
+            print(f"builds are kept in {data}; Ctrl-C ends all of it", flush=True)
+            _watch(members, stop)
+        finally:
+            for member in reversed(members):
+                member.stop()
+
+
+class _Member:
+    """One process of the ensemble: a server or an agent, with a config.ini of its own."""
+
+    def __init__(self, kind: str, config: Path, lifeline: int) -> None:
+        self.kind = kind
+        self.url = ""
+        self._config = config
+        self._lifeline = lifeline
+        self._process: Optional[subprocess.Popen[str]] = None
+
+    def start(self, config: str) -> None:
+        """Start it and wait for its ready line. Raises Unusable when there is none."""
+        write_atomic(self._config, config.encode("utf-8", "surrogateescape"))
+        os.chmod(self._config, 0o600)
+        environ = {**os.environ, LIFELINE: str(self._lifeline)}
+        paths = [_PACKAGE_ROOT, *filter(None, [environ.get("PYTHONPATH")])]
+        environ["PYTHONPATH"] = os.pathsep.join(paths)
+        with open(self._config.with_suffix(".log"), "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"minici.{self.kind}", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environ,
+                pass_fds=[self._lifeline],
+                start_new_session=True,
+            )
+        line = _first_line(self._process.stdout)
+        found = re.match(r"minici (?:server|agent): (\S+?)/?(?: ->|$)", line)
+        if not found:
+            raise Unusable(f"the {self.kind} did not start: {self._last_words()}")
+        self.url = found[1]
+
+    def ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = self._config.with_suffix(".log").read_text("utf-8", "replace").splitlines()
+            return lines[-1] if lines else "it said nothing"
+        return "it said nothing"
+
+
+def _first_line(stream: Optional[IO[str]]) -> str:
+    return stream.readline().strip() if stream else ""
+
+
+def _watch(members: Sequence[_Member], stop: Stop) -> None:
+    while not stop.wait(0.5):
+        for member in members:
+            if member.ended():
+                raise Unusable(f"the {member.kind} ended by itself; its log says why")
+
+
+@contextlib.contextmanager
+def _lifeline() -> Iterator[int]:
+    """A pipe whose reading end the members hold: it closes when this process dies, however."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _free_port() -> int:
+    """The usual port, or 0 where something else has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", _USUAL_PORT))
+        except OSError:
+            return 0
+    return _USUAL_PORT
+
+
+def _server_config(repository: Path, data: Path, port: int, secret: str) -> str:
+    return (
+        "[server]\n"
+        f"port = {port}\n"
+        f"repository = {repository}\n"
+        f"data = {data / 'server'}\n"
+        f"secret = {secret}\n"
+        f"command = {sensible_command(repository)}\n"
+    )
+
+
+def _agent_config(data: Path, server: str, secret: str) -> str:
+    return f"[agent]\nport = 0\nserver = {server}\ndata = {data}\nsecret = {secret}\n"
+
+
+# The small tools.
+
+
+def print_hash() -> int:
+    """Ask for a password, twice where a person types it, and print its hash."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("password: ")
+        if getpass.getpass("once more: ") != password:
+            raise Unusable("these are two different passwords: nothing was printed")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise Unusable("an empty password opens to everybody: type one")
+    print(hash_password(password))
+    return 0
+
+
+def write_config(path: Path) -> int:
+    """Write a config.ini for server and agents, with a fresh secret and a first user."""
+    password = secrets.token_urlsafe(12)
+    text = _INIT.format(
+        host=socket.gethostname(), secret=secrets.token_hex(24), hash=hash_password(password)
+    )
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise Unusable(f"{path} is there already: name another file") from None
+    except OSError as error:
+        raise Unusable(f"{path}: {error.strerror}") from None
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    print(f"{path} is written; set `repository` in it, and copy it to every host")
+    print(f"sign in as admin with the password {password}")
+    return 0
+
+
+_INIT = """\
+# minici, for a server and agents on other hosts. This file holds a secret: keep it readable by
+# the user alone that runs minici (chmod 600).
+#
+#   on the server:       python3 -m minici.server config.ini
+#   on each agent host:  python3 -m minici.agent config.ini
+
+[server]
+host = 0.0.0.0
+port = 8000
+# The URL or path that every agent can check out.
+repository = https://git.example/project.git
+secret = {secret}
+
+[agent]
+host = 0.0.0.0
+port = 8001
+# The server, as this agent's host reaches it.
+server = {host}:8000
+slots = 1
+secret = {secret}
+
+[users]
+admin = {hash}
+"""
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Start everything, or one of the tools; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["password"]:
+            return print_hash()
+        if given[:1] == ["init"]:
+            return write_config(Path(given[1] if len(given) > 1 else "config.ini"))
+        options = _parser().parse_args(given)
+        stop = Stop()
+        stop.on_signals()
+        serve_here(options.folder, options.port, options.agents, stop)
+    except Unusable as error:
+        print(f"minici: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m minici",
+        description="Server and agents in one go, on the git repository in which you stand.",
+        epilog="Also: `python3 -m minici password` prints a hash for [users], "
+        "`python3 -m minici init [FILE]` writes a config.ini for several hosts.",
+    )
+    parser.add_argument("folder", nargs="?", default=".", help="a folder of the repository")
+    parser.add_argument("--port", type=int, help="where to listen (8000, or a free one)")
+    parser.add_argument("--agents", type=int, default=2, help="how many agents (2)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
