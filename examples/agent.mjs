@@ -12,8 +12,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const { SERVER, PORT, HOST = "127.0.0.1", ADVERTISE = HOST, SECRET, ...inherited } = process.env;
 const cwd = inherited.FOLDER ?? `agent-${PORT}`;
-const guarded = { GIT_TERMINAL_PROMPT: "0", GIT_ALLOW_PROTOCOL: "file:git:http:https:ssh" };
-const env = { ...inherited, ...guarded, CI: "true" };
+const guard = { GIT_TERMINAL_PROMPT: "0", GIT_ALLOW_PROTOCOL: "file:git:http:https:ssh" };
+const env = { ...inherited, ...guard, CI: "true" };
 mkdirSync(cwd, { recursive: true });
 
 // Posts a form until the server has answered; a 4xx of another kind is its last word.
@@ -40,8 +40,7 @@ function execute(program, ...words) {
     setTimeout(() => { for (const stream in kept) child[stream].destroy(); }, 500);
   });
   return new Promise((resolve) => child.on("close", (code, signal) => resolve({
-    status: code ?? -constants.signals[signal],
-    stdout: Buffer.concat(kept.stdout), stderr: Buffer.concat(kept.stderr),
+    status: code ?? -constants.signals[signal], stdout: Buffer.concat(kept.stdout), stderr: Buffer.concat(kept.stderr),
   })));
 }
 
@@ -75,4 +74,6 @@ createServer(async (request, response) => {
   const { status, stdout, stderr } = await build(wanted);
   busy = false;
   await post("/notify_build_result", `id=${id}&status=${status}&stdout=${encode(stdout)}&stderr=${encode(stderr)}`);
-}).listen(PORT, HOST, () => post("/notify_agent", `host=${ADVERTISE}&port=${PORT}`));
+}).listen(PORT, HOST, function () {
+  post("/notify_agent", `host=${ADVERTISE}&port=${this.address().port}`);
+});
