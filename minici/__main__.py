@@ -109,13 +109,14 @@ def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> Non
         server = _Member("server", data / "server.ini", lifeline)
         members = [server]
         try:
-            port = _free_port() if port is None else port
+            port = _free_port(_USUAL_PORT) if port is None else port
             server.start(_server_config(repository, data, port, secret))
             url = server.url
             for number in range(1, agents + 1):
                 agent = _Member("agent", data / f"agent-{number}.ini", lifeline)
                 members.append(agent)
-                agent.start(_agent_config(data / f"agent-{number}", url, secret))
+                agent_port = _free_port(_port_of(url) + number)
+                agent.start(_agent_config(data / f"agent-{number}", agent_port, url, secret))
             noun = "agent" if agents == 1 else "agents"
             print(f"minici for {repository}: {url} (server and {agents} {noun})", flush=True)
             print(f"builds are kept in {data}; Ctrl-C ends all of it", flush=True)
@@ -204,15 +205,19 @@ def _lifeline() -> Iterator[int]:
         os.close(writing)
 
 
-def _free_port() -> int:
-    """The usual port, or 0 where something else has it."""
+def _free_port(wanted: int) -> int:
+    """The port that is wanted, or 0 where something else has it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", _USUAL_PORT))
-        except OSError:
+            probe.bind(("127.0.0.1", wanted))
+        except (OSError, OverflowError):
             return 0
-    return _USUAL_PORT
+    return wanted
+
+
+def _port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
 
 
 def _server_config(repository: Path, data: Path, port: int, secret: str) -> str:
@@ -226,8 +231,8 @@ def _server_config(repository: Path, data: Path, port: int, secret: str) -> str:
     )
 
 
-def _agent_config(data: Path, server: str, secret: str) -> str:
-    return f"[agent]\nport = 0\nserver = {server}\ndata = {data}\nsecret = {secret}\n"
+def _agent_config(data: Path, port: int, server: str, secret: str) -> str:
+    return f"[agent]\nport = {port}\nserver = {server}\ndata = {data}\nsecret = {secret}\n"
 
 
 # The small tools.
