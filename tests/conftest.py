@@ -12,12 +12,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.harness import Place  # noqa: E402
 from tests.harness_git import Repository  # noqa: E402
+from tests.harness_patient import Patient  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes a minute of waiting is begun first and looked at last."""
+    items.sort(key=_is_patient)
+
+
+def _is_patient(item: pytest.Item) -> bool:
+    return "patient" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository that tests read. Whoever adds to one takes `own_repository`."""
     return Repository(tmp_path_factory.mktemp("shared") / "repository")
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory: pytest.TempPathFactory, repository: Repository) -> Iterator[Patient]:
+    """What waits for a minute while the other tests go on."""
+    place = Place(tmp_path_factory.mktemp("patient"), repository)
+    yield Patient(place)
+    _ended(place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _head_start(request: pytest.FixtureRequest) -> None:
+    if any(_is_patient(item) for item in request.session.items):
+        request.getfixturevalue("patient")
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ Python imports this by itself when the folder is on PYTHONPATH. TEST_CRASH is a 
   trace  while it exists, every step, and every answer sent, is written into it, a line each
 Only steps below the folder TEST_CRASH_UNDER count. A write counts twice: before it, and when half
 of it has been written.
+
+TEST_CLOCK is a file with the seconds by which the wall clock is off.
 """
 
 import errno
@@ -13,6 +15,7 @@ import os
 import socket
 import sys
 import threading
+import time
 
 CONTROL = os.environ.get("TEST_CRASH", "")
 UNDER = os.path.realpath(os.environ.get("TEST_CRASH_UNDER", "/nonexistent"))
@@ -142,3 +145,18 @@ if CONTROL:
     socket.socket.send = _traced_send(socket.socket.send)
     socket.socket.sendall = _traced_send(socket.socket.sendall)
     sys.addaudithook(_on_event)
+
+
+def _jump():
+    try:
+        with open(os.environ["TEST_CLOCK"], encoding="ascii") as clock:
+            return float(clock.read() or 0)
+    except OSError:
+        return 0.0
+
+
+_time, _time_ns = time.time, time.time_ns
+
+if "TEST_CLOCK" in os.environ:
+    time.time = lambda: _time() + _jump()
+    time.time_ns = lambda: _time_ns() + int(_jump() * 1e9)

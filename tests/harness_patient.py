@@ -1,0 +1,65 @@
+"""What has to be waited for for a minute: begun with the first test, looked at by the last ones."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+from tests.harness import Place, wait_for
+from tests.harness_fakes import HANG, FakeAgent, FakeServer
+
+
+class Curt:
+    """A port that accepts, and closes at once: the times at which somebody came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = self.listener.accept()
+                self.times.append(time.monotonic())
+                caller.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class Patient:
+    """Three agents whose servers are late in three ways, and a build that is overdue."""
+
+    def __init__(self, place: Place) -> None:
+        self.begun = time.monotonic()
+        self.absent = place.keep(FakeServer())
+        self.absent.close()
+        self.mute = place.keep(FakeServer())
+        self.mute.script_always("/notify_agent", HANG)
+        self.curt = place.keep(Curt())
+        self.agents = {
+            name: place.configure_agent(server)
+            for name, server in (("absent", self.absent), ("mute", self.mute), ("curt", self.curt))
+        }
+        for agent in self.agents.values():
+            agent.launch()
+        self.server = place.configure_server(build_timeout="1s", max_attempts=1)
+        self.server.launch()
+        self.place = place
+        self.holder: FakeAgent | None = None
+        threading.Thread(target=self._hold, daemon=True).start()
+
+    def _hold(self) -> None:
+        """An agent that says for ever that it runs a build."""
+        self.server.wait_ready()
+        self.server.start_build()
+        self.holder = self.place.keep(FakeAgent(self.server, "holder"))
+
+    def wait_minute(self) -> None:
+        wait_for(lambda: time.monotonic() - self.begun > 60, 90, "a minute")
