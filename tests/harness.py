@@ -117,6 +117,7 @@ class Minici:
         self.err = place.folder / f"{name}.err"
         self.lives = 0
         self.port = 0
+        self.descriptors = 0  # a bound on open files, if it is not 0
 
     def launch(self) -> None:
         """Start the process without waiting for its ready line."""
@@ -125,7 +126,7 @@ class Minici:
         self.out = self.place.folder / f"{self.name}.{self.lives}.out"
         with open(self.out, "wb") as out, open(self.err, "ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, str(self.config)],
+                [*self._bounds(), sys.executable, "-m", self.module, str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -133,6 +134,11 @@ class Minici:
                 env=self.env,
                 start_new_session=True,
             )
+
+    def _bounds(self) -> list[str]:
+        if not self.descriptors:
+            return []
+        return ["/bin/sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "bounded"]
 
     def start(self, within: float = 30.0) -> Any:
         """Start the process, and wait until it says where it answers."""
