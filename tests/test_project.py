@@ -273,7 +273,7 @@ class Installed:
 
     @staticmethod
     def _port(printed: str) -> int:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", printed)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", printed)
         return int(found[1]) if found else 0
 
     @staticmethod
