@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from minici import build as builds
 from minici.build import Build
 from minici.dispatch import NoSuchAttempt, QueueFull
 from minici.forms import BadParams, Params
-from minici.store import DamagedBuild, NoSuchBuild, Record, StoreUnavailable
+from minici.store import DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
 from minici.web import HttpError, Request
 
 ID = "([1-9][0-9]{0,17})"
 
-_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|[0-9A-Fa-f:.]{2,45}")
 
 
 @contextlib.contextmanager
@@ -34,11 +35,31 @@ def as_http() -> Iterator[None]:
         raise HttpError(400, str(error)) from None
 
 
-def record_json(record: Record, base: str) -> Mapping[str, Any]:
-    """A build for people's programs; one whose record is damaged says so."""
-    if isinstance(record, DamagedBuild):
-        return {"id": record.id, "status": None, "damaged": record.reason}
-    return builds.to_json(record, page_url(base, record.id))
+class Records:
+    """Builds as people's programs see them. `base` is the server's address for a caller."""
+
+    def __init__(self, store: Store, base: Callable[[Request], str]) -> None:
+        self._store = store
+        self._base = base
+
+    def json(self, request: Request, record: Record) -> Mapping[str, Any]:
+        """A build as JSON; one whose record is damaged says so."""
+        if isinstance(record, DamagedBuild):
+            return {"id": record.id, "status": None, "damaged": record.reason}
+        url = page_url(self._base(request), record.id)
+        return builds.to_json(self._with_output_so_far(record), url)
+
+    def _with_output_so_far(self, build: Build) -> Build:
+        if build.status != builds.RUNNING:
+            return build
+        with self._store.transcript(build.id, build.attempt) as transcript:
+            kept = transcript.kept
+        return dataclasses.replace(
+            build,
+            stdout_bytes=kept.stdout,
+            stderr_bytes=kept.stderr,
+            dropped_bytes=kept.dropped,
+        )
 
 
 def page_url(base: str, number: int) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
-from minici.answers import ID, as_http, read_before, read_status, record_json, tidy_command
+from minici.answers import ID, Records, as_http, read_before, read_status, tidy_command
 from minici.build import Build, check_command, check_commit
 from minici.dispatch import Dispatcher
 from minici.roster import Agent
@@ -18,14 +18,12 @@ _MOST = 1000
 
 
 class Api:
-    """The JSON of builds and agents, as routes. `base` is the server's address for a caller."""
+    """The JSON of builds and agents, as routes."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, store: Store, base: Callable[[Request], str]
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, store: Store, records: Records) -> None:
         self._dispatcher = dispatcher
         self._store = store
-        self._base = base
+        self._records = records
 
     def routes(self) -> list[Route]:
         return [
@@ -47,8 +45,7 @@ class Api:
             if status:
                 query["status"] = status
             following = f"/api/builds?{urllib.parse.urlencode(query)}"
-        base = self._base(request)
-        found = [record_json(record, base) for record in page.records]
+        found = [self._records.json(request, record) for record in page.records]
         return json_response({"builds": found, "next": following})
 
     def start_build(self, request: Request) -> Response:
@@ -64,12 +61,12 @@ class Api:
         with as_http():
             build = self._dispatcher.enqueue(commit, command, request.user)
         headers = {"Location": f"/api/builds/{build.id}"}
-        return json_response(record_json(build, self._base(request)), 201, headers)
+        return json_response(self._records.json(request, build), 201, headers)
 
     def show_build(self, request: Request, number: str) -> Response:
         with as_http():
             record = self._dispatcher.load(int(number))
-        return json_response(record_json(record, self._base(request)))
+        return json_response(self._records.json(request, record))
 
     def list_agents(self, request: Request) -> Response:
         return json_response({"agents": [_agent_json(each) for each in self._dispatcher.agents()]})

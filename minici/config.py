@@ -220,8 +220,8 @@ def _names(text: str, folder: Path) -> tuple[str, ...]:
 
 
 def _secret(text: str, folder: Path) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise _Wrong("a secret is one word of visible ASCII characters")
+    if not re.fullmatch(r"[\x20-\x7e]+", text):
+        raise _Wrong("a secret is one or more visible ASCII characters")
     return text
 
 
@@ -395,7 +395,7 @@ class _ConfigFile:
         except OSError as error:
             self.refuse(section, "secret_file", f"it can't be read: {error.strerror}")
         except (_Wrong, UnicodeDecodeError):
-            self.refuse(section, "secret_file", "it must hold one word of visible ASCII characters")
+            self.refuse(section, "secret_file", "it must hold visible ASCII characters in one line")
         return None
 
     def _read_users(self) -> Mapping[str, str]:

@@ -67,14 +67,12 @@ class AgentEndpoints:
     def notify_build_returned(self, request: Request) -> Response:
         params = request.params()
         with as_http():
-            self._dispatcher.give_back(
-                params.number("id", least=1), params.number("attempt", least=1)
-            )
+            self._dispatcher.give_back(params.number("id"), params.number("attempt"))
         return json_response({})
 
     def notify_build_output(self, request: Request) -> Response:
         query = request.query
-        number, attempt = query.number("id", least=1), query.number("attempt", least=1)
+        number, attempt = query.number("id"), query.number("attempt")
         offset, stream = query.number("offset"), query.text("stream")
         if stream not in STREAMS:
             raise BadParams("the parameter stream must be stdout or stderr")
@@ -94,7 +92,7 @@ class AgentEndpoints:
 
     def notify_build_result(self, request: Request) -> Response:
         params = request.params()
-        attempt = params.number("attempt", least=1) if params.get("attempt") else None
+        attempt = params.number("attempt") if params.get("attempt") else None
         rests = {
             STDOUT: params.rest(STDOUT, params.number("stdout_offset", 0)),
             STDERR: params.rest(STDERR, params.number("stderr_offset", 0)),
@@ -102,7 +100,7 @@ class AgentEndpoints:
         try:
             with as_http():
                 self._dispatcher.finish(
-                    params.number("id", least=1),
+                    params.number("id"),
                     attempt,
                     _result(params),
                     rests,

@@ -10,7 +10,7 @@ from typing import Optional
 
 from minici.html_build import build_page
 from minici.html_index import index_page
-from minici.markup import NOTHING, Html, fill, join, markup, phrase
+from minici.markup import NOTHING, Html, fill, join, markup, phrase, typed
 from minici.parts import ago, frame, labelled, panel, short_commit, static_file, summary
 from minici.phrases import TEXTS
 from minici.texts import Words, choose_language
@@ -88,7 +88,17 @@ def _agent(words: Words, site: Site, agent: AgentView) -> Html:
         slots=f"{len(agent.running)} / {agent.slots}",
         running=running or idle,
         heard=heard,
+        forget=_forget(words, agent) if state == "gone" else "",
         note=note if agent.note else "",
+    )
+
+
+def _forget(words: Words, agent: AgentView) -> Html:
+    return markup(
+        '<form method="post" action="/agents/forget"><input type="hidden" name="address" '
+        'value="$address"><button type="submit" class="small">$text</button></form>',
+        address=typed(agent.address),
+        text=words("forget_agent"),
     )
 
 
@@ -106,8 +116,8 @@ def _running(words: Words, site: Site, build: RunningBuild) -> Html:
 def error_page(language: str, status: int, sentence: str = "", site: Optional[Site] = None) -> Html:
     """A page for a status of 400 or above: what happened, and what to do about it.
 
-    `sentence`, a sentence or a text's key, says more where the server knows more. Without `site` the page tells nothing
-    about the server, as somebody who has not signed in may be shown.
+    `sentence`, a sentence or a text's key, says more where the server knows more. Without
+    `site` the page tells nothing about the server: for somebody who has not signed in.
     """
     words = Words(language)
     title, advice = _ERRORS.get(

@@ -64,7 +64,7 @@ def _form_values(words: Words, form: FormView) -> dict[str, object]:
         "form_error": "",
     }
     if form.errors:
-        text = phrase(words, "form_wrong")
+        text = _error_text(words, form.errors.get("form", "form_wrong"))
         values["form_error"] = markup('<p class="form-error" role="alert">$text</p>', text=text)
     for field in _FIELDS:
         values.update(_field_error(words, field, form.errors.get(field)))
@@ -78,7 +78,6 @@ def _field_error(words: Words, field: str, error: Optional[str]) -> dict[str, ob
             f"{field}_invalid": "",
             f"{field}_error": "",
         }
-    sentence = words(error) if error in TEXTS else error
     return {
         f"{field}_described": f"{field}-error {field}-hint",
         f"{field}_invalid": markup(' aria-invalid="true" autofocus'),
@@ -86,9 +85,13 @@ def _field_error(words: Words, field: str, error: Optional[str]) -> dict[str, ob
             '<p class="field-error" id="$field-error">$sign $text</p>',
             field=field,
             sign=sign("refusing"),
-            text=sentence,
+            text=_error_text(words, error),
         ),
     }
+
+
+def _error_text(words: Words, error: str) -> str:
+    return words(error) if error in TEXTS else error
 
 
 def _no_agents(words: Words, site: Site) -> Html:
@@ -218,15 +221,13 @@ def _filter_link(words: Words, view: IndexView, status: Optional[str]) -> Html:
 
 
 def _text_filter(words: Words, view: IndexView) -> Html:
-    if view.text is None:
-        return NOTHING
     status = markup('<input type="hidden" name="status" value="$s">', s=view.filter)
     return markup(
         '<form class="text-filter" role="search" action="/">$status'
         '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
         '<button type="submit">$apply</button></form>',
         status=status if view.filter else "",
-        text=typed(view.text),
+        text=typed(view.text or ""),
         label=words("filter_text"),
         apply=words("filter_apply"),
     )
@@ -321,7 +322,7 @@ def _duration(words: Words, build: BuildJson, view: IndexView) -> Html:
 
 def _pages(words: Words, view: IndexView) -> Html:
     links: list[tuple[Optional[str], str, str]] = [
-        (view.newer, "newer", "← " + words("newer")),
+        (view.newer, "newer", "← " + words("newest")),
         (view.older, "older", words("older") + " →"),
     ]
     shown = [

@@ -9,9 +9,9 @@ import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
-from minici.answers import ID, as_http, record_json, whole
+from minici.answers import ID, Records, as_http, whole
 from minici.build import Build
 from minici.dispatch import Dispatcher
 from minici.output import STDERR, STDOUT, STREAMS
@@ -27,12 +27,10 @@ _PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})")
 class OutputEndpoints:
     """The output of builds, as routes."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, store: Store, base: Callable[[Request], str]
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, store: Store, records: Records) -> None:
         self._dispatcher = dispatcher
         self._store = store
-        self._base = base
+        self._records = records
         self._viewers = 0
 
     def routes(self) -> list[Route]:
@@ -90,13 +88,10 @@ class OutputEndpoints:
                     yield from reader.output(piece)
             if build.final:
                 yield from reader.rest()
-                yield _event("status", self._status(request, build), reader.name)
+                yield _event("status", self._records.json(request, build), reader.name)
                 return
             if entry and entry.wait(version, _SILENCE) == version:
                 yield b": still there\n\n"
-
-    def _status(self, request: Request, build: Build) -> Mapping[str, Any]:
-        return record_json(build, self._base(request))
 
 
 class _Reader:

@@ -12,10 +12,10 @@ from minici import build as builds
 from minici import html
 from minici.answers import (
     ID,
+    Records,
     as_http,
     read_before,
     read_status,
-    record_json,
     tidy_command,
     whole,
 )
@@ -57,11 +57,13 @@ class Pages:
         dispatcher: Dispatcher,
         store: Store,
         config: ServerConfig,
+        records: Records,
         base: Callable[[Request], str],
     ) -> None:
         self._dispatcher = dispatcher
         self._store = store
         self._config = config
+        self._records = records
         self._base = base
 
     def routes(self) -> list[Route]:
@@ -114,7 +116,8 @@ class Pages:
             wanted, text = read_status(request), request.query.optional("text")
             before = read_before(request)
             page = find_builds(self._store, before, _PAGE, wanted, text)
-            strip = self._store.page(None, _STRIP).records
+            first_page = not (before or wanted or text)
+            strip = self._store.page(None, _STRIP).records if first_page else []
         listed = self._json(request, page.records)
         agents = self._dispatcher.agents()
         view = IndexView(
@@ -141,7 +144,7 @@ class Pages:
         before, after = self._store.neighbours(int(number))
         site = self._site(request, self._dispatcher.agents())
         if not isinstance(record, Build):
-            view = BuildView(site, record_json(record, ""), previous=before, next=after)
+            view = BuildView(site, self._records.json(request, record), previous=before, next=after)
             return self._page(html.build_page(self._language(request), view))
         if shown is not None and not record.knows_attempt(shown):
             raise HttpError(404, f"build {number} never had an attempt {shown}")
@@ -154,7 +157,7 @@ class Pages:
             live = f"/build/{record.id}/live?place={place_after(record, part.place)}"
         view = BuildView(
             site=site,
-            build=record_json(record, self._base(request)),
+            build=self._records.json(request, record),
             output=output,
             waiting=self._waiting([record], self._dispatcher.agents()).get(record.id),
             max_attempts=self._config.max_attempts,
@@ -238,8 +241,7 @@ class Pages:
         )
 
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
-        base = self._base(request)
-        return [record_json(record, base) for record in records]
+        return [self._records.json(request, record) for record in records]
 
     def _waiting(self, records: Sequence[Record], agents: Sequence[Agent]) -> dict[int, Waiting]:
         there = [agent for agent in agents if not agent.gone]

@@ -28,23 +28,32 @@ _STATUS_TEXTS = {
 
 # One shape for each status, so that none is told by its colour alone. 16 x 16.
 _SHAPES = {
-    "queued": '<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V8l2.5 1.75"/>',
-    "running": '<circle class="track" cx="8" cy="8" r="6.75"/>'
-    '<path class="arc" d="M8 1.25A6.75 6.75 0 0 1 14.75 8"/>',
-    "success": '<circle class="solid" cx="8" cy="8" r="7.5"/>'
-    '<path class="cut" d="M4.75 8.25 7 10.5l4.25-4.75"/>',
-    "failure": '<path class="solid" d="M5 .5h6L15.5 5v6L11 15.5H5L.5 11V5z"/>'
-    '<path class="cut" d="m5.5 5.5 5 5m0-5-5 5"/>',
-    "lost": '<circle cx="8" cy="8" r="6.75" stroke-dasharray="3 2.3"/>'
-    '<path d="M6.2 6.3a1.8 1.8 0 1 1 2.6 1.6c-.6.3-.8.6-.8 1.3M8 11.5v.1"/>',
-    "cancelled": '<circle cx="8" cy="8" r="6.75"/><path d="m3.5 12.5 9-9"/>',
-    "damaged": '<path d="M8 1.5 15 14H1zM8 6.25v3.5M8 11.9v.1"/>',
-    "ready": '<circle class="solid" cx="8" cy="8" r="5"/>',
-    "busy": '<circle class="solid" cx="8" cy="8" r="7"/><path class="cut" d="M5 8h6"/>',
-    "gone": '<circle cx="8" cy="8" r="6.25" stroke-dasharray="2.5 2.4"/>',
-    "refusing": '<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V9M8 11.4v.1"/>',
+    "queued": markup('<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V8l2.5 1.75"/>'),
+    "running": markup(
+        '<circle class="track" cx="8" cy="8" r="6.75"/>'
+        '<path class="arc" d="M8 1.25A6.75 6.75 0 0 1 14.75 8"/>'
+    ),
+    "success": markup(
+        '<circle class="solid" cx="8" cy="8" r="7.5"/>'
+        '<path class="cut" d="M4.75 8.25 7 10.5l4.25-4.75"/>'
+    ),
+    "failure": markup(
+        '<path class="solid" d="M5 .5h6L15.5 5v6L11 15.5H5L.5 11V5z"/>'
+        '<path class="cut" d="m5.5 5.5 5 5m0-5-5 5"/>'
+    ),
+    "lost": markup(
+        '<circle cx="8" cy="8" r="6.75" stroke-dasharray="3 2.3"/>'
+        '<path d="M6.2 6.3a1.8 1.8 0 1 1 2.6 1.6c-.6.3-.8.6-.8 1.3M8 11.5v.1"/>'
+    ),
+    "cancelled": markup('<circle cx="8" cy="8" r="6.75"/><path d="m3.5 12.5 9-9"/>'),
+    "damaged": markup('<path d="M8 1.5 15 14H1zM8 6.25v3.5M8 11.9v.1"/>'),
+    "ready": markup('<circle class="solid" cx="8" cy="8" r="5"/>'),
+    "busy": markup('<circle class="solid" cx="8" cy="8" r="7"/><path class="cut" d="M5 8h6"/>'),
+    "gone": markup('<circle cx="8" cy="8" r="6.25" stroke-dasharray="2.5 2.4"/>'),
+    "refusing": markup('<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V9M8 11.4v.1"/>'),
 }
 
+_REFRESH = markup('<noscript><meta http-equiv="refresh" content="5"></noscript>\n')
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 _TEXT_FILES = ("style.css", "palette.css", "minici.js", "log.js", "build.js")
 _ICONS = ("icon", "icon-running", "icon-success", "icon-failure", "icon-queued")
@@ -57,7 +66,7 @@ def sign(shape: str, size: int = 16) -> Html:
         'aria-hidden="true" focusable="false">$drawing</svg>',
         shape=shape,
         size=size,
-        drawing=markup(_SHAPES[shape]),
+        drawing=_SHAPES[shape],
     )
 
 
@@ -187,9 +196,7 @@ def frame(
         scripts=_scripts(page),
         now=site.now.isoformat() if site else "",
         texts=_script_texts(words.language),
-        refresh=markup(
-            '<noscript><meta http-equiv="refresh" content="5"></noscript>\n' if refresh else ""
-        ),
+        refresh=_REFRESH if refresh else "",
         builds_current=current.get("index", ""),
         agents_current=current.get("agents", ""),
     )

@@ -78,12 +78,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "filter_apply": ("Найти", "Find"),
     "column_status": ("Состояние", "Status"),
     "column_commit": ("Коммит", "Commit"),
-    "column_command": ("Команда", "Command"),
     "column_agent": ("Агент", "Agent"),
     "column_started": ("Начало", "Started"),
     "column_duration": ("Длительность", "Duration"),
     "build_number": ("Сборка {id}", "Build {id}"),
-    "newer": ("Новее", "Newer"),
     "older": ("Старее", "Older"),
     "pages": ("Страницы списка", "Pages of the list"),
     "newest": ("Самые новые", "Newest"),
@@ -218,7 +216,6 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "cancelled_by": ("Кто остановил", "Cancelled by"),
     "dropped": ("Отброшено", "Dropped"),
     "attempts": ("Попытки", "Attempts"),
-    "how_ended": ("Чем кончилась", "How it ended"),
     "shown_here": ("показан ниже", "shown below"),
     "attempt_output": ("вывод", "output"),
     "ending_open": ("идёт", "running"),
@@ -281,6 +278,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "agent_runs": ("Выполняет", "Runs"),
     "agent_heard": ("Ответил", "Last heard"),
     "agent_idle": ("ничего", "nothing"),
+    "forget_agent": ("Забыть", "Forget"),
     "never": ("никогда", "never"),
     "start_agent": ("Ещё один агент", "One more agent"),
     "start_agent_text": (
@@ -338,7 +336,6 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Wait a moment and try again; going back brings up what you entered.",
     ),
     # Sentences that the server may name by key instead of writing one.
-    "error_no_build": ("Такой сборки нет.", "There is no such build."),
     "error_queue_full": (
         "Очередь полна: больше сборок сервер пока не принимает.",
         "The queue is full: the server takes no more builds for now.",
@@ -351,7 +348,6 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     # What the scripts in static/ say.
     "js_copy": ("Копировать", "Copy"),
     "js_copied": ("Скопировано", "Copied"),
-    "js_live": ("Вывод приходит сразу", "Live output"),
     "js_reconnecting": (
         "Связь прервалась, подключаюсь снова…",
         "The connection was lost; trying again…",
@@ -379,7 +375,6 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "js_key_help": ("показать или убрать эту справку", "show or hide this help"),
     "js_key_down": ("следующая сборка в списке", "next build in the list"),
     "js_key_up": ("предыдущая сборка в списке", "previous build in the list"),
-    "js_key_open": ("открыть выбранную сборку", "open the chosen build"),
     "js_key_new": ("перейти к форме новой сборки", "go to the form for a new build"),
     "js_key_list": ("к списку сборок", "to the list of builds"),
     "js_key_agents": ("к агентам", "to the agents"),

@@ -11,7 +11,7 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from minici import html
-from minici.answers import page_url
+from minici.answers import Records, page_url
 from minici.api import Api
 from minici.calls import AgentCalls
 from minici.config import ConfigError, ServerConfig, read_server
@@ -64,7 +64,8 @@ class Server:
         )
         self.dispatcher = Dispatcher(self.store, calls, config, self._page_url)
         self.watchdog = Watchdog(self.dispatcher, calls)
-        self._pages = Pages(self.dispatcher, self.store, config, self._base)
+        self._records = Records(self.store, self._base)
+        self._pages = Pages(self.dispatcher, self.store, config, self._records, self._base)
         try:
             unfinished = self.store.open()
         except StoreDamaged as error:
@@ -96,8 +97,8 @@ class Server:
         limit = 8 * self._config.output_limit + _RESULT_SLACK
         routes = [
             *self._pages.routes(),
-            *OutputEndpoints(self.dispatcher, self.store, self._base).routes(),
-            *Api(self.dispatcher, self.store, self._base).routes(),
+            *OutputEndpoints(self.dispatcher, self.store, self._records).routes(),
+            *Api(self.dispatcher, self.store, self._records).routes(),
             *AgentEndpoints(self.dispatcher, limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Tuple
 
+from minici.build import Kept
 from minici.output import DROPPED, RECORD, STDERR, STDOUT, STREAMS, TIMELINE
 
 BOTH = "output"
@@ -68,6 +69,12 @@ class Transcript:
     def size(self, view: str) -> int:
         """Bytes that the view shows."""
         return sum(self._shown(stream, self._raw[stream]) for stream in _streams(view))
+
+    @property
+    def kept(self) -> Kept:
+        """What is kept so far, in bytes, of an output that is still growing."""
+        sizes = {stream: min(self._raw[stream], self._limit) for stream in STREAMS}
+        return Kept(sizes[STDOUT], sizes[STDERR], sum(self._raw.values()) - sum(sizes.values()))
 
     def read(self, view: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes of the view from `start` up to `end`, in blocks."""

@@ -41,7 +41,8 @@ class Waiting:
 
 @dataclass(frozen=True)
 class FormView:
-    """The form as it was sent. `errors` has a text key or a sentence for each field."""
+    """The form as it was sent. `errors` has a text key or a sentence for each field that is
+    wrong, and as `form` what stands against the whole of it."""
 
     commit: str = "HEAD"
     command: str = ""
@@ -50,7 +51,7 @@ class FormView:
 
 @dataclass(frozen=True)
 class IndexView:
-    """The start page. `filter` is a status or None; `text` None means: no text filter."""
+    """The start page. `filter` is a status, `text` a part of a commit or command, or None."""
 
     site: Site
     builds: Sequence[BuildJson]

@@ -80,7 +80,7 @@
     const begun = known && (known.attempt !== record.attempt || known.status === "queued") && !isFinal(record);
     const jumped = known && known.status === "queued" && isFinal(record) && record.started_at;
     known = { shape: shape(record), attempt: record.attempt, status: record.status };
-    if (begun || jumped || shownAttempt() !== record.attempt && isFinal(record) && record.started_at) return location.reload();
+    if (begun || jumped || shownAttempt() !== record.attempt && isFinal(record) && record.started_at) return renew();
     const following = atEnd();
     await refresh();
     if (following && isFinal(record)) toEnd();
@@ -110,13 +110,22 @@
     followButton.hidden = true;
   }
 
+  /* A place begins with the number of its attempt. */
+  const ofAnotherAttempt = (name) => /^[0-9]+-/.test(name ?? "") && parseInt(name, 10) !== shownAttempt();
+
+  let renewing = false;
+  function renew() {
+    if (!renewing) location.reload();
+    renewing = true;
+  }
+
   let mode = "waiting";
   let place = null;
   let ended = false;
 
   function listen(attempt = 0) {
     const address = new URL(output.dataset.live, location.href);
-    if (place !== null) address.searchParams.set("after", place);
+    if (place !== null) address.searchParams.set("place", place);
     const source = new EventSource(address);
     let opened = false;
     source.addEventListener("open", () => {
@@ -126,6 +135,7 @@
     });
     source.addEventListener("output", (event) => {
       if (event.lastEventId) place = event.lastEventId;
+      if (ofAnotherAttempt(place)) return renew();
       log.write(JSON.parse(event.data));
       showSoon();
     });
