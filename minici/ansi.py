@@ -93,13 +93,14 @@ class Pen:
 
 
 def _extended(codes: list[int]) -> Optional[int]:
-    """Take the rest of a 38 or 48 from `codes`: `5;N` or `2;R;G;B`."""
+    """Take the rest of a 38 or 48 from `codes`: `5;N` or `2;R;G;B`; all if it is neither."""
     kind = codes.pop(0) if codes else 0
     if kind == 5 and codes:
         return min(codes.pop(0), 255)
     if kind == 2 and len(codes) >= 3:
         red, green, blue = (min(codes.pop(0), 255) for _ in range(3))
         return nearest(red, green, blue)
+    codes.clear()
     return None
 
 
@@ -163,18 +164,21 @@ class Log:
     def _feed(self, stream: _Stream, piece: OutputPiece, text: str) -> None:
         for match in _TOKEN.finditer(text):
             parameters, final, end, plain = match.groups()
-            if end and "\n" in end:
-                self._line(stream, piece)
-                stream.line = None
-                continue
-            line = self._line(stream, piece)
-            line.raw.append(match.group())
-            if end:
-                line.returned = True
-            elif plain:
-                line.write(stream.pen.classes(), plain)
+            if end or plain:
+                self._write(self._line(stream, piece), stream, end, plain)
             elif final == "m":
                 stream.pen.apply(parameters)
+            if stream.line:
+                stream.line.raw.append(match.group())
+
+    @staticmethod
+    def _write(line: Line, stream: _Stream, end: Optional[str], plain: str) -> None:
+        if end and "\n" in end:
+            stream.line = None
+        elif end:
+            line.returned = True
+        else:
+            line.write(stream.pen.classes(), plain)
 
     def _line(self, stream: _Stream, piece: OutputPiece) -> Line:
         if stream.line is None:

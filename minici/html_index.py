@@ -8,7 +8,7 @@ from shlex import quote
 from typing import Optional
 from urllib.parse import urlencode
 
-from minici.markup import NOTHING, Html, fill, join, markup, phrase, typed
+from minici.markup import NOTHING, Html, fill, join, markup, typed
 from minici.parts import (
     STATUSES,
     ago,

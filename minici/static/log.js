@@ -44,6 +44,7 @@ const miniciLog = (() => {
       const kind = codes.length ? codes.shift() : 0;
       if (kind === 5 && codes.length) return Math.min(codes.shift(), 255);
       if (kind === 2 && codes.length >= 3) return nearest(...codes.splice(0, 3).map((c) => Math.min(c, 255)));
+      codes.length = 0;
       return null;
     }
 
