@@ -163,6 +163,5 @@ def all_pages(language: str, say: Text = plain) -> Iterator[tuple[str, html.Html
     yield "silent", html.build_page(language, build_view(silent, say, output=()))
     yield "agents", html.agents_page(language, agents_view(say))
     yield "no agents", html.agents_page(language, AgentsView(alone, []))
-    for status in (400, 401, 403, 404, 405, 413, 418, 421, 500, 503):
-        page = html.error_page(language, status, say("sentence"), site(say))
-        yield f"error {status}", page
+    for number in (400, 401, 403, 404, 405, 413, 418, 421, 500, 503):
+        yield f"error {number}", html.error_page(language, number, say("sentence"), site(say))

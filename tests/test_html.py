@@ -15,7 +15,7 @@ from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from string import Template
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -105,10 +105,12 @@ def hostile(field: str) -> str:
     return f"{field} {HOSTILE}"
 
 
-def english_build(status: str, **changes: object) -> Page:
-    view_names = {"waiting", "max_attempts", "previous", "next", "shown_attempt", "first_line"}
-    view_names |= {"earlier", "later", "live", "output", "site"}
-    view = {name: changes.pop(name) for name in list(changes) if name in view_names}
+IN_VIEW = "waiting max_attempts previous next shown_attempt first_line earlier later output".split()
+
+
+def english_build(status: str, **changes: Any) -> Page:
+    """The page of a build, with changes to its record or to its view."""
+    view = {name: changes.pop(name) for name in list(changes) if name in IN_VIEW}
     return Page(html.build_page("en", build_view(build_json(12, status, **changes), **view)))
 
 
@@ -211,10 +213,12 @@ def test_every_text_field_of_a_build_is_shown() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_acts_on_its_surroundings_is_made_visible(language: str) -> None:
     raw = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-    for name, page in all_pages(language, hostile):
-        for field in ("form_commit", "form_command", "filter_text", "agent_address"):
-            page = Html(page.replace(typed(hostile(field)), ""))  # kept as it was, in a field
-        assert not raw.search(page), name
+    fields = ("form_commit", "form_command", "filter_text", "agent_address")
+    for name, source in all_pages(language, hostile):
+        rest = str(source)
+        for field in fields:
+            rest = rest.replace(typed(hostile(field)), "")  # in a field, kept as it was
+        assert not raw.search(rest), name
     page = Page(dict(all_pages(language, hostile))["failure"])
     assert "<U+202E>" in page.text and "<U+001B>[2J" in page.text
 
@@ -334,9 +338,8 @@ def test_a_status_is_a_word_and_a_sign_of_its_own(language: str) -> None:
     signs = {}
     for status, word in zip(STATUSES, contract[language].split("|")):
         page = html.index_page(language, index_view(builds=[build_json(5, status)], strip=[]))
-        found = re.search(
-            rf'<span class="badge badge-{status}"><svg[^>]*>(.*?)</svg>(.*?)</span>', page
-        )
+        pattern = rf'<span class="badge badge-{status}"><svg[^>]*>(.*?)</svg>(.*?)</span>'
+        found = re.search(pattern, page)
         assert found and word in found.group(2), status
         signs[status] = found.group(1)
     assert len(set(signs.values())) == len(STATUSES)
@@ -371,11 +374,8 @@ def test_contrast_is_wcag_aa(scheme: str) -> None:
     pairs += [(status, on) for status in STATUSES for on in ("paper", "card", "hover")]
     for status in (*STATUSES, "damaged"):
         pairs += [(text, f"{status}-wash") for text in (status, "ink", "soft")]
-    pairs += [
-        (text, on)
-        for text in ("log-ink", "log-soft", "log-err", "log-link")
-        for on in ("log", "log-hover")
-    ]
+    logged = ("log-ink", "log-soft", "log-err", "log-link")
+    pairs += [(text, on) for text in logged for on in ("log", "log-hover")]
     pairs += [("accent-ink", "accent"), ("accent-ink", "accent-hover"), ("log-ink", "log-mark")]
     poor = {pair: contrast(colours[pair[0]], colours[pair[1]]) for pair in pairs}
     assert not {pair: round(ratio, 2) for pair, ratio in poor.items() if ratio < 4.5}
@@ -559,7 +559,7 @@ VERDICTS: list[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize("status, changes, sentence", VERDICTS)
-def test_the_verdict(status: str, changes: dict[str, object], sentence: str) -> None:
+def test_the_verdict(status: str, changes: dict[str, Any], sentence: str) -> None:
     view = build_view(build_json(12, status, **changes))
     assert verdict_sentence(Words("en"), view).replace("\u00a0", " ") == sentence
     page = Page(html.build_page("en", view))
@@ -592,7 +592,7 @@ def test_a_queued_build_says_why_it_waits() -> None:
 def test_the_verdict_in_russian() -> None:
     words = Words("ru")
 
-    def said(status: str, **changes: object) -> str:
+    def said(status: str, **changes: Any) -> str:
         view = build_view(build_json(12, status, **changes))
         return verdict_sentence(words, view).replace("\u00a0", " ")
 
@@ -714,25 +714,22 @@ def test_a_record_with_nothing_in_it_has_a_page() -> None:
 
 
 def test_how_to_repeat_a_build_by_hand_works(tmp_path: Path) -> None:
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=tmp_path / "re po", check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
+    origin = tmp_path / "re po"
+    origin.mkdir()
 
-    (tmp_path / "re po").mkdir()
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=origin, check=True, capture_output=True)
+        return done.stdout.decode().strip()
+
     git("init", "-q")
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     git(*who, "commit", "-q", "--allow-empty", "-m", "one")
     revision = git("rev-parse", "HEAD")
     git(*who, "commit", "-q", "--allow-empty", "-m", "two")
     command = "git rev-parse HEAD > 'o u t'\necho \"$CI\" >> 'o u t'"
-    build = build_json(
-        12, "success", repository=str(tmp_path / "re po"), revision=revision, command=command
-    )
-    subprocess.run(
-        ["sh", "-e", "-c", repeat_lines(build)], cwd=tmp_path, check=True, capture_output=True
-    )
+    build = build_json(12, "success", repository=str(origin), revision=revision, command=command)
+    lines = repeat_lines(build)
+    subprocess.run(["sh", "-e", "-c", lines], cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "build-12" / "o u t").read_text() == f"{revision}\ntrue\n"
 
 
