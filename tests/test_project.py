@@ -35,7 +35,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
     },
     {
         "store": {"store", "transcript"},
-        "running": {"git", "process", "runner"},
+        "running": {"environment", "git", "process", "runner"},
         "serving": {"forms", "guard", "listener", "passwords", "web"},
         "calling": {"client"},
         "pages": {
@@ -46,7 +46,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
     },
     {
         "dispatching": {"calls", "dispatch", "roster", "watchdog"},
-        "delivering": {"outbox"},
+        "delivering": {"outbox", "sender"},
     },
     {
         "answering": {"answers", "api", "endpoints", "live", "pages"},
@@ -65,7 +65,7 @@ ROOMS = {
     for room, modules in rooms.items()
     for module in modules
 }
-PURE = ("build", *sorted(FLOORS[1]["pages"]))
+PURE = ("build", "environment", *sorted(FLOORS[1]["pages"]))
 IMPURE = {"io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "threading", "time"}
 
 
@@ -260,10 +260,9 @@ class Installed:
                 stderr=stderr,
             )
         try:
-            port = wait_for(
-                lambda: self._port(out.read_text()), 30, f"{err.read_text()} an address"
-            )
-            self._build(("127.0.0.1", port))
+            wait_for(lambda: process.poll() is not None or self._port(out), 30, "an address")
+            assert process.poll() is None, err.read_text()
+            self._build(("127.0.0.1", self._port(out)))
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0, err.read_text()
         finally:
@@ -272,8 +271,8 @@ class Installed:
         assert git(self.repository, "status", "--porcelain", "--ignored") == ""
 
     @staticmethod
-    def _port(printed: str) -> int:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", printed)
+    def _port(printed: Path) -> int:
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", printed.read_text(encoding="utf-8"))
         return int(found[1]) if found else 0
 
     @staticmethod
