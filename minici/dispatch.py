@@ -421,11 +421,11 @@ class Dispatcher:
             current = entry.build.current
             if current is None or current.number != attempt:
                 return
+            with self._lock:
+                agent = self._roster.get(current.address)
+                if agent is not None:
+                    self._roster.refused(agent, self._clock())
             self._requeue(entry, builds.RETURNED, f"agent {current.agent} stopped")
-        with self._lock:
-            agent = self._roster.get(current.address)
-            if agent is not None:
-                self._roster.refused(agent, self._clock())
 
     # Dispatching.
 
@@ -511,16 +511,15 @@ class Dispatcher:
             if entry.build.cancel_requested and not entry.build.final:
                 self._tell(entry)
             return
-        with entry.lock:
-            current = entry.build.current
-            if current is not None and current.number == attempt:
-                self._end_unaccepted(entry, agent, outcome, sentence)
-        with self._lock:
+        with self._lock:  # before the build goes back: it must not come here again at once
             if outcome == UNANSWERED:
                 agent.needs_ping = True
             else:
                 self._roster.refused(agent, self._clock())
-            self._lock.notify_all()
+        with entry.lock:
+            current = entry.build.current
+            if current is not None and current.number == attempt:
+                self._end_unaccepted(entry, agent, outcome, sentence)
         if outcome == UNANSWERED:
             self._tell_superseded(agent.address, held)
 

@@ -361,6 +361,7 @@ class Output:
                 return None, dict(zip(STREAMS, record)), ("", 0)
             # The timeline reached the disk and its bytes did not: they were never acknowledged.
             self._records -= 1
+            os.ftruncate(self._open(TIMELINE), self._records * RECORD.size)
         return None, ends, ("", 0)
 
     def _without_markers(
