@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from minici.process import STDOUT, Account, Exit, Runner, Stop
+from minici.output import STDERR, STDOUT
+from minici.process import Account, Exit, Runner, StopOrder
 
 _FULL_HASH = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?\Z")
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
@@ -75,7 +76,7 @@ _CONFIG = """\
 _COPY = 'rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3" "$2"'
 _REMOVE = 'chmod -R u+rwX "$0" 2>/dev/null; rm -rf "$0"'
 
-_CAPTURED = {"stdout": 64 * 1024 * 1024, "stderr": 64 * 1024}  # bytes
+_CAPTURED = {STDOUT: 64 * 1024 * 1024, STDERR: 64 * 1024}  # bytes
 _PATIENCE = 0.2  # seconds between two looks at the time while another slot fetches
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Git:
         self,
         runner: Runner,
         environment: Mapping[str, str],
-        stop: Stop,
+        stop: StopOrder,
         deadline: float,
         account: Optional[Account] = None,
     ) -> None:
@@ -113,7 +114,7 @@ class Git:
         kept = {name: v for name, v in environment.items() if not name.startswith("GIT_")}
         self._env = {**kept, **_ENVIRONMENT}
         if account:
-            self._env.update(HOME=account.home, USER=account.name, LOGNAME=account.name)
+            self._env.update(account.variables)
         self._stop = stop
         self._deadline = deadline
         self.account = account
@@ -159,7 +160,7 @@ class Git:
             raise Interrupted("ran out of time")
         if exit.status != 0:
             self.check()
-            raise GitError(_complaint(exit, captured["stderr"].decode("utf-8", "replace")))
+            raise GitError(_complaint(exit, captured[STDERR].decode("utf-8", "replace")))
         return captured[STDOUT].decode("utf-8", "replace")
 
 

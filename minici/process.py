@@ -26,9 +26,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from minici import runner
-
-STDOUT = "stdout"
-STDERR = "stderr"
+from minici.output import STREAMS
 
 # Takes a piece of output: the stream, the bytes, and the seconds since the command's start.
 Sink = Callable[[str, bytes, float], None]
@@ -62,22 +60,28 @@ class Account:
         groups = tuple(os.getgrouplist(name, entry.pw_gid))
         return cls(name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What tells programs whose home they are in."""
+        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+
 
 @dataclass(frozen=True)
 class Exit:
     """How a command ended, `seconds` after its start. A negative status is a signal's number.
 
-    `error` says in words why the command could not be started at all; the status is then the
-    one with which a shell reports the same.
+    `timed_out` and `stopped` say what ended it, where it did not end by itself. `error` says in
+    words why it could not be started; the status is then the one that a shell gives for that.
     """
 
     status: int
     seconds: float
     timed_out: bool = False
+    stopped: bool = False
     error: Optional[str] = None
 
 
-class Stop:
+class StopOrder:
     """A build's order to stop. Given once, from any thread; the first reason counts."""
 
     def __init__(self) -> None:
@@ -94,7 +98,7 @@ class Stop:
     def grace(self) -> float:
         return self._grace
 
-    def order(self, reason: str, grace: float = GRACE) -> None:
+    def give(self, reason: str, grace: float = GRACE) -> None:
         with self._lock:
             if self._reason is None:
                 self._reason, self._grace = reason, grace
@@ -116,8 +120,8 @@ class Stop:
 class Runner:
     """A slot's hold on its runner, which is started when it is needed, and again when it is lost.
 
-    For the slot's thread alone; others stop a command by the `Stop` that it was given. `record`
-    is the file in which a later life of the agent finds what this one has started.
+    For the slot's thread alone; others stop a command by the StopOrder that it was given.
+    `record` is the file in which a later life of the agent finds what this one has started.
     """
 
     def __init__(self, record: Path) -> None:
@@ -151,7 +155,7 @@ class Runner:
         env: Mapping[str, str],
         sink: Sink,
         seconds: float,
-        stop: Stop,
+        stop: StopOrder,
         account: Optional[Account] = None,
     ) -> Exit:
         """Run a command to its end, and all that it started to theirs.
@@ -160,7 +164,7 @@ class Runner:
         `sink` raises; nothing of the command is left then either.
         """
         if stop.reason is not None:
-            return Exit(-signal.SIGTERM, 0.0)
+            return Exit(-signal.SIGTERM, 0.0, stopped=True)
         message = {
             "start": list(words),
             "cwd": str(folder),
@@ -196,7 +200,7 @@ class _Watch:
     """One command: its output on the way from the pipes to the sink, and its time."""
 
     def __init__(
-        self, control: socket.socket, woken: int, sink: Sink, seconds: float, stop: Stop
+        self, control: socket.socket, woken: int, sink: Sink, seconds: float, stop: StopOrder
     ) -> None:
         self._control = control
         self._sink = sink
@@ -225,7 +229,7 @@ class _Watch:
         """Send a start message, with the pipes for the output."""
         writers = []
         try:
-            for stream in (STDOUT, STDERR):
+            for stream in STREAMS:
                 reader, writer = os.pipe()
                 self._streams[reader] = stream
                 writers.append(writer)
@@ -288,7 +292,8 @@ class _Watch:
             status = 127 if answer["failed"] == errno.ENOENT else 126
             self._exit = Exit(status, seconds, error=answer["error"])
         else:
-            self._exit = Exit(answer["exited"], seconds, self._timed_out)
+            stopped = self._ending and not self._timed_out
+            self._exit = Exit(answer["exited"], seconds, self._timed_out, stopped)
             if answer["left"]:
                 log.error("%d process groups can't be killed and are left", answer["left"])
 

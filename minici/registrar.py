@@ -1,0 +1,88 @@
+"""The registrar tells the server that its agent is here, and goes on telling it.
+
+Section 5 of the contract, rule 9: an agent may be started first, and its server may come back.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Callable, Optional
+from urllib.parse import urlsplit
+
+from minici.client import Backoff, CallError, Client
+
+_RENEWAL = 3.0  # seconds from one good registration to the next
+
+log = logging.getLogger(__name__)
+
+
+class Registrar:
+    """Registers in a thread of its own. `describe` gives what `POST /notify_agent` takes;
+    `welcome` is called when the server is there, at first or again."""
+
+    def __init__(
+        self,
+        client: Client,
+        describe: Callable[[], Mapping[str, object]],
+        welcome: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._describe = describe
+        self._welcome = welcome
+        self._hurry = threading.Event()
+        self._state: Optional[str] = (
+            None  # what is wrong, "" if nothing is, None before it is known
+        )
+
+    def start(self) -> None:
+        threading.Thread(target=self._serve, name="registrar", daemon=True).start()
+
+    def heard(self) -> None:
+        """The server has called: if it could not be reached before, it can now."""
+        if self._state:
+            self._hurry.set()
+
+    def _serve(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                self._client.post("/notify_agent", self._describe())
+                self._note("")
+                backoff.reset()
+                wait = _RENEWAL
+            except (CallError, OSError) as error:
+                self._note(str(error))
+                wait = backoff.next()
+            except Exception:
+                log.exception("registering failed")
+                wait = backoff.next()
+            self._hurry.wait(wait)
+            self._hurry.clear()
+
+    def _note(self, state: str) -> None:
+        """Write a change of state to the log, and not each try; tell who waits for the server."""
+        if state == self._state:
+            return
+        if state:
+            text = "not registered, trying again at least every 30 s: %s"
+            log.warning(text, state)
+        else:
+            log.info("registered with %s", self._client.base)
+            self._welcome()
+        self._state = state
+
+
+def route_to(url: str) -> str:
+    """The address of this host from which a server is reached. Raises OSError."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    for family, kind, _, _, address in socket.getaddrinfo(
+        parts.hostname, port, type=socket.SOCK_DGRAM
+    ):
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # of a datagram socket: nothing is sent
+            return str(probe.getsockname()[0])
+    raise OSError(f"{parts.hostname} has no address")
