@@ -46,7 +46,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
     },
     {
         "dispatching": {"calls", "dispatch", "roster", "watchdog"},
-        "delivering": {"outbox", "sender"},
+        "building": {"courier", "holdings", "outbox", "registrar", "sender", "slot"},
     },
     {
         "answering": {"answers", "api", "endpoints", "live", "pages"},
