@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -63,9 +64,7 @@ def place(tmp_path: Path, repository: Repository) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="module")
-def shared(
-    tmp_path_factory: pytest.TempPathFactory, repository: Repository
-) -> Iterator[Place]:
+def shared(tmp_path_factory: pytest.TempPathFactory, repository: Repository) -> Iterator[Place]:
     """Where a module starts the processes that its tests share."""
     place = Place(tmp_path_factory.mktemp("module"), repository)
     yield place

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from tests.harness_git import Repository
 from tests.harness_http import Events, Reply, encode_form, fetch
@@ -49,7 +50,9 @@ def holds_for(condition: Callable[[], object], seconds: float, what: str) -> Non
         time.sleep(0.02)
 
 
-def environment(marker: str, home: Path, more: Optional[Mapping[str, str]] = None) -> dict[str, str]:
+def environment(
+    marker: str, home: Path, more: Optional[Mapping[str, str]] = None
+) -> dict[str, str]:
     """What a process of a test is started with: nothing of the person's own settings."""
     names = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT", "COVERAGE_PROCESS_START")
     env = {name: os.environ[name] for name in names if name in os.environ}
@@ -220,9 +223,7 @@ class Minici:
     def get(self, path: str, headers: Optional[Mapping[str, str]] = None) -> Reply:
         return self.request("GET", path, None, headers)
 
-    def post(
-        self, path: str, params: Optional[Mapping[str, Any]] = None, **headers: str
-    ) -> Reply:
+    def post(self, path: str, params: Optional[Mapping[str, Any]] = None, **headers: str) -> Reply:
         """A POST with a form, as minici itself sends it."""
         body, kind = encode_form(params or {})
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -388,7 +389,14 @@ class Place:
         return what
 
     def logs(self) -> list[tuple[str, str]]:
-        return [(f"log of {each.name}", each.log()[-8000:]) for each in self.processes]
+        """The logs, without the questions that `wait_for` asks again and again."""
+        return [
+            (
+                f"log of {each.name}",
+                "\n".join(line for line in each.log().splitlines() if " GET /" not in line)[-8000:],
+            )
+            for each in self.processes
+        ]
 
     def close(self) -> list[str]:
         """End everything; return what should not have been there."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping, Optional
+from typing import Optional
 
 AUTHOR = "Ада Лавлейс <ada@example.org>"
 
@@ -43,7 +44,19 @@ class Repository:
         self.second = self.commit({"file.txt": "two\n"}, "Second")
         script = "#!/bin/sh\necho from the script\n"
         self.third = self.commit({"file.txt": "three\n", "script.sh": script}, "Third: ünï")
-        git(path, "-c", "user.name=T", "-c", "user.email=t@t", "tag", "-a", "-m", "v1", "v1", self.second)
+        git(
+            path,
+            "-c",
+            "user.name=T",
+            "-c",
+            "user.email=t@t",
+            "tag",
+            "-a",
+            "-m",
+            "v1",
+            "v1",
+            self.second,
+        )
         git(path, "tag", "light", self.first)
 
     @property

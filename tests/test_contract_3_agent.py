@@ -174,7 +174,9 @@ def test_503_when_every_slot_is_taken(
 def test_bad_parameters_are_400(
     server: FakeServer, agent: AgentProcess, wrong: dict[str, Optional[str]]
 ) -> None:
-    reply = hand(agent, **{"number": 1, **wrong}) if "id" not in wrong else hand_id(agent, wrong["id"])
+    reply = (
+        hand(agent, **{"number": 1, **wrong}) if "id" not in wrong else hand_id(agent, wrong["id"])
+    )
     assert reply.status == 400, reply
     reply.error()
     assert running(agent) == []
@@ -301,7 +303,11 @@ def test_a_bad_cancel_is_400(agent: AgentProcess, params: dict[str, str]) -> Non
 
 def test_output_goes_as_it_comes(place: Place, server: FakeServer, agent: AgentProcess) -> None:
     gate = place.folder / "gate"
-    hand(agent, 1, f"printf one; echo err >&2; while [ ! -e {gate} ]; do sleep 0.05; done; printf two")
+    hand(
+        agent,
+        1,
+        f"printf one; echo err >&2; while [ ! -e {gate} ]; do sleep 0.05; done; printf two",
+    )
     wait_for(lambda: server.stream(1, "stdout") == b"one", what="the first output")
     wait_for(lambda: server.stream(1, "stderr") == b"err\n", what="the first output")
     gate.touch()
@@ -425,7 +431,11 @@ def test_stdin_is_empty_and_the_folder_is_the_checkout(
 def test_no_file_of_an_earlier_build_is_there(server: FakeServer, agent: AgentProcess) -> None:
     hand(agent, 1, "touch left a.ignored; mkdir -p d/e; echo x > d/e/f; echo changed > file.txt")
     server.wait_result(1)
-    wait_for(lambda: hand(agent, 2, "ls -A; cat file.txt; git status --porcelain --ignored").status == 202)
+    wait_for(
+        lambda: (
+            hand(agent, 2, "ls -A; cat file.txt; git status --porcelain --ignored").status == 202
+        )
+    )
     server.wait_result(2)
     lines = server.stream(2, "stdout").decode().splitlines()
     assert lines == [".git", ".gitignore", "file.txt", "script.sh", "three"]
@@ -434,7 +444,13 @@ def test_no_file_of_an_earlier_build_is_there(server: FakeServer, agent: AgentPr
 @pytest.mark.parametrize("commit", ["HEAD", "main", "topic", "v1", "light", "full", "short"])
 def test_what_a_commit_may_be(server: FakeServer, agent: AgentProcess, commit: str) -> None:
     own = agent.place.repository
-    expected = {"topic": own.topic, "v1": own.second, "light": own.first, "full": own.first, "short": own.first}
+    expected = {
+        "topic": own.topic,
+        "v1": own.second,
+        "light": own.first,
+        "full": own.first,
+        "short": own.first,
+    }
     typed = {"full": own.first, "short": own.first[:9]}.get(commit, commit)
     hand(agent, 1, "git rev-parse HEAD", commit=typed)
     assert server.wait_result(1)["revision"] == expected.get(commit, own.third)
@@ -461,6 +477,11 @@ def test_an_unreachable_repository_is_a_failure_that_says_so(
 
 
 def test_query_parameters_do_too(server: FakeServer, agent: AgentProcess) -> None:
-    params = {"id": 1, "repository": agent.place.repository.path, "commit": "HEAD", "command": "true"}
+    params = {
+        "id": 1,
+        "repository": agent.place.repository.path,
+        "commit": "HEAD",
+        "command": "true",
+    }
     assert agent.request("POST", "/build?" + urlencode(params)).status == 202
     server.wait_result(1)

@@ -64,6 +64,7 @@ def test_a_registration_is_renewed_not_doubled(server: ServerProcess, agent: Fak
         {"port": "x"},
         {"port": "١٢"},
         {"port": None},
+        {"slots": "0"},
         {"slots": "-1"},
         {"slots": "x"},
         {"running": "1,x"},
@@ -166,7 +167,10 @@ def test_a_result_for_what_is_no_id_is_400_or_404(
     server: ServerProcess, agent: FakeAgent, number: str
 ) -> None:
     build = handed(server, agent)
-    assert agent.call("/notify_build_result", {**build, "id": number, "status": 0}).status in (400, 404)
+    assert agent.call("/notify_build_result", {**build, "id": number, "status": 0}).status in (
+        400,
+        404,
+    )
     assert server.build(1)["status"] == "running"
 
 
@@ -456,7 +460,9 @@ def test_an_agent_that_answers_500_to_pings_is_alive(place: Place) -> None:
     assert server.build(1)["attempt"] == 1 and server.build(1)["status"] == "running"
 
 
-def test_a_build_named_as_undelivered_is_waited_for(server: ServerProcess, agent: FakeAgent) -> None:
+def test_a_build_named_as_undelivered_is_waited_for(
+    server: ServerProcess, agent: FakeAgent
+) -> None:
     build = handed(server, agent)
     agent.forget(build)
     agent.undelivered = [{"id": 1, "attempt": 1}]

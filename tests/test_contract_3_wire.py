@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import Any, Iterator, Mapping, Optional
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
 from urllib.parse import urlencode
 
 import pytest
@@ -39,8 +40,9 @@ def fake(server: ServerProcess) -> Iterator[FakeAgent]:
     yield fake
     fake.close()
     wait_for(
-        lambda: all(a["name"] != "fake" or not a.get("alive", True) for a in server.agents())
-        or True,
+        lambda: (
+            all(a["name"] != "fake" or not a.get("alive", True) for a in server.agents()) or True
+        ),
         what="the agent gone",
     )
 
@@ -141,7 +143,12 @@ def test_a_deeply_nested_json_body_is_400(server: ServerProcess) -> None:
 
 # Errors.
 
-AGENT_CALLS = ("/notify_agent", "/notify_build_result", "/notify_build_returned", "/notify_build_output")
+AGENT_CALLS = (
+    "/notify_agent",
+    "/notify_build_result",
+    "/notify_build_returned",
+    "/notify_build_output",
+)
 
 
 @pytest.mark.parametrize("path", AGENT_CALLS)
@@ -194,7 +201,7 @@ ALLOWED = {
     "/api/builds/1": "GET",
     "/api/agents": "GET",
     "/healthz": "GET",
-    **{path: "POST" for path in AGENT_CALLS},
+    **dict.fromkeys(AGENT_CALLS, "POST"),
 }
 
 
@@ -208,7 +215,9 @@ def test_a_path_with_another_method_is_405_with_allow(server: ServerProcess, pat
         assert named - {"HEAD", "OPTIONS"} == allowed
 
 
-@pytest.mark.parametrize(("path", "allow"), [("/build", "POST"), ("/ping", "GET"), ("/cancel", "POST")])
+@pytest.mark.parametrize(
+    ("path", "allow"), [("/build", "POST"), ("/ping", "GET"), ("/cancel", "POST")]
+)
 def test_an_agent_answers_405_with_allow(agent: AgentProcess, path: str, allow: str) -> None:
     for method in {"GET", "POST", "PUT"} - {allow}:
         reply = agent.request(method, path, b"" if method != "GET" else None)
@@ -334,7 +343,15 @@ def test_pages_need_no_secret(guarded: ServerProcess) -> None:
 
 # Host and Origin.
 
-FOREIGN = ["ci.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "", "127.0.0.1:x"]
+FOREIGN = [
+    "ci.example",
+    "evil.example:80",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "192.0.2.1",
+    "",
+    "127.0.0.1:x",
+]
 LOOPBACK = ["localhost", "LOCALHOST", "127.0.0.1", "[::1]", "localhost:1234"]
 
 
@@ -433,8 +450,11 @@ def test_a_post_from_the_configured_url_is_taken(place: Place) -> None:
 def test_an_agent_answers_403_to_any_request_with_an_origin(
     agent: AgentProcess, alone: FakeServer, method: str
 ) -> None:
-    path = "/ping" if method == "GET" else "/build?" + urlencode(
-        {"id": 77, "repository": "/x", "commit": "HEAD", "command": "true"}
+    path = (
+        "/ping"
+        if method == "GET"
+        else "/build?"
+        + urlencode({"id": 77, "repository": "/x", "commit": "HEAD", "command": "true"})
     )
     for origin in ("https://evil.example", f"http://127.0.0.1:{agent.port}"):
         reply = agent.request(method, path, None, {"Origin": origin})

@@ -75,9 +75,7 @@ def test_rule_10_a_result_is_on_disk_before_it_is_sent(place: Place, server: Fak
 
 
 @pytest.mark.parametrize("status", [200, 404, 410])
-def test_rule_10_what_ends_a_delivery(
-    server: FakeServer, agent: AgentProcess, status: int
-) -> None:
+def test_rule_10_what_ends_a_delivery(server: FakeServer, agent: AgentProcess, status: int) -> None:
     server.script_always("/notify_build_result", (status, {}))
     hand(agent, 1)
     server.wait_call("/notify_build_result")
@@ -104,10 +102,14 @@ def test_rule_10_another_refusal_sets_the_result_aside(
     server.wait_call("/notify_build_result")
     hand(agent, 2, "echo next")
     assert server.wait_result(2)["status"] == "0"
-    assert not undelivered(agent)
+    wait_for(lambda: not undelivered(agent), what="nothing undelivered")
     wait_for(lambda: str(agent.data) in agent.log(), what="the folder named in the log")
     found = [p for p in agent.data.rglob("*") if p.is_file() and b"precious" in p.read_bytes()]
-    assert found and any(str(folder) in agent.log() for folder in found[0].parents if folder != agent.data and agent.data in folder.parents)
+    assert found and any(
+        str(folder) in agent.log()
+        for folder in found[0].parents
+        if folder != agent.data and agent.data in folder.parents
+    )
 
 
 def test_rule_10_in_the_order_of_finishing_across_restarts(

@@ -82,12 +82,6 @@ def test_rule_3_slots_bound_what_an_agent_is_handed(place: Place, server: Server
     agent.wait_build(3)
 
 
-def test_rule_3_no_slots_is_no_builds(place: Place, server: ServerProcess) -> None:
-    agent = agent_of(place, server, slots=0)
-    server.start_build()
-    holds_for(lambda: not agent.builds, 1, "an agent with no slots gets nothing")
-
-
 def test_rule_3_one_slow_agent_delays_nobody(place: Place, server: ServerProcess) -> None:
     slow = agent_of(place, server, "slow")
     slow.script_always("/build", HANG)
@@ -105,9 +99,7 @@ def test_rule_3_one_slow_agent_delays_nobody(place: Place, server: ServerProcess
 # Rule 4.
 
 
-def test_rule_4_the_attempt_is_on_disk_before_the_call(
-    place: Place, server: ServerProcess
-) -> None:
+def test_rule_4_the_attempt_is_on_disk_before_the_call(place: Place, server: ServerProcess) -> None:
     seen: list[Any] = []
 
     def look(call: Call) -> Any:
@@ -156,11 +148,15 @@ def test_rule_4_a_refused_connection_is_a_refusal(place: Place) -> None:
     assert server.build(number)["attempts"][0]["ending"] == "refused"
 
 
-def test_rule_4_a_refused_build_keeps_its_place(place: Place, server: ServerProcess) -> None:
+def test_rule_4_a_refused_build_keeps_its_place(place: Place) -> None:
+    server = place.server(ping_interval="30s", agent_timeout="90s")
     numbers = [server.start_build() for _ in range(3)]
-    refusing = agent_of(place, server, "refusing")
+    refusing = place.keep(FakeAgent(server, "refusing", register=False))
     refusing.script_always("/build", (503, {"error": "full"}))
-    refusing.wait_call("/build")
+    refusing.register()
+    wait_for(lambda: server.build(1)["attempts"], what="an attempt")
+    wait_for(lambda: server.build(1)["status"] == "queued", what="the build back")
+    holds_for(lambda: len(refusing.made("/build")) == 1, 0.5, "it is asked once")
     taking = agent_of(place, server, "taking")
     for count in range(1, 4):
         taking.result(taking.wait_build(count))
@@ -298,7 +294,7 @@ def test_rule_5_one_ping_without_it_is_not_enough(place: Place, server: ServerPr
 
 
 def test_rule_5_another_attempt_of_it_does_not_count(place: Place, server: ServerProcess) -> None:
-    agent = agent_of(place, server)
+    agent = agent_of(place, server, slots=2)
     server.start_build()
     build = agent.wait_build()
     agent.forget(build)
@@ -373,7 +369,9 @@ def test_rule_6_unanswered_calls_count(place: Place) -> None:
 # Rule 7.
 
 
-def orphaned(place: Place, server: ServerProcess) -> tuple[FakeAgent, dict[str, str], dict[str, str]]:
+def orphaned(
+    place: Place, server: ServerProcess
+) -> tuple[FakeAgent, dict[str, str], dict[str, str]]:
     """A build whose attempt 1 was forgotten and whose attempt 2 runs."""
     agent = agent_of(place, server, slots=2)
     server.start_build()
@@ -528,9 +526,7 @@ def test_rule_8_a_cancel_outlives_a_restart(place: Place, server: ServerProcess)
 # Rule 14.
 
 
-def test_rule_14_a_cancelled_queued_build_never_starts(
-    place: Place, server: ServerProcess
-) -> None:
+def test_rule_14_a_cancelled_queued_build_never_starts(place: Place, server: ServerProcess) -> None:
     numbers = [server.start_build() for _ in range(3)]
     server.post(f"/build/{numbers[0]}/cancel")
     agent = agent_of(place, server)

@@ -119,7 +119,9 @@ def test_rule_14_cancelled_in_the_checkout(server: ServerProcess) -> None:
 def test_fault_27_a_timeout_with_fifty_descendants(place: Place) -> None:
     server = place.server(build_timeout="2s")
     place.agent(server)
-    command = "i=0; while [ $i -lt 50 ]; do (setsid sleep 999 &); i=$((i+1)); done; echo on; sleep 999"
+    command = (
+        "i=0; while [ $i -lt 50 ]; do (setsid sleep 999 &); i=$((i+1)); done; echo on; sleep 999"
+    )
     number = server.start_build(command=command)
     wait_for(lambda: len(commands_left(place.marker)) >= 50, what="fifty descendants")
     known = server.wait_final(number)
@@ -142,7 +144,7 @@ def test_fault_27_a_timeout_with_fifty_descendants(place: Place) -> None:
         ("kill -SEGV $$", -11, b""),
         ("kill -KILL $$", -9, b""),
         ("kill -TERM $$", -15, b""),
-        ("read line; echo \"$? <$line>\"", 0, b"1 <>\n"),
+        ('read line; echo "$? <$line>"', 0, b"1 <>\n"),
         ("cat; echo end", 0, b"end\n"),
         ("echo first; exec >&- 2>&-; sleep 0.3; exit 7", 7, b"first\n"),
         ("printf 'no newline'", 0, b"no newline"),

@@ -7,9 +7,10 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -154,10 +155,10 @@ def _large(path: Path) -> Repository:
     return own
 
 
-@pytest.mark.parametrize("word", [" clone ", " fetch ", "index-pack", " checkout ", " clean ", " reset "])
-def test_fault_32_killed_in_the_middle_of_git(
-    place: Place, large: Repository, word: str
-) -> None:
+@pytest.mark.parametrize(
+    "word", [" clone ", " fetch ", "index-pack", " checkout ", " clean ", " reset "]
+)
+def test_fault_32_killed_in_the_middle_of_git(place: Place, large: Repository, word: str) -> None:
     """Killed at the first sight of this command; if it does not exist, that is no harm."""
     server = place.server(repository=large.path, max_attempts=9)
     agent = place.agent(server)
@@ -215,7 +216,13 @@ def _cut_everything(agent: AgentProcess) -> None:
 def _lock_everything(agent: AgentProcess) -> None:
     for head in list(agent.data.rglob("HEAD")):
         if (head.parent / "objects").is_dir():
-            for name in ("index.lock", "HEAD.lock", "packed-refs.lock", "shallow.lock", "config.lock"):
+            for name in (
+                "index.lock",
+                "HEAD.lock",
+                "packed-refs.lock",
+                "shallow.lock",
+                "config.lock",
+            ):
                 (head.parent / name).touch()
 
 
@@ -378,6 +385,8 @@ def test_a_commit_that_arrived_a_second_ago(place: Place, own_repository: Reposi
         number = server.start_build(typed, "cat file.txt")
         assert server.wait_final(number)["revision"] == new
         assert server.output(number, "stdout") == b"four\n"
-    moved = own_repository.commit({"file.txt": "again\n"}, "Rewritten", "main", own_repository.first)
+    moved = own_repository.commit(
+        {"file.txt": "again\n"}, "Rewritten", "main", own_repository.first
+    )
     number = server.start_build("main", "cat file.txt")
     assert server.wait_final(number)["revision"] == moved

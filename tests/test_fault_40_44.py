@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 from urllib.parse import urlencode
 
 import pytest
@@ -67,7 +68,9 @@ def test_fault_40_json_in_pages_and_downloads_is_not_taken_for_markup(place: Pla
 
 def test_fault_40_headers_can_not_be_made(place: Place) -> None:
     server = place.server()
-    reply = server.request("POST", "/build?" + urlencode({"commit": "a\r\nX-Evil: 1", "command": "x"}))
+    reply = server.request(
+        "POST", "/build?" + urlencode({"commit": "a\r\nX-Evil: 1", "command": "x"})
+    )
     assert reply.status == 400 and "X-Evil" not in reply.headers
     agent = place.keep(FakeAgent(server))
     assert agent.register(name="a\r\nX-Evil: 1").status in (200, 400)
@@ -117,9 +120,9 @@ def test_fault_42_the_secret_is_nowhere(place: Place) -> None:
     for log in (server.log(), agent.log(), wrong.log()):
         assert word not in log and "a-wrong-one" not in log
     for process in (server, agent):
-        for path in process.data.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                assert word.encode() not in path.read_bytes(), path
+        for kept in process.data.rglob("*"):
+            if kept.is_file() and not kept.is_symlink():
+                assert word.encode() not in kept.read_bytes(), kept
 
 
 # 43. The hook makes every step that needs space fail; where root may mount, a real small disk too.
