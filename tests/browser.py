@@ -98,6 +98,7 @@ class Browser:
         dark: bool = False,
         javascript: bool = True,
     ) -> None:
+        self.language = language
         self._profile = tempfile.mkdtemp(prefix="minici-browser-")
         self._driver, self._port = _start_driver(self._profile)
         self._session = ""
@@ -174,6 +175,10 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._cdp("Emulation.setEmulatedMedia", {"features": [feature]})
 
+    def zone(self, name: str) -> None:
+        """The reader's time zone, for example "Asia/Tokyo"."""
+        self._cdp("Emulation.setTimezoneOverride", {"timezoneId": name})
+
     def offline(self, offline: bool) -> None:
         """Cut the browser off, or let it back."""
         conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -235,8 +240,9 @@ class Browser:
         self.call("POST", "/actions", {"actions": [{"type": "key", "id": "k", "actions": pressed}]})
 
     def script(self, source: str, *arguments: Any) -> Any:
-        """The value that a function body returns in the page."""
-        return self.call("POST", "/execute/sync", {"script": source, "args": list(arguments)})
+        """The value that a function body returns in the page; arguments may be elements."""
+        given = [{_ELEMENT: a.reference} if isinstance(a, Element) else a for a in arguments]
+        return self.call("POST", "/execute/sync", {"script": source, "args": given})
 
     def wait(self, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         """What `condition()` returns as soon as it is true. BrowserError after `seconds`."""
@@ -274,7 +280,8 @@ class Browser:
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 addresses.append(str(message["params"]["request"]["url"]))
-        return addresses
+        own = ("chrome:", "chrome-untrusted:", "devtools:")  # the browser's first tab
+        return [address for address in addresses if not address.startswith(own)]
 
 
 def _capabilities(profile: str, language: str, javascript: bool) -> dict[str, Any]:
