@@ -93,8 +93,8 @@ class Courier:
         offsets = entry.sent
         for _ in range(_ENOUGH):
             try:
-                file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(entry.folder))
-                with cast(BinaryIO, file) as body:
+                with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(entry.folder)) as file:
+                    body = cast(BinaryIO, file)
                     length = write_form(body, entry, offsets)
                     self._client.post_form("/notify_build_result", body, length, _PATIENCE)
                 return

@@ -24,7 +24,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from typing import Optional
 from minici.output import STDERR, STDOUT
 from minici.process import Account, Exit, Runner, StopOrder
 
-_FULL_HASH = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?\Z")
+_FULL_HASH = re.compile(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?([~^][~^0-9]*)?\Z")
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
 _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 
@@ -66,15 +66,21 @@ _ENVIRONMENT = {
 }
 _CONFIG = """\
 [core]
-\trepositoryformatversion = 0
+\trepositoryformatversion = {version}
 \tbare = {bare}
 \tlogAllRefUpdates = false
+[extensions]
+\t{extension}
 [remote "origin"]
 \turl = {url}
 \tfetch = +refs/heads/*:refs/remotes/origin/*
 """
-_COPY = 'rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3" "$2"'
-_REMOVE = 'chmod -R u+rwX "$0" 2>/dev/null; rm -rf "$0"'
+# A copy of the git folder $1 as $2, with the refs of the mirror $3, and where its history ends.
+_COPY = """
+rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3/packed-refs" "$2" || exit
+if [ -e "$3/shallow" ]; then cp -p "$3/shallow" "$2"; fi
+"""
+_REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
 
 _CAPTURED = {STDOUT: 64 * 1024 * 1024, STDERR: 64 * 1024}  # bytes
 _PATIENCE = 0.2  # seconds between two looks at the time while another slot fetches
@@ -124,14 +130,17 @@ class Git:
         options = [word for option in _OPTIONS for word in ("-c", option)]
         return self._call(["git", *options, *words], folder, self.account)
 
-    def copy(self, git_folder: Path, target: Path, refs: Path) -> None:
+    def copy(self, git_folder: Path, target: Path, mirror: Path) -> None:
         """Give a working tree its `.git`."""
-        words = ["/bin/sh", "-c", _COPY, "sh", str(git_folder), str(target), str(refs)]
-        self._call(words, target.parent, self.account)
+        self._call(_shell(_COPY, git_folder, target, mirror), target.parent, self.account)
 
-    def remove(self, path: Path) -> None:
-        """Remove a folder that commands have written to. Raises GitError if something stays."""
-        self._call(["/bin/sh", "-c", _REMOVE, str(path)], path.parent, None)
+    def delete(self, files: Iterable[Path]) -> None:
+        """Delete files where commands may have been at work, with no more power than theirs."""
+        self._call(_shell('rm -f "$@"', *files), Path("/"), self.account)
+
+    def remove(self, *paths: Path) -> None:
+        """Remove whole folders. Raises GitError if something stays."""
+        self._call(_shell(_REMOVE, *paths), Path("/"), None)
 
     def check(self) -> None:
         """Raise Interrupted if the build's end has come."""
@@ -162,6 +171,10 @@ class Git:
             self.check()
             raise GitError(_complaint(exit, captured[STDERR].decode("utf-8", "replace")))
         return captured[STDOUT].decode("utf-8", "replace")
+
+
+def _shell(script: str, *paths: Path) -> list[str]:
+    return ["/bin/sh", "-c", script, "sh", *map(str, paths)]
 
 
 def _complaint(exit: Exit, stderr: str) -> str:
@@ -222,37 +235,32 @@ class Mirror:
         self._fetched = float("-inf")  # when the last good fetch began, on the monotonic clock
         self._known: dict[str, Commit] = {}  # a revision's subject and author never change
 
-    @property
-    def refs(self) -> Path:
-        return self.folder / "packed-refs"
-
     def resolve(self, commit: str, git: Git) -> Commit:
         """Find what a commit as typed means now. Raises GitError, Interrupted, RunnerLost.
 
         A full hash that is here needs no network. A name is looked up in the repository first:
         it may have moved a second ago.
         """
-        suffix = _SUFFIX.search(commit)
-        name = commit[: suffix.start()] if suffix else commit
-        full = _FULL_HASH.match(name) is not None
+        full = _FULL_HASH.match(commit) is not None
         found = self._find(commit, git) if full else None
         if found is None:
             self.fetch(git)
-            found = self._find_any(name, commit[len(name) :], git)
+            found = self._find(commit, git) if full else self._find_name(commit, git)
         if found is None and full:
-            self._fetch_one(name, git)
+            self._fetch_one(commit, git)
             found = self._find(commit, git)
         if found is None:
             raise GitError(f'no commit "{commit}" in {public(self.repository)}')
         return found
 
-    def _find_any(self, name: str, suffix: str, git: Git) -> Optional[Commit]:
+    def _find_name(self, commit: str, git: Git) -> Optional[Commit]:
         """A branch goes before a tag, and both before a short hash."""
-        short = re.sub(r"\A(refs/)?heads/", "", name)
-        spellings = [f"refs/remotes/origin/{short}", f"refs/tags/{name}", name]
+        name = _SUFFIX.sub("", commit)
+        branch = re.sub(r"\A(refs/)?heads/", "", name)
+        spellings = [f"refs/remotes/origin/{branch}", f"refs/tags/{name}", name]
         if name == "HEAD":
             spellings = [_HEAD]
-        each = (self._find(spelling + suffix, git) for spelling in spellings)
+        each = (self._find(spelling + commit[len(name) :], git) for spelling in spellings)
         return next(filter(None, each), None)
 
     def _find(self, commit: str, git: Git) -> Optional[Commit]:
@@ -260,16 +268,9 @@ class Mirror:
             return self._known[commit]
         if not self.folder.is_dir():
             return None
+        words = ("log", "-1", "--format=%H%n%an%n%s", "--end-of-options", f"{commit}^{{commit}}")
         try:
-            said = self._git(
-                git,
-                "log",
-                "-1",
-                "--format=%H%n%an%n%s",
-                "--end-of-options",
-                commit + "^{commit}",
-                "--",
-            )
+            said = self._git(git, *words, "--")
         except GitError:
             return None
         revision, author, subject = said.rstrip("\n").split("\n", 2)
@@ -297,42 +298,41 @@ class Mirror:
     def _mend(self, git: Git) -> bool:
         """Fetch into what is there; False if that is beyond repair."""
         try:
+            self._sweep(git)
             self._fetch(self.folder, git)
             return True
         except GitError as error:
-            log.warning("fetching into %s failed, once more: %s", self.folder, error)
-        # Is it the repository that is at fault? Then this says why.
-        git(
-            "ls-remote",
-            "--quiet",
-            "--end-of-options",
-            self.repository,
-            "HEAD",
-            folder=self.folder.parent,
-        )
-        for lock in self.folder.rglob("*.lock"):
-            lock.unlink()
-        try:
-            self._fetch(self.folder, git)
-            return True
-        except GitError as error:
+            # Is it the repository that is at fault? Then this says so.
+            words = ("ls-remote", "--quiet", "--end-of-options", self.repository, "HEAD")
+            git(*words, folder=self.folder.parent)
             log.warning("the mirror %s is made anew: %s", self.folder, error)
             return False
 
+    def _sweep(self, git: Git) -> None:
+        """Delete what a fetch that was killed has left: nobody else writes here now."""
+        packs = (self.folder / "objects" / "pack").glob("tmp_*")
+        locks = (self.folder / "refs").rglob("*.lock")
+        left = [*packs, *locks, *self.folder.glob("*.lock")]
+        if left:
+            git.delete(left)
+
     def _renew(self, git: Git) -> None:
-        new = self.folder.with_suffix(".new")
-        old = self.folder.with_suffix(".old")
-        for path in (new, old):
-            if path.exists():
-                git.remove(path)
+        new, old = self.folder.with_suffix(".new"), self.folder.with_suffix(".old")
+        git.remove(new, old)
         _lay_out(new, self.repository, git.account, bare=True)
-        self._fetch(new, git)
+        try:
+            self._fetch(new, git)
+        except GitError as error:
+            if "mismatched algorithms" not in str(error):
+                raise
+            git.remove(new)
+            _lay_out(new, self.repository, git.account, bare=True, sha256=True)
+            self._fetch(new, git)
         if self.folder.exists():
             os.rename(self.folder, old)
         os.rename(new, self.folder)
         self._known.clear()
-        if old.exists():
-            git.remove(old)
+        git.remove(old)
 
     def _fetch(self, folder: Path, git: Git) -> None:
         words = (
@@ -413,13 +413,14 @@ class Workspace:
             self._discard(tree, git)
             tree.mkdir(parents=True)
             _give([tree], git.account)
-            _lay_out(own, mirror.repository, git.account, alternate=mirror.folder)
+            sha256 = len(revision) == 64
+            _lay_out(own, mirror.repository, git.account, mirror.folder, sha256=sha256)
         options = (f"--git-dir={own}", f"--work-tree={tree}")
         if _has_submodules(own / "index"):
             self._forget_submodules(options, tree, git)
         git(*options, "clean", "-ffdxq", folder=tree)
         git(*options, "checkout", "--force", "--detach", "--quiet", revision, "--", folder=tree)
-        git.copy(own, tree / ".git", mirror.refs)
+        git.copy(own, tree / ".git", mirror.folder)
 
     def _forget_submodules(self, options: tuple[str, ...], tree: Path, git: Git) -> None:
         """Take them out of the index: `clean` spares what a build has put into a submodule."""
@@ -432,12 +433,12 @@ class Workspace:
         """Put a working tree out of the way, and remove it as far as it lets itself be removed."""
         for path in (tree, tree.with_suffix(".git")):
             if os.path.lexists(path):
-                trash = path.with_name(f"{path.name}.{time.time_ns()}.trash")
-                os.rename(path, trash)
-                try:
-                    git.remove(trash)
-                except GitError as error:
-                    log.warning("%s can't be removed and is left: %s", trash, error)
+                os.rename(path, path.with_name(f"{path.name}.{time.time_ns()}.trash"))
+        trash = list(tree.parent.glob(f"{tree.name}.*.trash"))
+        try:
+            git.remove(*trash)
+        except GitError as error:
+            log.warning("can't remove what a build has left, so it stays: %s", error)
 
 
 def _is_folder(path: Path) -> bool:
@@ -460,17 +461,23 @@ def _lay_out(
     folder: Path,
     repository: str,
     account: Optional[Account],
-    bare: bool = False,
     alternate: Optional[Path] = None,
+    bare: bool = False,
+    sha256: bool = False,
 ) -> None:
     """Make an empty repository, of git's oldest format, whatever git's own settings say."""
-    for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info"):
+    for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
         (folder / name).mkdir(parents=True)
     escaped = repository.replace("\\", "\\\\").replace('"', '\\"')
-    config = _CONFIG.format(bare=str(bare).lower(), url=f'"{escaped}"')
+    config = _CONFIG.format(
+        version=int(sha256),
+        bare=str(bare).lower(),
+        extension="objectFormat = sha256" if sha256 else "",
+        url=f'"{escaped}"',
+    )
     (folder / "config").write_text(config, encoding="utf-8")
     (folder / "HEAD").write_text("ref: refs/heads/none\n")
-    (folder / "packed-refs").write_text("")
+    (folder / "packed-refs").touch()
     if alternate:
         alternates = folder / "objects" / "info" / "alternates"
         alternates.write_bytes(os.fsencode(alternate / "objects") + b"\n")

@@ -112,7 +112,7 @@ class Holdings:
         """Forget a build that has no result; its slot is free."""
         self._outbox.discard(running.folder)
         with self._changed:
-            del self._running[running.order.held]
+            self._running.pop(running.order.held, None)
 
     def next_undelivered(self) -> Entry:
         """Wait for the result that is to be delivered next."""

@@ -67,7 +67,7 @@ class Registrar:
         if state == self._state:
             return
         if state:
-            text = "not registered, trying again at least every 30 s: %s"
+            text = "not registered with the server, trying again at least every 30 s: %s"
             log.warning(text, state)
         else:
             log.info("registered with %s", self._client.base)

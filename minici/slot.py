@@ -86,8 +86,11 @@ class Slot:
                 break
             try:
                 self._build(running)
+            except OSError as error:
+                log.error("%s: this agent can't keep its result: %s", running.order.title, error)
+                self._give_back(running)
             except Exception:
-                log.exception("%s: given back to the server", running.order.title)
+                log.exception("%s: a fault of this agent", running.order.title)
                 self._give_back(running)
         self._runner.close()
 
@@ -137,7 +140,7 @@ class Slot:
         except RunnerLost as error:
             return Ended(_result(_BROKEN, f"{error}, and the command with it", commit))
         except OSError as error:
-            return Ended(_result(_BROKEN, f"the agent can't keep the output: {error}", commit))
+            return Ended(_result(_BROKEN, f"the agent can't go on: {error}", commit))
         return Ended(_judge(exit, stop, seconds, commit), exit.stopped)
 
     def _environment(self, running: Running, commit: Commit, tree: Path) -> dict[str, str]:
