@@ -13,6 +13,7 @@ from minici.html_index import index_page
 from minici.markup import NOTHING, Html, fill, join, markup, phrase, typed
 from minici.parts import ago, frame, labelled, panel, short_commit, static_file, summary
 from minici.phrases import TEXTS
+from minici.sentences import said
 from minici.texts import Words, choose_language
 from minici.views import AgentsView, AgentView, RunningBuild, Site
 
@@ -77,7 +78,7 @@ def _agent(words: Words, site: Site, agent: AgentView) -> Html:
     heard = ago(words, agent.heard, site.now) if agent.heard else phrase(words, "never")
     running = join(_running(words, site, build) for build in agent.running)
     idle = markup('<span class="none">$text</span>', text=words("agent_idle"))
-    note = markup('<span class="note">$note</span>', note=agent.note)
+    note = markup('<span class="note">$note</span>', note=said(words, agent.note))
     return fill(
         "agent",
         words,
@@ -123,14 +124,20 @@ def error_page(language: str, status: int, sentence: str = "", site: Optional[Si
     title, advice = _ERRORS.get(
         status, ("error_other", "advice_500" if status >= 500 else "advice_400")
     )
-    sentence = words(sentence) if sentence in TEXTS else sentence
+    sentence = words(sentence) if sentence in TEXTS else _tidy(said(words, sentence))
     detail = markup('<p class="sentence">$sentence</p>', sentence=sentence)
     content = fill(
         "error",
         words,
         status=status,
         title=words(title),
-        sentence=detail if sentence else "",
+        sentence=detail if sentence.rstrip(".") not in ("", words(title)) else "",
         advice=words(advice),
     )
     return frame(words, "error", f"{words(title)} · minici", content, site)
+
+
+def _tidy(sentence: str) -> str:
+    """A sentence of the server, which begins small, as one that stands alone."""
+    end = "" if not sentence or sentence[-1] in ".!?…" else "."
+    return sentence[:1].upper() + sentence[1:] + end

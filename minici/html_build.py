@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from minici.html_output import output_section
-from minici.markup import NOTHING, Html, fill, join, markup, phrase
+from minici.markup import NOTHING, Html, escape, fill, join, markup, phrase
 from minici.parts import (
     FINAL,
     badge,
@@ -23,6 +23,7 @@ from minici.parts import (
     status_of,
     status_word,
 )
+from minici.sentences import is_exit, said
 from minici.texts import Words, parse_time
 from minici.verdict import signal_name, verdict_html, verdict_sentence
 from minici.views import BuildJson, BuildView
@@ -134,10 +135,17 @@ def _notes(words: Words, view: BuildView, status: str) -> Html:
         return panel(words, text, advice, "", "panel-warn")
     if status == "queued" and view.waiting is not None:
         return _why_waits(words, view)
-    reason = str(view.build.get("reason") or "")
-    if not reason or reason.strip().rstrip(".") in verdict_sentence(words, view):
+    reason = said(words, str(view.build.get("reason") or ""))
+    if not _says_more(words, view, reason):
         return NOTHING
     return panel(words, words("reason"), reason, "", f"panel-reason panel-{status}")
+
+
+def _says_more(words: Words, view: BuildView, reason: str) -> bool:
+    """Whether the reason is more than what the verdict says already."""
+    if is_exit(view.build.get("reason")) or status_of(view.build) == "cancelled":
+        return False
+    return reason.strip().rstrip(".") not in verdict_sentence(words, view)
 
 
 def _why_waits(words: Words, view: BuildView) -> Html:
@@ -275,10 +283,9 @@ def _ending(words: Words, attempt: BuildJson) -> Html:
     key = _ENDINGS.get(attempt.get("ending"))
     text = words(key) if key else str(attempt.get("ending"))
     if not attempt.get("reason"):
-        return markup("$text", text=text)
-    return markup(
-        '$text<span class="ending-reason">$reason</span>', text=text, reason=attempt["reason"]
-    )
+        return escape(text)
+    reason = said(words, str(attempt["reason"]))
+    return markup('$text<span class="ending-reason">$reason</span>', text=text, reason=reason)
 
 
 def _attempt_output(words: Words, view: BuildView, attempt: BuildJson) -> Html:

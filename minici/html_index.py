@@ -27,6 +27,7 @@ from minici.texts import Words
 from minici.views import BuildJson, FormView, IndexView, Site, Waiting
 
 STRIP_LENGTH = 60
+_BAR, _BAR_PIXELS = 12, 18  # how wide a bar is: in units of the drawing, and at most on screen
 _FIELDS = ("commit", "command")
 
 
@@ -113,9 +114,11 @@ def _strip(words: Words, view: IndexView) -> Html:
     text = words("strip_text", title=title, summary=counts)
     bars = join(_bars(words, builds, view))
     return markup(
-        '<figure class="strip"><svg viewBox="0 0 720 48" role="img" aria-label="$text">'
-        '<path class="base" d="M0 47.5H720"/>$bars</svg>'
-        "<figcaption>$title: $counts</figcaption></figure>",
+        '<figure class="strip"><div class="strip-bars"><svg viewBox="0 0 $units 48" '
+        'width="$width" role="img" aria-label="$text"><path class="base" d="M0 47.5H$units"/>'
+        "$bars</svg></div><figcaption>$title: $counts</figcaption></figure>",
+        units=_BAR * len(builds),
+        width=_BAR_PIXELS * len(builds),
         text=text,
         bars=bars,
         title=title,
@@ -134,7 +137,7 @@ def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> list[Ht
     seconds = [seconds_of(build, view.site.now) for build in builds]
     longest = max([1.0] + [value for value in seconds if value is not None])
     return [
-        _bar(words, build, value, _height(value, longest), 708 - 12 * place)
+        _bar(words, build, value, _height(value, longest), _BAR * (len(builds) - 1 - place))
         for place, (build, value) in enumerate(zip(builds, seconds))
     ]
 
@@ -225,11 +228,12 @@ def _text_filter(words: Words, view: IndexView) -> Html:
     return markup(
         '<form class="text-filter" role="search" action="/">$status'
         '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
-        '<button type="submit">$apply</button></form>',
+        '<button type="submit" aria-label="$apply" title="$apply">$glass</button></form>',
         status=status if view.filter else "",
         text=typed(view.text or ""),
         label=words("filter_text"),
         apply=words("filter_apply"),
+        glass=sign("search"),
     )
 
 

@@ -143,7 +143,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Queued: no agent is connected",
     ),
     "verdict_queued": ("В очереди", "Queued"),
-    "verdict_running": ("Выполняется {duration}", "Running for {duration}"),
+    "verdict_running": ("{status} {duration}", "{status} for {duration}"),
     "verdict_stopping": ("Останавливается", "Being stopped"),
     "verdict_success": ("Успешно за {duration}", "Success in {duration}"),
     "verdict_exit": (

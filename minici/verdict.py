@@ -6,12 +6,12 @@ import signal
 from typing import Callable
 
 from minici.markup import Html, escape, join, markup, phrase
-from minici.parts import lasted, seconds_of, status_of
+from minici.parts import lasted, seconds_of, status_of, status_word
+from minici.sentences import is_exit, said
 from minici.texts import Words
 from minici.views import BuildView
 
 _REASON_LENGTH = 140
-_HEAD_LENGTH = 16
 _UNCOUNTED = ("refused", "returned")
 
 
@@ -33,12 +33,13 @@ def verdict_html(words: Words, view: BuildView) -> Html:
     """The sentence with its first words, the status, standing out, and a running clock."""
     if status_of(view.build) == "running" and not view.build.get("cancel_requested"):
         duration = lasted(words, view.build, view.site.now)
-        running = phrase(words, "verdict_running", duration=duration)
+        status = markup("<strong>$word</strong>", word=status_word(words, "running"))
+        running = phrase(words, "verdict_running", status=status, duration=duration)
         return join((running, _where(words, view)))
-    head, colon, rest = verdict_sentence(words, view).partition(":")
-    if not colon or len(head) > _HEAD_LENGTH:
-        return escape(head + colon + rest)
-    return markup("<strong>$head</strong>:$rest", head=head, rest=rest)
+    sentence, word = verdict_sentence(words, view), status_word(words, status_of(view.build))
+    if not sentence.startswith(word):
+        return escape(sentence)
+    return markup("<strong>$word</strong>$rest", word=word, rest=sentence[len(word) :])
 
 
 def _verdict_queued(words: Words, view: BuildView) -> str:
@@ -54,7 +55,8 @@ def _verdict_queued(words: Words, view: BuildView) -> str:
 def _verdict_running(words: Words, view: BuildView) -> str:
     if view.build.get("cancel_requested"):
         return words("verdict_stopping") + _where(words, view)
-    return words("verdict_running", duration=_lasted(words, view)) + _where(words, view)
+    status, duration = status_word(words, "running"), _lasted(words, view)
+    return words("verdict_running", status=status, duration=duration) + _where(words, view)
 
 
 def _verdict_success(words: Words, view: BuildView) -> str:
@@ -63,8 +65,9 @@ def _verdict_success(words: Words, view: BuildView) -> str:
 
 def _verdict_failure(words: Words, view: BuildView) -> str:
     status, reason = view.build.get("exit_status"), view.build.get("reason")
-    if reason and (status is None or status <= 0):
-        return words("verdict_reason", reason=_shortened(str(reason))) + _where(words, view)
+    if not is_exit(reason):
+        short = _shortened(said(words, str(reason)))
+        return words("verdict_reason", reason=short) + _where(words, view)
     if status is None:
         return words("verdict_failure") + _where(words, view)
     duration = _lasted(words, view)

@@ -536,7 +536,12 @@ BARE = {"attempt": 1, "agent": None}
 VERDICTS: list[tuple[str, dict[str, object], str]] = [
     ("success", {}, f"Success in 1 m 04 s{ON}, attempt 2 of 3"),
     ("failure", {"reason": None}, f"Failure: exit status 2 after 1 m 04 s{ON}, attempt 2 of 3"),
-    ("failure", {"attempt": 1}, f"Failure: exit status 2 after 1 m 04 s{ON}"),
+    ("failure", {}, f"Failure: the reason{ON}, attempt 2 of 3"),
+    (
+        "failure",
+        {"reason": "exit status 2", "attempt": 1},
+        f"Failure: exit status 2 after 1 m 04 s{ON}",
+    ),
     (
         "failure",
         {"exit_status": -9, "reason": None, "attempt": 1},
@@ -750,7 +755,7 @@ def test_the_agents() -> None:
 def test_an_error_says_what_to_do(status: int) -> None:
     for language in LANGUAGES:
         page = Page(html.error_page(language, status, "more of it"))
-        assert str(status) in page.text and "more of it" in page.text
+        assert str(status) in page.text and "More of it." in page.text
         assert "/" in page.values("href")
     advices = {html.error_page("en", each).split("advice")[1] for each in (400, 401, 403, 404, 421)}
     assert len(advices) == 5
@@ -764,6 +769,11 @@ def test_an_error_without_a_site_tells_nothing_about_the_server() -> None:
 
 def test_an_error_may_name_a_text() -> None:
     assert "Очередь полна" in html.error_page("ru", 503, "error_queue_full")
+
+
+def test_an_error_does_not_say_the_same_twice() -> None:
+    page = html.error_page("en", 404, "there is no such page")
+    assert page.count("here is no such page") == 2, "in the title of the tab and in the heading"
 
 
 def test_views_are_values() -> None:

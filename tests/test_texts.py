@@ -14,6 +14,7 @@ import pytest
 
 from minici.build import check_command, check_commit
 from minici.phrases import TEXTS
+from minici.sentences import _RUSSIAN, is_exit, said
 from minici.texts import LANGUAGES, Words, choose_language, parse_time, plural_form
 
 PACKAGE = Path(__file__).resolve().parent.parent / "minici"
@@ -21,6 +22,9 @@ MODULES = [path for path in sorted(PACKAGE.glob("*.py")) if path.name != "phrase
 TEMPLATES = sorted((PACKAGE / "templates").glob("*.html"))
 SCRIPTS = sorted((PACKAGE / "static").glob("*.js"))
 S = "\u00a0"
+
+
+WORDLESS = {"verdict_running"}  # made of a status and a duration
 
 
 def forms_of(key: str, side: int) -> tuple[str, ...]:
@@ -44,7 +48,7 @@ def test_a_text_is_whole_in_both_languages(key: str) -> None:
 
 @pytest.mark.parametrize("key", sorted(TEXTS))
 def test_a_text_in_russian_is_russian(key: str) -> None:
-    assert all(re.search("[а-яА-Я]", form) for form in forms_of(key, 0))
+    assert all(re.search("[а-яА-Я]", form) for form in forms_of(key, 0)) or key in WORDLESS
     assert not re.search("[а-яА-Я]", "".join(forms_of(key, 1)))
 
 
@@ -248,3 +252,59 @@ def test_another_language_is_refused() -> None:
     assert LANGUAGES == ("ru", "en")
     with pytest.raises(ValueError):
         Words("de")
+
+
+@pytest.mark.parametrize(
+    "english, russian",
+    [
+        ("exit status 2", "код выхода 2"),
+        ("cancelled by anna", "остановлена пользователем anna"),
+        (
+            "agent b is gone: no connection to http://b:1: Connection refused",
+            "агент b пропал: нет связи с http://b:1: Connection refused",
+        ),
+        (
+            "given up after 2 attempts: attempt 1 on a: agent a no longer has it; "
+            "attempt 2 on b: agent b did not finish it in time",
+            "оставлена после стольких попыток: 2; попытка 1 на a: агент a её больше не знает; "
+            "попытка 2 на b: агент b не уложился во время",
+        ),
+        ("b refused: HTTP 503: every slot is taken", "b отказался: HTTP 503: все места заняты"),
+        (
+            'checkout failed: no commit "x {n}" in /r',
+            "не удалось получить коммит: в /r нет коммита «x {n}»",
+        ),
+        (
+            "ran out of time after 2.5 s (build_timeout)",
+            "не уложилась в 2.5 с (build_timeout)",
+        ),
+        ("there is no build 7", "сборки 7 нет"),
+        ("Repository not found.", "Repository not found."),
+        ("cancelled by a\nb", "остановлена пользователем a\nb"),
+    ],
+)
+def test_sentences_of_a_record(english: str, russian: str) -> None:
+    assert said(Words("ru"), english) == russian
+    assert said(Words("en"), english) == english
+
+
+def test_a_sentence_within_sentences_has_an_end() -> None:
+    endless = "HTTP 500: " * 200
+    assert said(Words("ru"), endless).startswith("HTTP 500: ")
+
+
+@pytest.mark.parametrize("reason", [None, "", "exit status 3", "killed by signal 9"])
+def test_what_the_exit_status_says_already(reason: Optional[str]) -> None:
+    assert is_exit(reason)
+    assert not is_exit(f"{reason}, and more")
+
+
+def test_every_known_sentence_is_still_said_somewhere() -> None:
+    """A pattern whose words are nowhere in the package has been left behind."""
+    sources = [path for path in MODULES if path.name != "sentences.py"]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    for pattern, _ in _RUSSIAN:
+        plain = re.sub(r"\(\?P<\w+>[^)]*\)|\.\+", "\0", pattern.pattern).replace("\\", "")
+        longest = max(plain.split("\0"), key=len)
+        assert longest in code, longest

@@ -65,6 +65,12 @@
   const isFinal = (record) => !["queued", "running"].includes(record.status);
   let known = null;
 
+  function showState() {
+    const final = build.dataset.final !== undefined;
+    followButton.hidden = final;
+    if (final) announce(null);
+  }
+
   async function refresh() {
     const page = await fetchPage();
     const fresh = page.getElementById("build");
@@ -72,6 +78,7 @@
       if (fresh.hasAttribute(name)) build.setAttribute(name, fresh.getAttribute(name));
     }
     adopt(page, "[data-swap]");
+    showState();
     return page;
   }
 
@@ -106,8 +113,7 @@
         wait = Math.min(wait * 1.5, 15);
       }
     }
-    announce(null);
-    followButton.hidden = true;
+    showState();
   }
 
   /* A place begins with the number of its attempt. */

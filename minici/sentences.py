@@ -1,0 +1,110 @@
+"""What the server and its agents say in a record or an error, in the reader's language.
+
+Records keep these sentences in English, as programs read them through the API; a page in
+Russian puts them into Russian where it knows them, and shows the rest as it is: git's own
+messages, and what other people's agents say.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from minici.texts import Words
+
+# A group whose name begins with `sentence` is a sentence of its own.
+_RUSSIAN = tuple(
+    (re.compile(pattern, re.DOTALL), russian)
+    for pattern, russian in (
+        # How a build or an attempt ended.
+        (r"exit status (?P<a>\d+)", "код выхода {a}"),
+        (r"killed by signal (?P<a>\d+)", "завершена сигналом {a}"),
+        (r"cancelled", "остановлена"),
+        (r"cancelled by (?P<a>.+)", "остановлена пользователем {a}"),
+        (r"agent (?P<a>.+?) is gone: (?P<sentence>.+)", "агент {a} пропал: {sentence}"),
+        (r"agent (?P<a>.+) no longer has it", "агент {a} её больше не знает"),
+        (r"agent (?P<a>.+) did not finish it in time", "агент {a} не уложился во время"),
+        (r"agent (?P<a>.+) stopped", "агент {a} остановился"),
+        (r"no answer from (?P<a>.+?): (?P<sentence>.+)", "нет ответа от {a}: {sentence}"),
+        (r"(?P<a>\S+) refused: (?P<sentence>.+)", "{a} отказался: {sentence}"),
+        (
+            r"given up after (?P<n>\d+) attempts: (?P<sentences>.+)",
+            "оставлена после стольких попыток: {n}; {sentences}",
+        ),
+        (
+            r"attempt (?P<n>\d+) on (?P<a>.+?): (?P<sentence>.+)",
+            "попытка {n} на {a}: {sentence}",
+        ),
+        (
+            r"ran out of time after (?P<n>\S+) s \(build_timeout\)",
+            "не уложилась в {n} с (build_timeout)",
+        ),
+        (r"checkout failed: (?P<sentence>.+)", "не удалось получить коммит: {sentence}"),
+        (r"ran out of time", "вышло время"),
+        (r'no commit "(?P<a>.+)" in (?P<b>.+)', "в {b} нет коммита «{a}»"),
+        (r"the command can't be started: (?P<a>.+)", "команду не удалось запустить: {a}"),
+        (r"HTTP (?P<n>\d+)", "HTTP {n}"),
+        (r"HTTP (?P<n>\d+): (?P<sentence>.+)", "HTTP {n}: {sentence}"),
+        (r"every slot is taken", "все места заняты"),
+        (r"this agent stops", "агент останавливается"),
+        (r"no answer", "нет ответа"),
+        (r"no answer from (?P<a>\S+) in time", "{a} не ответил вовремя"),
+        (r"no connection to (?P<a>\S+): (?P<b>.+)", "нет связи с {a}: {b}"),
+        (r"(?P<a>\S+) did not answer in HTTP: (?P<b>.+)", "{a} ответил не по HTTP: {b}"),
+        # Errors of the pages.
+        (r"there is no build (?P<n>\d+)", "сборки {n} нет"),
+        (r"there is no such page", "такой страницы нет"),
+        (r"there is no such file", "такого файла нет"),
+        (
+            r"build (?P<n>\d+) never had an attempt (?P<m>\d+)",
+            "у сборки {n} не было попытки {m}",
+        ),
+        (r"build (?P<n>\d+) is damaged: (?P<sentence>.+)", "сборка {n} повреждена: {sentence}"),
+        (r"its record is missing", "её записи нет"),
+        (r"its record can't be read: (?P<a>.+)", "её запись не читается: {a}"),
+        (r"(?P<n>\d+) builds are waiting already", "сборок уже ждёт: {n}"),
+        (r"the data folder can't be written: (?P<a>.+)", "в папку данных нельзя писать: {a}"),
+        (r"this path takes (?P<a>.+)", "этот адрес принимает {a}"),
+        (r"this was sent by a page of another site", "запрос прислала страница чужого сайта"),
+        (r"sign in with a name and a password", "войдите с именем и паролем"),
+        (r"too many are watching; look again later", "смотрящих слишком много; зайдите позже"),
+        (
+            r"something went wrong here; the server's log says what",
+            "что-то сломалось; что именно, написано в журнале сервера",
+        ),
+        (
+            r"this server does not go by that name; set `url` or `advertise` .+",
+            "у этого сервера другое имя",
+        ),
+        (r"the body is larger than (?P<n>\d+) bytes", "тело запроса больше {n} байт"),
+    )
+)
+_EXIT = re.compile(r"exit status \d+|killed by signal \d+")
+_DEEPEST = 5
+
+
+def said(words: Words, sentence: str) -> str:
+    """The sentence in the language of `words`; as it is where there is no other."""
+    return _russian(sentence, _DEEPEST) if words.language == "ru" else sentence
+
+
+def is_exit(reason: Optional[str]) -> bool:
+    """Whether a reason says no more than the exit status does."""
+    return not reason or _EXIT.fullmatch(reason) is not None
+
+
+def _russian(sentence: str, depth: int) -> str:
+    for pattern, russian in _RUSSIAN:
+        match = pattern.fullmatch(sentence)
+        if match and depth:
+            parts = {name: _part(name, text, depth - 1) for name, text in match.groupdict().items()}
+            return russian.format(**parts)
+    return sentence
+
+
+def _part(name: str, text: str, depth: int) -> str:
+    if name == "sentence":
+        return _russian(text, depth)
+    if name == "sentences":
+        return "; ".join(_russian(each, depth) for each in text.split("; "))
+    return text
