@@ -1,6 +1,6 @@
 # make test     the whole suite          PYTHON=python3.9 chooses the interpreter, ARGS='-k git' what pytest gets
 # make lint     format, rules and types
-# make chaos    random failures against real processes, for as long as ARGS says
+# make chaos    builds while everything dies, ten minutes or ARGS='--minutes 2 --seed 7'
 # make zipapp   dist/minici.pyz, the package in one file
 # make clean    removes what the others made
 
