@@ -1,4 +1,4 @@
-"""What every test may ask for: a repository, a place for its processes, and their logs on failure."""
+"""What every test may ask for: a repository, a place for its processes, their logs on failure."""
 
 from __future__ import annotations
 

@@ -60,9 +60,9 @@ def crash_at_every_step(
 ) -> int:
     """End `process` at step 1, 2, 3 ... of `act`, until it gets through; return how many.
 
-    `prepare` comes before each, with the process whole. `act` returns whether it got through, and
-    is expected to fail with OSError or HTTPException where the process has gone. `check` comes after
-    each, the process started again where it had ended, with what `act` said.
+    `prepare` comes before each, with the process whole. `act` returns whether it got through: it
+    catches what the end of the process does to it. `check` comes after each, the process started
+    again where it had ended, with what `act` said.
     """
     for step in range(1, at_most):
         if prepare is not None:

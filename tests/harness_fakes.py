@@ -16,7 +16,7 @@ import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Callable, Deque, Optional, Union
+from typing import Any, Callable, Optional, Union
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.harness_http import Reply, encode_form, fetch
@@ -121,7 +121,7 @@ class Fake:
     def __init__(self, port: int = 0) -> None:
         self.calls: list[Call] = []
         self.changed = threading.Condition()  # guards calls, scripts and what subclasses keep
-        self.once: dict[str, Deque[Script]] = defaultdict(deque)
+        self.once: dict[str, deque[Script]] = defaultdict(deque)
         self.always: dict[str, Script] = {}
         self._listener: Optional[_Listener] = None
         self.port = port

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from typing import Optional
 
 from tests.harness import Place, wait_for
 from tests.harness_fakes import HANG, FakeAgent, FakeServer
@@ -17,7 +18,7 @@ class Curt:
     def __init__(self) -> None:
         self.times: list[float] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -51,12 +52,19 @@ class Patient:
             agent.launch()
         self.server = place.configure_server(build_timeout="1s", max_attempts=1)
         self.server.launch()
+        self.stuck = place.keep(FakeServer())
+        self.stuck.script("/notify_build_result", HANG)
+        self.deliverer = place.configure_agent(self.stuck)
+        self.deliverer.launch()
         self.place = place
-        self.holder: FakeAgent | None = None
+        self.holder: Optional[FakeAgent] = None
         threading.Thread(target=self._hold, daemon=True).start()
 
     def _hold(self) -> None:
-        """An agent that says for ever that it runs a build."""
+        """An agent that says for ever that it runs a build; and a result that meets silence."""
+        self.deliverer.wait_ready()
+        about = {"id": 1, "repository": self.place.repository.path, "commit": "HEAD"}
+        self.deliverer.post("/build", {**about, "command": "echo delivered"})
         self.server.wait_ready()
         self.server.start_build()
         self.holder = self.place.keep(FakeAgent(self.server, "holder"))

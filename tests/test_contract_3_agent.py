@@ -174,17 +174,12 @@ def test_503_when_every_slot_is_taken(
 def test_bad_parameters_are_400(
     server: FakeServer, agent: AgentProcess, wrong: dict[str, Optional[str]]
 ) -> None:
-    reply = (
-        hand(agent, **{"number": 1, **wrong}) if "id" not in wrong else hand_id(agent, wrong["id"])
-    )
+    good = {"id": 1, "repository": agent.place.repository.path, "commit": "HEAD", "command": "true"}
+    params = {key: value for key, value in {**good, **wrong}.items() if value is not None}
+    reply = agent.post("/build", params)
     assert reply.status == 400, reply
     reply.error()
     assert running(agent) == []
-
-
-def hand_id(agent: AgentProcess, number: Optional[str]) -> Reply:
-    params = {"repository": agent.place.repository.path, "commit": "HEAD", "command": "true"}
-    return agent.post("/build", {**params, **({} if number is None else {"id": number})})
 
 
 def test_attempt_timeout_and_output_limit_may_be_left_out(
@@ -341,7 +336,11 @@ def test_410_stops_a_running_command(place: Place, server: FakeServer, agent: Ag
 
 
 def test_410_does_not_keep_a_result_that_has_ended(server: FakeServer, agent: AgentProcess) -> None:
-    server.script_always("/notify_build_output", lambda call: (time.sleep(1), (410, {}))[1])
+    def slow(call: Any) -> Any:
+        time.sleep(1)
+        return 410, {"error": "moved on"}
+
+    server.script_always("/notify_build_output", slow)
     hand(agent, 1, "echo hi")
     assert server.wait_result(1)["status"] == "0"
     assert server.results[0]["stdout"] == "hi\n" or server.stream(1, "stdout") == b"hi\n"
@@ -368,9 +367,9 @@ def test_409_to_a_result_is_answered_by_sending_from_there(
 # Environment of a command.
 
 
-def environment_of(server: FakeServer, number: int = 1) -> dict[str, str]:
+def environment_of(server: FakeServer, number: int, attempt: int) -> dict[str, str]:
     server.wait_result(number)
-    text = server.stream(number, "stdout").decode("utf-8", "surrogateescape")
+    text = server.stream(number, "stdout", attempt).decode("utf-8", "surrogateescape")
     return dict(item.split("=", 1) for item in text.split("\0") if "=" in item)
 
 
@@ -392,7 +391,7 @@ def test_what_a_command_finds_in_its_environment(place: Place, server: FakeServe
     agent = place.agent(server, env=given, **{"pass": "KEPT_TOKEN NPM_*"})
     url = "http://ci.example/build/5"
     hand(agent, 5, "env -0", commit="v1", attempt=2, url=url)
-    env = environment_of(server, 5) if server.wait_result(5) else {}
+    env = environment_of(server, 5, attempt=2)
     hidden = [name for name in given if given[name] == "x"]
     assert not set(hidden) & set(env)
     for name in ("PLAIN", "KEPT_TOKEN", "NPM_FIRST_TOKEN", "TOKEN_COUNT"):

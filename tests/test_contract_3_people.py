@@ -144,7 +144,8 @@ def test_the_api_gives_pages_with_the_next_url(own: ServerProcess) -> None:
         own.start_build()
     first = own.api("/builds?limit=3")
     assert [b["id"] for b in first["builds"]] == [7, 6, 5]
-    seen, where = [], "/api/builds?limit=3&status=queued"
+    seen: list[int] = []
+    where = "/api/builds?limit=3&status=queued"
     while where:
         reply = own.get(where).json()
         seen.extend(b["id"] for b in reply["builds"])
@@ -490,7 +491,7 @@ def test_agents_are_shown_with_what_they_run(own: ServerProcess, agent: FakeAgen
     known = wait_for(
         lambda: next((a for a in own.agents() if a["running"]), None), what="an agent that runs"
     )
-    assert known["name"] == "<b>bold</b>" and known["slots"] == 3
+    assert known is not None and known["name"] == "<b>bold</b>" and known["slots"] == 3
     assert "1" in str(known["running"]) and agent.address in str(known)
     page = own.get("/agents").text
     assert "&lt;b&gt;bold" in page and "<b>bold" not in page

@@ -472,7 +472,7 @@ def test_a_build_named_as_undelivered_is_waited_for(
 
 
 def test_the_servers_memory_of_agents_outlives_it(server: ServerProcess, agent: FakeAgent) -> None:
-    wait_for(lambda: (server.data / "agents.json").exists(), what="agents.json")
+    wait_for((server.data / "agents.json").exists, what="agents.json")
     server.kill()
     server.restart()
     wait_for(lambda: [a["name"] for a in server.agents()] == ["fake"], what="the agent known")

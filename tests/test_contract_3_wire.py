@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.harness import AgentProcess, Place, ServerProcess, holds_for, wait_for
+from tests.harness import AgentProcess, Minici, Place, ServerProcess, holds_for, wait_for
 from tests.harness_fakes import FakeAgent, FakeServer
 from tests.harness_http import Reply, encode_form, fetch, raw, status_of
 
@@ -47,7 +47,7 @@ def fake(server: ServerProcess) -> Iterator[FakeAgent]:
     )
 
 
-def send(process: Any, path: str, params: Mapping[str, Any], form: str) -> Reply:
+def send(process: Minici, path: str, params: Mapping[str, Any], form: str) -> Reply:
     """A POST with its parameters in one of the three ways."""
     if form == "query":
         return process.request("POST", f"{path}?{urlencode(params)}")
@@ -270,7 +270,7 @@ def guarded(shared: Place) -> ServerProcess:
     return shared.server(secret=SECRET)
 
 
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "/notify_agent": {"host": "127.0.0.1", "port": 9, "name": "intruder"},
     "/notify_build_result": {"id": 1, "status": 0, "stdout": "", "stderr": ""},
     "/notify_build_returned": {"id": 1, "attempt": 1},

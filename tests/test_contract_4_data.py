@@ -44,7 +44,7 @@ def test_the_folder_is_laid_out_as_written(place: Place) -> None:
     assert (attempt / "stderr").read_bytes() == b"err"
     assert (attempt / "timeline").stat().st_size > 0
     wait_for(lambda: not (data / "unfinished" / "1").exists(), what="build 1 finished")
-    wait_for(lambda: (data / "agents.json").exists(), what="agents.json")
+    wait_for((data / "agents.json").exists, what="agents.json")
     assert "fake" in json.dumps(json.loads((data / "agents.json").read_text()))
 
 

@@ -1,4 +1,4 @@
-"""Faults 12 to 18: a server lost, partition, and late results (14 stands in test_fault_03_14.py)."""
+"""Faults 12 to 18: a server lost, partition, late results (14 stands in test_fault_03_14.py)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def test_fault_22_a_server_that_starts_a_minute_later(patient: Patient) -> None:
     agent = patient.agents["absent"]
     patient.wait_minute()
     log = agent.log()
-    assert patient.absent.address in log and "server" in log
+    assert patient.absent.address in log and "again" in log
     assert 1 <= len(log.splitlines()) < 60, "in words, and not by the thousand"
     patient.absent.open()
     patient.absent.wait_agent(within=30 + 1)
@@ -53,6 +53,13 @@ def test_rule_5_overdue_whatever_its_agent_says(patient: Patient) -> None:
     started, ended = known["attempts"][0]["started_at"], known["attempts"][0]["finished_at"]
     assert ended > started
     assert holder.wait_call("/cancel").params["id"] == "1"
+
+
+def test_rule_10_a_result_that_is_not_answered_is_sent_again(patient: Patient) -> None:
+    patient.wait_minute()
+    assert patient.stuck.wait_result(1, within=30)["status"] == "0"
+    assert patient.stuck.stream(1, "stdout") == b"delivered\n"
+    assert len(patient.stuck.made("/notify_build_result")) == 2
 
 
 def test_fault_22_sigterm_ends_an_agent_whose_server_never_answers(place: Place) -> None:
