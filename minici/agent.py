@@ -18,13 +18,14 @@ from minici.client import Client
 from minici.config import AgentConfig, ConfigError, read_agent
 from minici.courier import Courier
 from minici.durable import FolderLock
+from minici.family import end_leftovers, family
 from minici.forms import BadParams, Params
-from minici.git import Mirrors
 from minici.guard import AgentGuard, Hosts
 from minici.holdings import DELIVER, DROP, Holdings, NoSlot, Order
 from minici.listener import Listener
+from minici.mirror import Mirrors
 from minici.outbox import Held, Outbox
-from minici.process import Account, end_leftovers, family
+from minici.process import Account
 from minici.registrar import Registrar, route_to
 from minici.service import (
     CanNotStart,

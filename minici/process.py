@@ -19,14 +19,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from minici import runner
+from minici.family import family, identity
 from minici.output import STREAMS
+from minici.runner import GIVE_UP
 
 # Takes a piece of output: the stream, the bytes, and the seconds since the command's start.
 Sink = Callable[[str, bytes, float], None]
@@ -127,7 +128,7 @@ class Runner:
     def __init__(self, record: Path) -> None:
         self._record = record
         self._process: Optional[subprocess.Popen[bytes]] = None
-        self._control = socket.socket()
+        self._control: socket.socket  # while there is a process
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._waker, False)
@@ -142,8 +143,8 @@ class Runner:
 
     def close(self) -> None:
         """End the runner and all below it."""
-        self._control.close()
         if self._process is not None:
+            self._control.close()
             family.end(self._process)
             self._process = None
 
@@ -262,7 +263,7 @@ class _Watch:
         stopped = self._stop.reason is not None
         if not self._ending and (stopped or now >= self._deadline):
             self._ending, self._timed_out = True, not stopped
-            self._deadline = now + self._stop.grace + 1.5 * runner.GIVE_UP
+            self._deadline = now + self._stop.grace + 1.5 * GIVE_UP
             self._send({"end": self._stop.grace})
 
     def _send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
@@ -318,129 +319,3 @@ def _enlarge(pipe: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError):  # the user has too many such pipes: pipe(7)
             fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
-
-
-class _Family:
-    """The runners of this process, and the orphans of those that something has killed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards what follows, and no runner starts meanwhile
-        self._runners: set[int] = set()
-        self._adopts = False
-
-    def adopt(self) -> None:
-        """Become the one to whom the orphans of a lost runner fall, and end them.
-
-        From then on every child of this process that is no runner counts as such an orphan.
-        """
-        runner.become_subreaper()
-        self._adopts = runner.HAS_PROC
-
-    def start(self, control: socket.socket) -> subprocess.Popen[bytes]:
-        root = Path(__file__).resolve().parent.parent  # a folder, or the archive of a zipapp
-        kept = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_")
-        env = {name: value for name, value in os.environ.items() if name.startswith(kept)}
-        with self._lock:
-            process = subprocess.Popen(
-                [sys.executable, "-S", "-m", "minici.runner"],
-                cwd="/",
-                env={**env, "PYTHONPATH": str(root)},
-                stdin=control.fileno(),
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            self._runners.add(process.pid)
-        return process
-
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for a runner whose control is closed, but not long; end what it leaves."""
-        try:
-            process.wait(runner.GIVE_UP)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        with self._lock:
-            self._runners.discard(process.pid)
-            if self._adopts and process.returncode != 0:
-                self._end_orphans()
-
-    def _end_orphans(self) -> None:
-        give_up = time.monotonic() + runner.GIVE_UP
-        seen: set[int] = set()
-        while time.monotonic() < give_up:
-            orphans = runner.descendants(os.getpid(), spared=self._runners)
-            runner.signal_groups(set(orphans.values()), signal.SIGKILL)
-            seen.update(orphans)
-            for pid in seen:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-            if not orphans:
-                return
-            time.sleep(0.01)
-
-
-family = _Family()
-
-
-# What an earlier life of the agent has left.
-
-
-def end_leftovers(records: Iterable[Path]) -> int:
-    """End what the records of an earlier life name, if it lives; return how many that were.
-
-    A process is known by its id and its start, never by its name.
-    """
-    ended = 0
-    for record in records:
-        try:
-            entries = json.loads(record.read_text())
-        except (OSError, ValueError):
-            entries = []
-        # The runner stands last: as long as it lives, nothing escapes from below it.
-        ended += sum(_end_tree(pid, since) for pid, since in entries if since)
-        with suppress(OSError):
-            record.unlink()
-    return ended
-
-
-def _end_tree(pid: int, since: str) -> bool:
-    give_up = time.monotonic() + runner.GIVE_UP
-    found = False
-    while time.monotonic() < give_up:
-        groups = _groups_of(pid, since)
-        if not groups:
-            break
-        found = True
-        runner.signal_groups(groups, signal.SIGKILL)
-        time.sleep(0.01)
-    return found
-
-
-def _groups_of(pid: int, since: str) -> set[int]:
-    """The groups below a process, or its own when there are none; once it is gone, those that
-    it left in its session."""
-    if identity(pid) == since:
-        below = set(runner.descendants(pid).values()) if runner.HAS_PROC else set()
-        return below - {pid} or {pid}
-    boot, _, start = since.rpartition(" ")
-    if not runner.HAS_PROC or boot != _boot():
-        return set()
-    return {
-        int(fields[2])
-        for _, fields in runner.processes()
-        if fields[3] == str(pid) and int(fields[19]) >= int(start) and fields[0] not in runner.DEAD
-    }
-
-
-def identity(pid: int) -> Optional[str]:
-    """What tells a process from all others that ever have its id; None if it is gone."""
-    if runner.HAS_PROC:
-        fields = runner.stat_fields(pid)
-        return f"{_boot()} {fields[19]}" if fields and fields[0] not in runner.DEAD else None
-    words = ["ps", "-o", "lstart=", "-p", str(pid)]
-    found = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-    return found.stdout.strip() or None
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

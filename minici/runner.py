@@ -25,8 +25,10 @@ There is one for each slot, so it imports little, and nothing of minici.
 from __future__ import annotations
 
 import ctypes
+import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -44,9 +46,12 @@ HAS_PROC = os.path.exists("/proc/self/stat")
 
 
 def main() -> None:
-    # A command finds every signal as a login shell would give it, however the agent was started.
+    """Serve the agent at the other end of standard input; the argument is commands' soft limit
+    of open files. A command finds its signals as after a login, however the agent was started."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), most))
     become_subreaper()
     _Runner(socket.socket(fileno=0)).serve()
 
@@ -127,7 +132,8 @@ class _Runner:
             os.close(stderr)
 
     def _answer(self, message: dict[str, Any]) -> None:
-        self._control.sendall(json.dumps(message).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):  # the agent is gone: `_receive` learns of it
+            self._control.sendall(json.dumps(message).encode() + b"\n")
 
     def _settle(self) -> None:
         """Report the end of the command, once it has come, and see to the end of all the rest.

@@ -16,12 +16,14 @@ from typing import Optional
 from minici.build import Result
 from minici.client import CallError, Client
 from minici.environment import build_variables, command_environment
-from minici.git import Commit, Git, GitError, Interrupted, Mirrors, Workspace
+from minici.git import Git, GitError, Interrupted, public
 from minici.holdings import DELIVER, DROP, GIVE_BACK, Holdings, Running
+from minici.mirror import Commit, Mirrors
 from minici.outbox import Outbox
 from minici.output import Output
 from minici.process import Account, Exit, Runner, RunnerLost, StopOrder
 from minici.sender import Sender
+from minici.workspace import Workspace
 
 _NO_CHECKOUT = 128  # git's own exit status when it can't go on
 _BROKEN = 125  # the command could not be watched to its end
@@ -96,7 +98,7 @@ class Slot:
 
     def _build(self, running: Running) -> None:
         order = running.order
-        log.info("%s: %s of %s", order.title, order.commit, order.repository)
+        log.info("%s: %s of %s", order.title, order.commit, public(order.repository))
         with Output(running.folder, order.output_limit) as output:
             sender = Sender(self._client, order.held, output, lambda: self._supersede(running))
             try:

@@ -1,0 +1,108 @@
+"""Working trees: a clean checkout for each build.
+
+    workspaces/NAME-HASH/N       the working tree of slot N, in which commands run
+    workspaces/NAME-HASH/N.git   its index and HEAD, for the agent alone
+
+A command has the `.git` of its working tree for itself: it is a copy, made anew for each build,
+so that no hook, no setting and no lock of one build meets the next. Whatever else can be wrong
+with a working tree or a mirror shows in git's exit status, and is answered by a new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from pathlib import Path
+
+from minici.git import Git, GitError, give, lay_out
+from minici.mirror import Commit, Mirror, Mirrors, folder_name
+
+log = logging.getLogger(__name__)
+
+
+class Workspace:
+    """The working trees of one slot, one for each repository. For the slot's thread."""
+
+    def __init__(self, folder: Path, slot: int, mirrors: Mirrors) -> None:
+        self._folder = folder
+        self._slot = slot
+        self._mirrors = mirrors
+
+    def checkout(self, repository: str, commit: str, git: Git) -> tuple[Path, Commit]:
+        """Check a commit out. Returns the working tree, in which nothing else is.
+
+        Raises GitError, Interrupted, RunnerLost.
+        """
+        mirror = self._mirrors.of(repository)
+        found = mirror.resolve(commit, git)
+        tree = self._folder / folder_name(repository) / str(self._slot)
+        try:
+            self._check_out(mirror, tree, found.revision, git)
+        except GitError as error:
+            log.warning("the working tree %s is made anew: %s", tree, error)
+            found = self._check_out_anew(mirror, tree, found, git)
+        return tree, found
+
+    def _check_out_anew(self, mirror: Mirror, tree: Path, found: Commit, git: Git) -> Commit:
+        self._discard(tree, git)
+        try:
+            self._check_out(mirror, tree, found.revision, git)
+        except GitError:
+            if not mirror.repair(git):
+                raise
+            self._discard(tree, git)
+            found = mirror.resolve(found.revision, git)
+            self._check_out(mirror, tree, found.revision, git)
+        return found
+
+    def _check_out(self, mirror: Mirror, tree: Path, revision: str, git: Git) -> None:
+        own = tree.with_suffix(".git")
+        if not _is_folder(tree) or not _is_folder(own):
+            self._discard(tree, git)
+            tree.mkdir(parents=True)
+            give([tree], git.account)
+            sha256 = len(revision) == 64
+            lay_out(own, mirror.repository, git.account, mirror.folder, sha256=sha256)
+        options = (f"--git-dir={own}", f"--work-tree={tree}")
+        if _has_submodules(own / "index"):
+            self._forget_submodules(options, tree, git)
+        git(*options, "clean", "-ffdxq", folder=tree)
+        git(*options, "checkout", "--force", "--detach", "--quiet", revision, "--", folder=tree)
+        git.copy(own, tree / ".git", mirror.folder)
+
+    def _forget_submodules(self, options: tuple[str, ...], tree: Path, git: Git) -> None:
+        """Take them out of the index: `clean` spares what a build has put into a submodule."""
+        listed = git(*options, "ls-files", "--stage", "-z", folder=tree).split(b"\0")
+        paths = [entry.partition(b"\t")[2] for entry in listed if entry.startswith(b"160000 ")]
+        if paths:
+            words = ("--literal-pathspecs", *options, "rm", "--cached", "-f", "-q", "--")
+            git(*words, *map(os.fsdecode, paths), folder=tree)
+
+    def _discard(self, tree: Path, git: Git) -> None:
+        """Put a working tree out of the way, and remove it as far as it lets itself be removed."""
+        for path in (tree, tree.with_suffix(".git")):
+            if os.path.lexists(path):
+                os.rename(path, path.with_name(f"{path.name}.{time.time_ns()}.trash"))
+        trash = list(tree.parent.glob(f"{tree.name}.*.trash"))
+        try:
+            git.remove(*trash)
+        except GitError as error:
+            log.warning("can't remove what a build has left, so it stays: %s", error)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _has_submodules(index: Path) -> bool:
+    """Whether the mode of a submodule stands anywhere in an index: maybe, or certainly not."""
+    try:
+        descriptor = os.open(index, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return False
+        return b"\x00\x00\xe0\x00" in file.read()
