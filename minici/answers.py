@@ -10,8 +10,8 @@ from typing import Any, Callable, Optional
 
 from minici import build as builds
 from minici.build import Build
-from minici.dispatch import NoSuchAttempt, QueueFull
 from minici.forms import BadParams, Params
+from minici.state import NoSuchAttempt, QueueFull
 from minici.store import DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
 from minici.web import HttpError, Request
 

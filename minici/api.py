@@ -8,8 +8,8 @@ from typing import Any, Optional
 
 from minici.answers import ID, Records, as_http, read_before, read_status, tidy_command
 from minici.build import Build, check_command, check_commit
-from minici.dispatch import Dispatcher
 from minici.roster import Agent
+from minici.state import State
 from minici.store import Page, Record, Store
 from minici.web import HttpError, Request, Response, Route, json_response
 
@@ -20,8 +20,8 @@ _MOST = 1000
 class Api:
     """The JSON of builds and agents, as routes."""
 
-    def __init__(self, dispatcher: Dispatcher, store: Store, records: Records) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, state: State, store: Store, records: Records) -> None:
+        self._state = state
         self._store = store
         self._records = records
 
@@ -59,17 +59,17 @@ class Api:
             if complaint:
                 raise HttpError(400, f"{name}: {complaint}")
         with as_http():
-            build = self._dispatcher.enqueue(commit, command, request.user)
+            build = self._state.enqueue(commit, command, request.user)
         headers = {"Location": f"/api/builds/{build.id}"}
         return json_response(self._records.json(request, build), 201, headers)
 
     def show_build(self, request: Request, number: str) -> Response:
         with as_http():
-            record = self._dispatcher.load(int(number))
+            record = self._state.load(int(number))
         return json_response(self._records.json(request, record))
 
     def list_agents(self, request: Request) -> Response:
-        return json_response({"agents": [_agent_json(each) for each in self._dispatcher.agents()]})
+        return json_response({"agents": [_agent_json(each) for each in self._state.agents()]})
 
 
 def find_builds(

@@ -8,9 +8,9 @@ from typing import Optional
 
 from minici.answers import as_http, read_host
 from minici.build import Result
-from minici.dispatch import Dispatcher, Moved, Timeline
 from minici.forms import BadParams, Params
 from minici.output import STDERR, STDOUT, STREAMS, OffsetGap
+from minici.reports import Moved, Reports, Timeline
 from minici.web import HttpError, Request, Response, Route, json_response
 
 _PIECE_LIMIT = 16 * 1024 * 1024  # bytes; minici's agent sends at most one MiB
@@ -21,8 +21,8 @@ _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?
 class AgentEndpoints:
     """The calls of agents, as routes. `result_limit` is the largest result in bytes."""
 
-    def __init__(self, dispatcher: Dispatcher, result_limit: int) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, reports: Reports, result_limit: int) -> None:
+        self._reports = reports
         self._result_limit = result_limit
 
     def routes(self) -> list[Route]:
@@ -54,7 +54,7 @@ class AgentEndpoints:
         if slots > 10_000:
             raise BadParams("the parameter slots must be a number from 1 to 10000")
         with as_http():
-            self._dispatcher.register(
+            self._reports.register(
                 host,
                 port,
                 name=_shortened(params.optional("name")),
@@ -67,7 +67,7 @@ class AgentEndpoints:
     def notify_build_returned(self, request: Request) -> Response:
         params = request.params()
         with as_http():
-            self._dispatcher.give_back(params.number("id"), params.number("attempt"))
+            self._reports.give_back(params.number("id"), params.number("attempt"))
         return json_response({})
 
     def notify_build_output(self, request: Request) -> Response:
@@ -80,9 +80,7 @@ class AgentEndpoints:
         data = request.body.read()
         try:
             with as_http():
-                following = self._dispatcher.add_output(
-                    number, attempt, stream, offset, data, seconds
-                )
+                following = self._reports.add_output(number, attempt, stream, offset, data, seconds)
         except Moved:
             raise HttpError(410, "the build is no longer this attempt's") from None
         except OffsetGap as gap:
@@ -99,7 +97,7 @@ class AgentEndpoints:
         }
         try:
             with as_http():
-                self._dispatcher.finish(
+                self._reports.finish(
                     params.number("id"),
                     attempt,
                     _result(params),

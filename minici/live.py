@@ -13,8 +13,8 @@ from typing import Any, Optional
 
 from minici.answers import ID, Records, as_http, whole
 from minici.build import Build
-from minici.dispatch import Dispatcher
 from minici.output import STDERR, STDOUT, STREAMS
+from minici.state import State
 from minici.store import Store
 from minici.transcript import Piece
 from minici.web import HttpError, Request, Response, Route, serve_range
@@ -27,8 +27,8 @@ _PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})")
 class OutputEndpoints:
     """The output of builds, as routes."""
 
-    def __init__(self, dispatcher: Dispatcher, store: Store, records: Records) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, state: State, store: Store, records: Records) -> None:
+        self._state = state
         self._store = store
         self._records = records
         self._viewers = 0
@@ -41,7 +41,7 @@ class OutputEndpoints:
 
     def text(self, request: Request, number: str, view: str) -> Response:
         with as_http():
-            build = whole(self._dispatcher.load(int(number)))
+            build = whole(self._state.load(int(number)))
             attempt = request.query.number("attempt", build.attempt)
             if attempt != build.attempt and not build.knows_attempt(attempt):
                 raise HttpError(404, f"build {number} never had an attempt {attempt}")
@@ -58,7 +58,7 @@ class OutputEndpoints:
 
     def live(self, request: Request, number: str) -> Response:
         with as_http():
-            whole(self._dispatcher.load(int(number)))
+            whole(self._state.load(int(number)))
         if self._viewers >= MOST_VIEWERS:
             raise HttpError(503, "too many are watching; look again later", {"Retry-After": "10"})
         place = request.header("Last-Event-ID") or request.query.text("place", "")
@@ -79,9 +79,9 @@ class OutputEndpoints:
 
     def _follow(self, request: Request, number: int, reader: _Reader) -> Iterator[bytes]:
         while request.alive():
-            entry = self._dispatcher.entry(number)
+            entry = self._state.entry(number)
             version = entry.version if entry else 0
-            build = whole(self._dispatcher.load(number))
+            build = whole(self._state.load(number))
             yield from reader.turn_to(build.attempt)
             with self._store.transcript(number, build.attempt) as transcript:
                 for piece in transcript.pieces(reader.place):

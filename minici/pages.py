@@ -22,10 +22,11 @@ from minici.answers import (
 from minici.api import find_builds
 from minici.build import Build, check_command, check_commit
 from minici.config import ServerConfig
-from minici.dispatch import Dispatcher, QueueFull
+from minici.dispatch import Dispatcher
 from minici.live import place_after
 from minici.output import STREAMS
 from minici.roster import Agent
+from minici.state import QueueFull, State
 from minici.store import Record, Store, StoreUnavailable
 from minici.texts import parse_time
 from minici.transcript import BOTH, Transcript
@@ -54,12 +55,14 @@ class Pages:
 
     def __init__(
         self,
+        state: State,
         dispatcher: Dispatcher,
         store: Store,
         config: ServerConfig,
         records: Records,
         base: Callable[[Request], str],
     ) -> None:
+        self._state = state
         self._dispatcher = dispatcher
         self._store = store
         self._config = config
@@ -99,7 +102,7 @@ class Pages:
             keys = {name: _error_key(name, complaint) for name, complaint in errors.items()}
             return self._index(request, FormView(commit, command, keys), 400)
         try:
-            build = self._dispatcher.enqueue(commit, command, request.user)
+            build = self._state.enqueue(commit, command, request.user)
         except (QueueFull, StoreUnavailable) as error:
             if request.wants_json():
                 with as_http():
@@ -119,7 +122,7 @@ class Pages:
             first_page = not (before or wanted or text)
             strip = self._store.page(None, _STRIP).records if first_page else []
         listed = self._json(request, page.records)
-        agents = self._dispatcher.agents()
+        agents = self._state.agents()
         view = IndexView(
             site=self._site(request, agents),
             builds=listed,
@@ -138,11 +141,11 @@ class Pages:
 
     def build(self, request: Request, number: str) -> Response:
         with as_http():
-            record = self._dispatcher.load(int(number))
+            record = self._state.load(int(number))
             shown = request.query.number("attempt", 0, least=1) or None
             at = request.query.number("at") if request.query.get("at") else None
         before, after = self._store.neighbours(int(number))
-        site = self._site(request, self._dispatcher.agents())
+        site = self._site(request, self._state.agents())
         if not isinstance(record, Build):
             view = BuildView(site, self._records.json(request, record), previous=before, next=after)
             return self._page(html.build_page(self._language(request), view))
@@ -159,7 +162,7 @@ class Pages:
             site=site,
             build=self._records.json(request, record),
             output=output,
-            waiting=self._waiting([record], self._dispatcher.agents()).get(record.id),
+            waiting=self._waiting([record], self._state.agents()).get(record.id),
             max_attempts=self._config.max_attempts,
             previous=before,
             next=after,
@@ -178,20 +181,20 @@ class Pages:
 
     def rebuild(self, request: Request, number: str) -> Response:
         with as_http():
-            old = whole(self._dispatcher.load(int(number)))
-            build = self._dispatcher.enqueue(old.commit, old.command, request.user, repeats=old)
+            old = whole(self._state.load(int(number)))
+            build = self._state.enqueue(old.commit, old.command, request.user, repeats=old)
         return redirect(f"/build/{build.id}")
 
     # The rest.
 
     def agents(self, request: Request) -> Response:
-        agents = self._dispatcher.agents()
+        agents = self._state.agents()
         view = AgentsView(self._site(request, agents), [self._agent(agent) for agent in agents])
         return self._page(html.agents_page(self._language(request), view))
 
     def forget(self, request: Request) -> Response:
         with as_http():
-            self._dispatcher.forget(request.params().text("address"))
+            self._state.forget(request.params().text("address"))
         return redirect("/agents")
 
     def health(self, request: Request) -> Response:
@@ -210,7 +213,7 @@ class Pages:
         """The page of an error."""
         site = None
         if error.status not in (401, 403, 421):
-            site = self._site(request, self._dispatcher.agents())
+            site = self._site(request, self._state.agents())
         page = html.error_page(self._language(request), error.status, error.sentence, site)
         return self._page(page, error.status)
 
@@ -226,7 +229,7 @@ class Pages:
 
     def _site(self, request: Request, agents: Sequence[Agent]) -> Site:
         there = [agent for agent in agents if not agent.gone]
-        queued = self._dispatcher.queued()
+        queued = self._state.queued()
         now = datetime.now(timezone.utc)
         return Site(
             repository=self._config.repository,
@@ -247,7 +250,7 @@ class Pages:
         there = [agent for agent in agents if not agent.gone]
         full = not any(agent.free_slots for agent in there)
         return {
-            record.id: Waiting(self._dispatcher.position(record.id), len(there), full)
+            record.id: Waiting(self._state.position(record.id), len(there), full)
             for record in records
             if isinstance(record, Build) and record.status == builds.QUEUED
         }
@@ -265,7 +268,7 @@ class Pages:
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
-        entry = self._dispatcher.entry(number)
+        entry = self._state.entry(number)
         if entry is None:
             return RunningBuild(number, attempt, None)
         build = entry.build

@@ -22,6 +22,7 @@ from minici.listener import Listener
 from minici.live import OutputEndpoints
 from minici.pages import Pages
 from minici.passwords import Users
+from minici.reports import Reports
 from minici.service import (
     CanNotStart,
     Stop,
@@ -31,6 +32,7 @@ from minici.service import (
     shown_url,
     warn_if_readable,
 )
+from minici.state import State
 from minici.store import Store, StoreDamaged
 from minici.watchdog import Watchdog
 from minici.web import Request
@@ -59,13 +61,16 @@ class Server:
         self._config = config
         context = server_tls(config.certificate, config.private_key)
         self.store = Store(config.data, config.output_limit)
+        self.state = State(self.store, config)
         calls = AgentCalls(
             config.secret, min(10.0, config.agent_timeout), _client_tls(config.certificate)
         )
-        self.dispatcher = Dispatcher(self.store, calls, config, self._page_url)
-        self.watchdog = Watchdog(self.dispatcher, calls)
+        self.dispatcher = Dispatcher(self.state, calls, self._page_url)
+        self.watchdog = Watchdog(self.state, self.dispatcher, calls)
         self._records = Records(self.store, self._base)
-        self._pages = Pages(self.dispatcher, self.store, config, self._records, self._base)
+        self._pages = Pages(
+            self.state, self.dispatcher, self.store, config, self._records, self._base
+        )
         try:
             unfinished = self.store.open()
         except StoreDamaged as error:
@@ -79,7 +84,7 @@ class Server:
                 "is something else running there?"
             ) from None
         self.url = shown_url(config.host, self._listener.server_port, context is not None)
-        self.dispatcher.restore(unfinished)
+        self.state.restore(unfinished)
 
     def start(self) -> None:
         self._listener.start()
@@ -88,8 +93,8 @@ class Server:
 
     def stop(self) -> None:
         """Let the answers under way be finished, and leave the folder to the next server."""
-        self.watchdog.stop()
-        self.dispatcher.stop()
+        self.state.stop()
+        self.dispatcher.join()
         self._listener.stop()
         self.store.close()
 
@@ -97,9 +102,9 @@ class Server:
         limit = 8 * self._config.output_limit + _RESULT_SLACK
         routes = [
             *self._pages.routes(),
-            *OutputEndpoints(self.dispatcher, self.store, self._records).routes(),
-            *Api(self.dispatcher, self.store, self._records).routes(),
-            *AgentEndpoints(self.dispatcher, limit).routes(),
+            *OutputEndpoints(self.state, self.store, self._records).routes(),
+            *Api(self.state, self.store, self._records).routes(),
+            *AgentEndpoints(Reports(self.state, self.dispatcher), limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None
         guard = ServerGuard(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -28,28 +31,46 @@ class CanNotStart(Exception):
 
 
 class Stop:
-    """Set once, by a signal or by whoever ends the process; everybody may wait for it."""
+    """Set once, by a signal or by whoever ends the process. The main thread waits for it.
+
+    A pipe wakes the main thread, and no lock: the kernel may give a signal to any thread, and
+    one that waits for a lock is then not woken.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._set = False
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        os.set_blocking(self._writing, False)
 
     def set(self) -> None:
-        self._event.set()
+        """Have the process stop. For any thread."""
+        self._set = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writing, b"!")
 
     def __bool__(self) -> bool:
-        return self._event.is_set()
+        return self._set
 
     def wait(self, seconds: Optional[float] = None) -> bool:
-        return self._event.wait(seconds)
+        """Wait until it is set, at most `seconds`; whether it is. For the main thread."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not self._set:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            if select.select([self._reading], [], [], left)[0]:
+                os.read(self._reading, 100)
+        return self._set
 
     def on_signals(self) -> None:
         """Let SIGTERM and SIGINT set it. For the main thread."""
+        signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
 
     def _signalled(self, number: int, frame: Optional[FrameType]) -> None:
-        # Not set right here: the thread that this interrupts may hold the event's lock.
-        threading.Thread(target=self.set, name="signal", daemon=True).start()
+        self._set = True
 
     def on_lifeline(self) -> None:
         """Stop as well when the process that started this one ends, if it left a pipe for that."""

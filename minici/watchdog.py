@@ -1,14 +1,22 @@
-"""The watchdog: pings every agent, and has the Dispatcher draw the conclusions."""
+"""The watchdog: pings every agent, and settles what became of agents and builds.
+
+Rule 5 of section 5. What is to be concluded is worked out by the Roster, from what it knows and
+the time; here it is carried out.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-import time
+from typing import Optional
 
+from minici import build as builds
 from minici.calls import AgentCalls
 from minici.dispatch import Dispatcher
-from minici.roster import Agent, Pinged
+from minici.roster import Agent, Assignment, Pinged
+from minici.state import Entry, State, log_end
+from minici.store import StoreUnavailable
 
 log = logging.getLogger("minici.watchdog")
 
@@ -19,40 +27,132 @@ _MOST_PAUSE = 0.25  # seconds: what is not a ping falls due by itself
 class Watchdog:
     """One thread that watches; each ping runs beside it, so that a slow agent delays none."""
 
-    def __init__(self, dispatcher: Dispatcher, calls: AgentCalls) -> None:
+    def __init__(self, state: State, dispatcher: Dispatcher, calls: AgentCalls) -> None:
+        self._state = state
         self._dispatcher = dispatcher
         self._calls = calls
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        self._stopping.set()
-        self._dispatcher.attention.set()
-
     def _watch(self) -> None:
-        while not self._stopping.is_set():
-            self._dispatcher.attention.clear()
+        while not self._state.stopping:
+            self._state.attention.clear()
             try:
-                for agent in self._dispatcher.due_pings():
+                for agent in self.due_pings():
                     self._ping_beside(agent)
-                self._dispatcher.settle()
+                self.settle()
             except Exception:
                 log.exception("the watchdog stumbled, and goes on")
-            pause = min(_MOST_PAUSE, self._dispatcher.pause())
-            if not self._dispatcher.attention.wait(_LEAST_PAUSE):
-                self._dispatcher.attention.wait(max(0.0, pause - _LEAST_PAUSE))
+            self._rest()
+
+    def _rest(self) -> None:
+        with self._state.lock:
+            pause = min(_MOST_PAUSE, self._state.roster.next_moment(self._state.clock()))
+        if not self._state.attention.wait(_LEAST_PAUSE):
+            self._state.attention.wait(max(0.0, pause - _LEAST_PAUSE))
+
+    # Pings.
 
     def _ping_beside(self, agent: Agent) -> None:
         name = f"ping-{agent.address}"
         threading.Thread(target=self._ping, args=(agent,), name=name, daemon=True).start()
 
     def _ping(self, agent: Agent) -> None:
-        ping = Pinged(time.monotonic(), answered=False)
+        ping = Pinged(self._state.clock(), answered=False)
         try:
             ping = self._calls.ping(agent)
         except Exception:
             log.exception("the ping of %s stumbled", agent.address)
-        self._dispatcher.pinged(agent, ping)
+        self.pinged(agent, ping)
+
+    def due_pings(self) -> list[Agent]:
+        """The agents to ping now; each is due again only after `pinged`."""
+        with self._state.lock:
+            due = self._state.roster.due_pings(self._state.clock())
+            for agent in due:
+                agent.pinging = True
+            return due
+
+    def pinged(self, agent: Agent, ping: Pinged) -> None:
+        """Take in what came of a ping, and tell the agent to stop what it should not run."""
+        with self._state.lock:
+            back = agent.gone and ping.answered
+            self._state.roster.pinged(agent, ping, self._state.clock(), self._state.now())
+            strays = self._state.roster.strays(agent) if ping.running is not None else []
+            if agent.next_ping <= self._state.clock():
+                self._state.attention.set()
+            self._state.lock.notify_all()
+        if back:
+            log.info("agent %s is back", agent.name)
+        for held in strays:
+            log.info(
+                "build %d: %s still runs attempt %d: told to stop", held[0], agent.name, held[1]
+            )
+            self._calls.cancel(agent, held, superseded=True)
+        if ping.running is not None:
+            self._cancel_untold(agent)
+
+    def _cancel_untold(self, agent: Agent) -> None:
+        """Say it again to an agent that could not be told that a person cancelled a build."""
+        with self._state.lock:
+            numbers = list(agent.assignments)
+        entries = [self._state.entry(number) for number in numbers]
+        for entry in entries:
+            if entry and entry.build.cancel_requested and not entry.cancel_told:
+                self._dispatcher.tell(entry)
+
+    # Conclusions.
+
+    def settle(self) -> None:
+        """Conclude what can be concluded now: agents that are gone, builds that are orphaned."""
+        with self._state.lock:
+            now = self._state.clock()
+            gone = self._state.roster.newly_gone(now)
+            for agent, _ in gone:
+                agent.gone, agent.gone_since = True, self._state.now()
+            orphans = self._state.roster.orphans(now)
+            reasons = {agent.address: reason for agent, reason in gone}
+            late = self._state.late_cancels()
+        for agent, reason in gone:
+            count = len(agent.assignments)
+            log.warning("agent %s is gone (%s); it had %d builds", agent.name, reason, count)
+        for agent, assignment, ending in orphans:
+            self._orphan(agent, assignment, ending, reasons.get(agent.address))
+        for entry in late:
+            self._abandon(entry)
+
+    def _orphan(
+        self, agent: Agent, assignment: Assignment, ending: str, reason: Optional[str]
+    ) -> None:
+        entry = self._state.entry(assignment.build)
+        if entry is None:
+            self._state.release(agent.address, assignment.held)
+            return
+        words = {
+            builds.SILENT: f"agent {agent.name} is gone: {reason or 'no answer'}",
+            builds.FORGOTTEN: f"agent {agent.name} no longer has it",
+            builds.OVERDUE: f"agent {agent.name} did not finish it in time",
+        }
+        with entry.lock:
+            current = entry.build.current
+            if current is None or (entry.build.id, current.number) != assignment.held:
+                self._state.release(agent.address, assignment.held)
+                return
+            try:
+                self._state.requeue(entry, ending, words[ending])
+            except StoreUnavailable as error:
+                log.error("build %d: %s; trying again", entry.build.id, error)
+                return
+        if ending == builds.OVERDUE:
+            self._dispatcher.tell_superseded(agent.address, assignment.held)
+
+    def _abandon(self, entry: Entry) -> None:
+        with entry.lock:
+            if entry.build.current is None:
+                entry.cancel_by = None
+                return
+            with contextlib.suppress(StoreUnavailable):
+                self._state.change(entry, builds.abandon(entry.build, self._state.now()))
+                log_end(entry.build)

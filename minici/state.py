@@ -1,0 +1,350 @@
+"""What the server knows at this moment: the builds that are not final, and the agents.
+
+One lock guards the queue and the roster; it is never held across a call to an agent or a write
+to disk. Each unfinished build has a lock of its own, which is taken first and held while its
+next state goes to disk: so two events for one build never cross, and nobody learns of a state
+before it is durable. Section 5 of the contract.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Callable, Optional
+
+from minici import build as builds
+from minici.build import Build
+from minici.config import ServerConfig
+from minici.roster import Agent, Held, Roster
+from minici.store import DamagedBuild, NoSuchBuild, Record, Store
+
+log = logging.getLogger("minici.state")
+
+CANCEL_SECONDS = 11.5  # an agent has 10 s to end a command, and a moment to say so
+OVERDUE_SECONDS = 60.0
+
+
+class QueueFull(Exception):
+    """There are as many queued builds as there may be; the text says how many."""
+
+
+class NoSuchAttempt(LookupError):
+    """The build was never handed over under this number."""
+
+
+class Entry:
+    """A build that is not final. `lock` is held to change it; `changed` wakes its viewers."""
+
+    def __init__(self, build: Build, since: float) -> None:
+        self.lock = threading.RLock()
+        self.build = build
+        self.since = since  # when the current attempt began, on the monotonic clock
+        self.cancel_by: Optional[float] = None
+        self.cancel_told = False
+        self.changed = threading.Condition()
+        self.version = 0
+
+    def touch(self) -> None:
+        with self.changed:
+            self.version += 1
+            self.changed.notify_all()
+
+    def wait(self, version: int, seconds: float) -> int:
+        """Wait for something newer than `version`, and return what there is then."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.version != version, seconds)
+            return self.version
+
+
+def utc_now() -> str:
+    """This moment as the contract writes it."""
+    now = datetime.now(timezone.utc)
+    return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+
+
+class State:
+    """All builds that are not final and all agents. Any thread may call it.
+
+    `clock` is monotonic, in seconds; `now` is the moment as people write it. `lock` guards the
+    queue and `roster`; it is notified whenever a build or an agent may have become ready.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        config: ServerConfig,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], str] = utc_now,
+    ) -> None:
+        self.store = store
+        self.config = config
+        self.clock = clock
+        self.now = now
+        self.lock = threading.Condition()  # guards everything below
+        self.roster = Roster(
+            config.ping_interval, config.agent_timeout, config.build_timeout + OVERDUE_SECONDS
+        )
+        self.attention = threading.Event()  # the watchdog has something to look at now
+        self.stopping = False
+        self._entries: dict[int, Entry] = {}
+        self._queue: list[int] = []  # ids of queued builds, oldest first
+        self._starting = 0
+
+    # Starting and ending.
+
+    def restore(self, unfinished: Iterable[Build]) -> None:
+        """Go on with what a server before this one left. Before `start`, once."""
+        now = self.clock()
+        for record in self.store.load_agents():
+            self._restore_agent(record, now)
+        for build in unfinished:
+            self._entries[build.id] = entry = Entry(build, now)
+            attempt = build.current
+            if attempt is None:
+                bisect.insort(self._queue, build.id)
+                continue
+            if build.cancel_requested:
+                entry.cancel_by = now + CANCEL_SECONDS
+            self._restore_assignment(build, attempt, now)
+        log.info(
+            "%d builds queued, %d running, %d agents known",
+            len(self._queue),
+            len(self._entries) - len(self._queue),
+            len(self.roster),
+        )
+
+    def _restore_agent(self, record: Mapping[str, object], now: float) -> None:
+        try:
+            agent = Agent(
+                host=str(record["host"]),
+                port=int(str(record["port"])),
+                name=str(record["name"]),
+                slots=int(str(record["slots"])),
+                heard_at=now,
+                heard=str(record.get("heard") or ""),
+                registered=str(record.get("registered") or ""),
+                scheme="https" if record.get("scheme") == "https" else "http",
+            )
+        except (KeyError, ValueError):
+            log.warning("agents.json: an agent can't be read; it will announce itself")
+            return
+        self.roster.add(agent)
+
+    def _restore_assignment(self, build: Build, attempt: builds.Attempt, now: float) -> None:
+        agent = self.roster.get(attempt.address)
+        if agent is None:
+            host, _, port = attempt.address.rpartition(":")
+            agent = Agent(host.strip("[]"), int(port or 0), attempt.agent, 1, now)
+            self.roster.add(agent)
+        self.roster.assign(agent, build.id, attempt.number, now)
+        self.roster.accepted(agent, build.id, now)
+
+    def stop(self) -> None:
+        """Hand over no more builds. What runs goes on, and is found by the next server."""
+        with self.lock:
+            self.stopping = True
+            self.lock.notify_all()
+            entries = list(self._entries.values())
+        self.attention.set()
+        for entry in entries:
+            entry.touch()
+
+    # Builds.
+
+    def enqueue(
+        self,
+        commit: str,
+        command: str,
+        by: Optional[str] = None,
+        repeats: Optional[Build] = None,
+    ) -> Build:
+        """Start a build: when this returns, it is acknowledged and would survive a power cut.
+
+        `repeats` is the build that it is a repeat of. Raises QueueFull or StoreUnavailable.
+        """
+        with self.lock:
+            if len(self._queue) + self._starting >= self.config.max_queue:
+                raise QueueFull(f"{self.config.max_queue} builds are waiting already")
+            self._starting += 1
+
+        def make(number: int) -> Build:
+            return Build(
+                id=number,
+                commit=commit,
+                command=command,
+                repository=self.config.repository,
+                queued_at=self.now(),
+                started_by=by,
+                rebuild_of=repeats.id if repeats else None,
+                revision=repeats.revision if repeats else None,
+            )
+
+        build: Optional[Build] = None
+        try:
+            build = self.store.create(make)
+            return build
+        finally:
+            with self.lock:
+                self._starting -= 1
+                if build is not None:
+                    self._entries[build.id] = Entry(build, self.clock())
+                    bisect.insort(self._queue, build.id)
+                    self.lock.notify_all()
+
+    def load(self, number: int) -> Record:
+        """A build as it is now. Raises NoSuchBuild."""
+        entry = self.entry(number)
+        return entry.build if entry else self.store.load(number)
+
+    def entry(self, number: int) -> Optional[Entry]:
+        """The unfinished build to wait on, or None when it is final or never was."""
+        with self.lock:
+            return self._entries.get(number)
+
+    def position(self, number: int) -> int:
+        """The place of a queued build, 1 for the next; 0 if it does not wait."""
+        with self.lock:
+            index = bisect.bisect_left(self._queue, number)
+            found = index < len(self._queue) and self._queue[index] == number
+            return index + 1 if found else 0
+
+    def queued(self) -> list[Build]:
+        """The builds that wait, oldest first."""
+        with self.lock:
+            return [self._entries[number].build for number in self._queue]
+
+    def first_queued(self) -> Optional[Entry]:
+        """The oldest queued build. The lock is held by the caller."""
+        return self._entries[self._queue[0]] if self._queue else None
+
+    def take(self, entry: Entry) -> None:
+        """Take a build from the queue, to hand it over. The lock is held by the caller."""
+        self._queue.remove(entry.build.id)
+
+    def put_back(self, entry: Entry) -> None:
+        """Put a build that could not be handed over at its old place. The lock is held."""
+        bisect.insort(self._queue, entry.build.id)
+        self.lock.notify_all()
+
+    def late_cancels(self) -> list[Entry]:
+        """The cancelled builds whose agents have had their time. The lock is held."""
+        now = self.clock()
+        return [e for e in self._entries.values() if e.cancel_by and now >= e.cancel_by]
+
+    def check_known(self, number: int, attempt: Optional[int] = None) -> None:
+        """Raise NoSuchBuild or NoSuchAttempt for what never was."""
+        record = self.store.load(number)
+        if isinstance(record, DamagedBuild):
+            raise NoSuchBuild(f"build {number} is damaged: {record.reason}")
+        if attempt is not None:
+            check_attempt(record, attempt)
+
+    # Changing a build.
+
+    def change(self, entry: Entry, build: Build) -> Build:
+        """Make a build's next state durable, then known. Its lock is held by the caller."""
+        before = entry.build
+        if build is before:
+            return build
+        self.store.save(build)
+        with self.lock:
+            entry.build = build
+            self._requeue_or_remove(build, before)
+            self._free(before, build)
+            self.lock.notify_all()
+        entry.touch()
+        return build
+
+    def _requeue_or_remove(self, build: Build, before: Build) -> None:
+        if build.status == builds.QUEUED and before.status != builds.QUEUED:
+            bisect.insort(self._queue, build.id)
+        elif before.status == builds.QUEUED:
+            index = bisect.bisect_left(self._queue, build.id)
+            if index < len(self._queue) and self._queue[index] == build.id:
+                del self._queue[index]
+        if build.final:
+            self._entries.pop(build.id, None)
+
+    def _free(self, before: Build, build: Build) -> None:
+        """Free the slot of an attempt that has ended."""
+        attempt = before.current
+        if attempt is None or (build.current and build.current.number == attempt.number):
+            return
+        ended = next((a.ending for a in build.attempts if a.number == attempt.number), None)
+        still_there = ended in (builds.SUPERSEDED, builds.OVERDUE, builds.STOPPED)
+        held = (build.id, attempt.number)
+        self.roster.release(attempt.address, held, still_there=still_there)
+        if build.final and build.attempt != attempt.number:
+            winner = next((a for a in build.attempts if a.number == build.attempt), None)
+            if winner is not None:
+                self.roster.release(winner.address, (build.id, winner.number))
+
+    def requeue(self, entry: Entry, ending: str, reason: str) -> None:
+        build = builds.requeue(entry.build, ending, reason, self.now(), self.config.max_attempts)
+        self.change(entry, build)
+        if build.final:
+            log_end(build)
+        else:
+            log.warning("build %d: %s; back in the queue", build.id, reason)
+
+    # Agents.
+
+    def agents(self) -> list[Agent]:
+        """The agents as they are now, copied, by name."""
+        with self.lock:
+            copies = [
+                dataclasses.replace(agent, assignments=dict(agent.assignments))
+                for agent in self.roster
+            ]
+        return sorted(copies, key=lambda agent: (agent.name, agent.address))
+
+    def agent(self, address: str) -> Optional[Agent]:
+        with self.lock:
+            return self.roster.get(address)
+
+    def forget(self, address: str) -> bool:
+        """Take an agent that is gone from the list; whether it was there and gone."""
+        with self.lock:
+            agent = self.roster.get(address)
+            if agent is None or not agent.gone:
+                return False
+            self.roster.forget(address)
+        self.save_agents()
+        return True
+
+    def save_agents(self) -> None:
+        with self.lock:
+            records = [
+                {
+                    "host": agent.host,
+                    "port": agent.port,
+                    "name": agent.name,
+                    "slots": agent.slots,
+                    "scheme": agent.scheme,
+                    "registered": agent.registered,
+                    "heard": agent.heard,
+                }
+                for agent in self.roster
+            ]
+        self.store.save_agents(records)
+
+    def release(self, address: str, held: Held) -> None:
+        with self.lock:
+            self.roster.release(address, held)
+            self.lock.notify_all()
+
+
+def check_attempt(build: Build, attempt: int) -> None:
+    """Raise NoSuchAttempt where the build was never handed over under this number."""
+    if not build.knows_attempt(attempt):
+        raise NoSuchAttempt(f"build {build.id} never had an attempt {attempt}")
+
+
+def log_end(build: Build) -> None:
+    reason = f" ({build.reason})" if build.reason else ""
+    log.info("build %d: %s%s", build.id, build.status, reason)
