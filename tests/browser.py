@@ -179,11 +179,10 @@ class Browser:
         """The reader's time zone, for example "Asia/Tokyo"."""
         self._cdp("Emulation.setTimezoneOverride", {"timezoneId": name})
 
-    def offline(self, offline: bool) -> None:
-        """Cut the browser off, or let it back."""
-        conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    def block(self, *patterns: str) -> None:
+        """Let requests for these addresses (with `*`) fail; without any, let all through."""
         self._cdp("Network.enable", {})
-        self._cdp("Network.emulateNetworkConditions", {"offline": offline, **conditions})
+        self._cdp("Network.setBlockedURLs", {"urls": list(patterns)})
 
     def go(self, url: str) -> None:
         """Open an address and wait until it is loaded."""
@@ -238,6 +237,29 @@ class Browser:
         """Press keys, one after another, wherever the focus is."""
         pressed = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
         self.call("POST", "/actions", {"actions": [{"type": "key", "id": "k", "actions": pressed}]})
+
+    @property
+    def active(self) -> Element:
+        """The element that has the focus."""
+        return Element(self, self.call("GET", "/element/active")[_ELEMENT])
+
+    def shift_click(self, element: Element) -> None:
+        """Click an element with the shift key held."""
+        origin = {_ELEMENT: element.reference}
+        mouse = [
+            {"type": "pointerMove", "origin": origin, "x": 0, "y": 0, "duration": 0},
+            {"type": "pointerDown", "button": 0},
+            {"type": "pointerUp", "button": 0},
+        ]
+        pauses = [{"type": "pause"}] * len(mouse)
+        keys = [{"type": "keyDown", "value": "\ue008"}, *pauses]
+        keys += [{"type": "keyUp", "value": "\ue008"}]
+        mouse = [{"type": "pause"}, *mouse]
+        both = [
+            {"type": "key", "id": "k", "actions": keys},
+            {"type": "pointer", "id": "m", "actions": mouse},
+        ]
+        self.call("POST", "/actions", {"actions": both})
 
     def script(self, source: str, *arguments: Any) -> Any:
         """The value that a function body returns in the page; arguments may be elements."""

@@ -1,0 +1,454 @@
+"""The log in a real browser: live output, resuming, scroll, links to lines, search, keys."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minici.ansi import Log, render
+from minici.views import OutputPiece
+from tests.browser import Browser
+from tests.harness import Place, ServerProcess
+from tests.pages_browsers import watched
+
+pytestmark = pytest.mark.browser
+
+ENTER, ESCAPE, TAB, SHIFT = "\ue007", "\ue00c", "\ue004", "\ue008"
+
+
+@pytest.fixture(scope="module")
+def server(shared: Place) -> ServerProcess:
+    server = shared.server()
+    shared.agent(server, slots=2)
+    return server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    chromium.zone("UTC")
+    yield from watched(chromium)
+
+
+class Gate:
+    """A command that prints what the test wants, when the test wants it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.step = 0
+        self.command = (
+            f"cd {folder}; n=1; while :; do "
+            "while [ ! -e $n.sh ]; do sleep 0.02; done; . ./$n.sh; n=$((n+1)); done"
+        )
+
+    def run(self, commands: str) -> None:
+        self.step += 1
+        whole = self.folder / "next"
+        whole.write_text(commands + "\n", encoding="utf-8")
+        whole.rename(self.folder / f"{self.step}.sh")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    return Gate(folder)
+
+
+def open_build(browser: Browser, server: ServerProcess, number: int, more: str = "") -> None:
+    browser.go(f"http://{server.address}/build/{number}{more}")
+
+
+def shown_lines(browser: Browser) -> list[str]:
+    found: list[str] = browser.script(
+        "return [...document.querySelectorAll('#log .text')].map((text) => text.textContent)"
+    )
+    return found
+
+
+def finished(browser: Browser, server: ServerProcess, command: str) -> int:
+    number = server.start_build(command=command)
+    server.wait_final(number)
+    open_build(browser, server, number)
+    return number
+
+
+def test_output_is_there_at_once_and_the_page_stays(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    number = server.start_build(command=gate.command)
+    gate.run("echo one; printf 'two '")
+    server.wait_status(number, "running")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["one", "two "])
+    browser.script("window.mark = 'not loaded again'")
+    gate.run("printf 'goes on\\n\\033[32mgreen\\033[0m\\n'; echo problem >&2")
+    browser.wait(lambda: shown_lines(browser)[1:] == ["two goes on", "green", "problem"])
+    assert browser.find("#L3 .f2").text == "green"
+    assert "stderr" in str(browser.find("#L4").attribute("class"))
+    assert "Running for" in browser.find("#verdict h1").text
+    gate.run("exit 4")
+    browser.wait(lambda: "exit status 4" in browser.find("#verdict h1").text)
+    browser.wait(lambda: "Exit status 4" in browser.find("#log-end").text)
+    assert browser.script("return window.mark") == "not loaded again"
+    assert browser.find("#icon").attribute("href").startswith("/static/icon-failure")  # type: ignore[union-attr]
+    assert shown_lines(browser) == ["one", "two goes on", "green", "problem"]
+    assert not browser.find_all("form[action$=cancel]")
+
+
+def test_how_soon_a_line_is_there(browser: Browser, server: ServerProcess, gate: Gate) -> None:
+    """From the printing of a line to its being on the page; the clock is the same for both."""
+    number = server.start_build(command=gate.command)
+    gate.run("echo ready")
+    server.wait_status(number, "running")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["ready"])
+    browser.script(
+        "window.delays = [];"
+        "new MutationObserver((all) => { for (const one of all) for (const line of one.addedNodes)"
+        " window.delays.push(Date.now() - Number(line.querySelector('.text').textContent)); })"
+        ".observe(document.getElementById('log'), { childList: true })"
+    )
+    gate.run("for i in 1 2 3 4 5 6 7 8 9; do date +%s%3N; sleep 0.2; done; exit 0")
+    server.wait_final(number)
+    delays = browser.wait(lambda: len(found := browser.script("return delays")) == 9 and found)
+    assert sorted(delays)[4] < 100, f"the median of {delays} ms"
+
+
+def test_the_page_of_a_queued_build_becomes_that_of_the_running_one(
+    browser: Browser, place: Place, gate: Gate
+) -> None:
+    server = place.server()
+    number = server.start_build(command=gate.command)
+    gate.run("echo begun")
+    open_build(browser, server, number)
+    assert "Queued" in browser.find("#verdict h1").text
+    place.agent(server)
+    browser.wait(lambda: shown_lines(browser) == ["begun"])
+    assert "Running" in browser.find("#verdict h1").text
+    server.post(f"/build/{number}/cancel")
+    browser.wait(lambda: "Cancelled" in browser.find("#verdict h1").text)
+
+
+def test_a_new_attempt_begins_with_an_empty_log(browser: Browser, place: Place, gate: Gate) -> None:
+    server = place.server()
+    first = place.agent(server)
+    number = server.start_build(command=gate.command)
+    gate.run("echo of the first")
+    server.wait_status(number, "running")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["of the first"])
+    place.agent(server)
+    first.kill()
+    browser.wait(lambda: "attempt 2 of 3" in browser.find("#verdict h1").text, 30)
+    browser.wait(lambda: shown_lines(browser) == ["of the first"])
+    assert browser.find(f'a[href="/build/{number}?attempt=1#output"]')
+    gate.run("exit 0")
+    browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
+
+
+def test_live_output_goes_on_after_the_server_was_away(
+    browser: Browser, place: Place, gate: Gate
+) -> None:
+    server = place.server()
+    place.agent(server)
+    number = server.start_build(command=gate.command)
+    gate.run("for i in 1 2 3; do echo line $i; done; printf 'half a '")
+    server.wait_status(number, "running")
+    open_build(browser, server, number)
+    browser.wait(lambda: len(shown_lines(browser)) == 4)
+    browser.script("window.mark = 'not loaded again'")
+    server.kill()
+    browser.wait(lambda: "trying again" in browser.find(".notice").text)
+    gate.run("printf 'line\\n'; for i in 5 6; do echo line $i; done")
+    server.restart()
+    expected = ["line 1", "line 2", "line 3", "half a line", "line 5", "line 6"]
+    browser.wait(lambda: shown_lines(browser) == expected, 40)
+    gate.run("echo the end; exit 0")
+    browser.wait(lambda: "Success" in browser.find("#verdict h1").text, 30)
+    assert shown_lines(browser) == [*expected, "the end"]
+    assert browser.script("return window.mark") == "not loaded again"
+    browser.wait(lambda: not browser.find(".notice").text)
+    browser.console_errors()  # of the requests that were refused
+
+
+def test_without_live_output_the_page_polls_and_says_so(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    number = server.start_build(command=gate.command)
+    gate.run("echo one")
+    server.wait_status(number, "running")
+    browser.block("*/live*")
+    try:
+        open_build(browser, server, number)
+        browser.wait(lambda: "every 3 seconds" in browser.find(".notice").text, 30)
+        gate.run("echo two")
+        browser.wait(lambda: shown_lines(browser) == ["one", "two"])
+        gate.run("exit 5")
+        browser.wait(lambda: "exit status 5" in browser.find("#verdict h1").text)
+        browser.wait(lambda: not browser.find(".notice").text)
+    finally:
+        browser.block()
+        browser.console_errors()
+
+
+def scrolled(browser: Browser) -> float:
+    return float(browser.script("return scrollY"))
+
+
+def end_is_seen(browser: Browser) -> bool:
+    script = (
+        "return document.getElementById('log-end').getBoundingClientRect().bottom - innerHeight"
+    )
+    return float(browser.script(script)) <= 50
+
+
+def test_the_log_follows_its_end_only_while_the_reader_is_there(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    number = server.start_build(command=gate.command)
+    gate.run("seq 1 200")
+    browser.wait(lambda: server.build(number)["stdout_bytes"] == 200 * 4 - 108)
+    open_build(browser, server, number)
+    browser.wait(lambda: len(shown_lines(browser)) == 200)
+    assert scrolled(browser) == 0, "a page begins at its top"
+    gate.run("seq 201 300")
+    browser.wait(lambda: len(shown_lines(browser)) == 300)
+    assert scrolled(browser) == 0, "the scroll was stolen"
+    browser.find("button.follow").click()
+    assert end_is_seen(browser)
+    gate.run("seq 301 500")
+    browser.wait(lambda: len(shown_lines(browser)) == 500)
+    browser.wait(lambda: end_is_seen(browser))
+    assert browser.find("button.follow").attribute("aria-pressed") == "true"
+    browser.script("scrollTo({ top: scrollY - 700 })")
+    browser.wait(lambda: browser.find("button.follow").attribute("aria-pressed") == "false")
+    there = scrolled(browser)
+    gate.run("seq 501 600")
+    browser.wait(lambda: len(shown_lines(browser)) == 600)
+    assert scrolled(browser) == there
+    browser.keys("e")
+    browser.wait(lambda: end_is_seen(browser))
+    gate.run("seq 601 700; exit 0")
+    browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
+    browser.wait(lambda: end_is_seen(browser))
+
+
+def test_lines_are_links_and_so_are_ranges(browser: Browser, server: ServerProcess) -> None:
+    number = finished(browser, server, "seq 1 400")
+    browser.find("#L7 .n").click()
+    assert browser.url.endswith("#L7")
+    browser.shift_click(browser.find("#L10 .n"))
+    assert browser.url.endswith("#L7-L10")
+    chosen = [element.attribute("id") for element in browser.find_all(".chosen")]
+    assert chosen == ["L7", "L8", "L9", "L10"]
+    for link in ("#L300", "#L300-L303"):
+        browser.go("about:blank")
+        open_build(browser, server, number, link)
+        browser.wait(lambda: scrolled(browser) > 1000)
+        top = browser.script("return document.getElementById('L300').getBoundingClientRect().top")
+        assert 60 < top < 850
+    assert len(browser.find_all(".chosen")) == 4
+
+
+def test_a_copy_of_the_log_has_neither_numbers_nor_seconds(
+    browser: Browser, server: ServerProcess
+) -> None:
+    finished(browser, server, "printf 'one\\n  two\\n'; echo three >&2")
+    browser.script("getSelection().selectAllChildren(document.getElementById('log'))")
+    copied = browser.script("return String(getSelection())")
+    assert [line for line in copied.split("\n") if line] == ["one", "  two", "three"]
+
+
+def test_search(browser: Browser, server: ServerProcess) -> None:
+    finished(browser, server, "seq 1 300; printf 'A \\033[31mnee\\033[0mdle <b>\\n'; echo needle")
+    browser.keys("/")
+    browser.active.type("NEEDLE")
+    assert browser.find(".matches").text == "1 of 2"
+    assert scrolled(browser) > 500, "the first match comes into view"
+    found = "return [...CSS.highlights.get('current')].map((range) => range.toString())"
+    assert browser.script(found) == ["needle"]
+    browser.active.type(ENTER)
+    assert browser.find(".matches").text == "2 of 2"
+    browser.active.type(ENTER)
+    assert browser.find(".matches").text == "1 of 2"
+    browser.active.type(SHIFT + ENTER)
+    assert browser.find(".matches").text == "2 of 2"
+    browser.find("input.tool").clear()
+    browser.find("input.tool").type("nothing like it")
+    assert browser.find(".matches").text == "not found"
+    browser.find("input.tool").type(ESCAPE)
+    assert browser.find(".matches").text == ""
+    assert browser.find("#log").text.count("needle") == 2
+
+
+def test_keys(browser: Browser, server: ServerProcess) -> None:
+    first = finished(browser, server, "echo 1")
+    second = finished(browser, server, "echo 2")
+    browser.keys("?")
+    help_text = browser.wait(lambda: browser.find("dialog[open]").text)
+    assert "previous build" in help_text
+    browser.keys(ESCAPE)
+    assert not browser.find_all("dialog[open]")
+    browser.keys("[")
+    browser.wait(lambda: browser.path == f"/build/{first}")
+    browser.keys("]")
+    browser.wait(lambda: browser.path == f"/build/{second}")
+    browser.keys("h")
+    browser.wait(lambda: browser.path == "/")
+    browser.keys("jj")
+    assert browser.script("return document.activeElement.textContent") == str(first)
+    browser.keys("k")
+    browser.active.type(ENTER)
+    browser.wait(lambda: browser.path == f"/build/{second}")
+    browser.keys("a")
+    browser.wait(lambda: browser.path == "/agents")
+    browser.keys("h")
+    browser.wait(lambda: browser.path == "/")
+    browser.keys("n")
+    browser.active.type("?jh")
+    assert browser.path == "/" and str(browser.active.value()).endswith("?jh"), "typed, not obeyed"
+
+
+def test_everything_is_reached_by_the_keyboard(browser: Browser, server: ServerProcess) -> None:
+    finished(browser, server, "echo 1")
+    browser.go(f"http://{server.address}/")
+    browser.keys(TAB)
+    assert browser.active.attribute("href") == "#content", "first, a way past the header"
+    seen = []
+    for _ in range(40):
+        browser.keys(TAB)
+        outline = "const s = getComputedStyle(document.activeElement);"
+        visible = "return s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2"
+        assert browser.script(outline + visible), browser.active.text
+        seen.append(browser.script("return document.activeElement.id || ''"))
+        if "command" in seen and "" in seen[seen.index("command") + 1 :]:
+            break
+    assert seen.index("commit") < seen.index("command")
+
+
+def test_times_are_the_readers_with_utc_beside(browser: Browser, server: ServerProcess) -> None:
+    number = finished(browser, server, "true")
+    build = server.build(number)
+    browser.zone("Asia/Tokyo")
+    open_build(browser, server, number)
+    shown = browser.find("#facts time").text.replace("\u00a0", " ")
+    hour, rest = build["queued_at"][11:19].split(":", 1)
+    assert f"{(int(hour) + 9) % 24:02d}:{rest}" in shown
+    assert f"{hour}:{rest} UTC" in shown
+
+
+def test_copying_a_command(browser: Browser, server: ServerProcess) -> None:
+    finished(browser, server, "echo 1")
+    browser.find("pre.command .copy").click()
+    browser.wait(lambda: browser.find("pre.command .copy").text == "Copied")
+
+
+def test_a_long_log_opens_at_its_end_and_in_parts(browser: Browser, server: ServerProcess) -> None:
+    line = "a line of the length that lines of output usually have, or so"
+    command = f"yes '{line}' | head -n 400000; echo the last line"  # 24 MB
+    number = server.start_build(command=command)
+    server.wait_final(number)
+    open_build(browser, server, number)
+    loaded = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
+    assert browser.script(loaded) < 2500, "ms; half a second where nothing else runs"
+    lines = shown_lines(browser)
+    assert lines[-1] == "the last line" and len(lines) < 10000
+    assert browser.find_all("#L400001")
+    browser.find(".part a").click()
+    browser.wait(lambda: "at=" in browser.url)
+    assert "the last line" not in shown_lines(browser)
+
+
+# static/log.js does what ansi.py does
+
+PARITY = """
+const log = document.createElement('div');
+log.dataset.first = arguments[0].first;
+log.dataset.open = JSON.stringify(arguments[0].open || {});
+log.id = 'parity';
+document.getElementById('log').replaceChildren();
+document.getElementById('log').append(log);
+const empty = (n) => minici.make('div', { class: 'line', id: 'L' + n },
+  minici.make('span', { class: 'text' }));
+log.append(...(arguments[0].there || []).map(empty));
+const lines = new miniciLog.Log(log);
+for (const [stream, seconds, text] of arguments[0].pieces) lines.write({ stream, seconds, text });
+lines.show();
+return log.innerHTML;
+"""
+
+
+def normal(browser: Browser, source: str) -> Any:
+    """What lines of HTML amount to: for each its class, id, and pieces of text with their look."""
+    return browser.script(
+        "const page = new DOMParser().parseFromString(arguments[0], 'text/html');"
+        "return [...page.querySelectorAll('.line')].map((line) => [line.className, line.id,"
+        " (line.querySelector('.at') || {}).textContent, line.querySelector('.text').innerHTML])",
+        source,
+    )
+
+
+def random_pieces(chance: random.Random) -> list[tuple[str, float, str]]:
+    parts = [
+        "plain ",
+        "\x1b[31m",
+        "\x1b[1;44m",
+        "\x1b[0m",
+        "\x1b[38;5;208m",
+        "\x1b[38;2;10;200;90m",
+    ]
+    parts += ["\x1b[48;2;9;9;9m", "\x1b[7m", "\r", "\n", "\r\n", "\x1b[K", "\x1b]0;t\x07", "\x1b["]
+    parts += ["https://example.org/a?b=c).", "<b>&amp;\"'", "\x07", "\u202e", "é🎉", "10%", "\x1b"]
+    parts += ["\x1b[38;7m", "\x1b[22;24m", "\x1b[4;38:5:9m", "\x1b(B", "\x9b"]
+    pieces = []
+    for at in range(chance.randrange(1, 9)):
+        text = "".join(chance.choice(parts) for _ in range(chance.randrange(1, 9)))
+        pieces.append((chance.choice(("stdout", "stderr")), at * 7.3, text))
+    return pieces
+
+
+def test_the_script_shows_output_as_the_server_does(
+    browser: Browser, server: ServerProcess
+) -> None:
+    finished(browser, server, "true")
+    chance = random.Random(20)
+    for _ in range(150):
+        pieces = random_pieces(chance)
+        log = Log(5)
+        for piece in pieces:
+            log.write(OutputPiece(*piece))
+        ours = normal(browser, str(render(log, "Line {n}")))
+        script = browser.script(PARITY, {"first": 5, "pieces": pieces})
+        assert normal(browser, script) == ours, pieces
+
+
+def test_the_script_goes_on_where_the_page_ends(browser: Browser, server: ServerProcess) -> None:
+    finished(browser, server, "true")
+    chance = random.Random(21)
+    for _ in range(150):
+        pieces = random_pieces(chance)
+        cut = chance.randrange(len(pieces) + 1)
+        whole, page = Log(1), Log(1)
+        for piece in pieces:
+            whole.write(OutputPiece(*piece))
+        for piece in pieces[:cut]:
+            page.write(OutputPiece(*piece))
+        there = [line.number for line in page.lines]
+        given = {"first": 1, "open": page.open(), "there": there, "pieces": pieces[cut:]}
+        shown = normal(browser, browser.script(PARITY, given))
+        expected = normal(browser, str(render(whole, "Line {n}")))
+        still_open = {state["line"] for state in page.open().values()}
+        for line, wanted in zip(shown, expected):
+            if int(line[1][1:]) in still_open or int(line[1][1:]) not in there:
+                assert line[3] == wanted[3], (pieces, cut)
+        assert len(shown) == len(expected), (pieces, cut)
