@@ -166,9 +166,9 @@ def _bar(
         label.append(words.duration(seconds))
     marked = max(height, 12.0) if status in _MARKS else height
     return markup(
-        '<a href="/build/$id" tabindex="-1"><g class="bar-$status"><title>$label</title>'
+        '<g class="bar-$status" data-build="$id"><title>$label</title>'
         '<rect class="hit" x="$left" y="0" width="12" height="48"/>'
-        '<rect class="body" x="$x" y="$y" width="9" height="$height" rx="1.5"/>$mark</g></a>',
+        '<rect class="body" x="$x" y="$y" width="9" height="$height" rx="1.5"/>$mark</g>',
         id=build.get("id"),
         status=status,
         label=", ".join(label),

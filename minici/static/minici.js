@@ -241,6 +241,12 @@ const minici = (() => {
     found.act();
   });
 
+  // A bar of the strip leads to its build; the list below has the same links for keys and readers.
+  document.addEventListener("click", (event) => {
+    const bar = event.target.closest("[data-build]");
+    if (bar) location.href = `/build/${bar.dataset.build}`;
+  });
+
   showZones();
   addCopyButtons();
   tick();
