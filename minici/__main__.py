@@ -111,12 +111,14 @@ def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> Non
         try:
             port = _free_port(_USUAL_PORT) if port is None else port
             server.start(_server_config(repository, data, port, secret))
-            url = server.url
+            url = server.await_ready()
             for number in range(1, agents + 1):
                 agent = _Member("agent", data / f"agent-{number}.ini", lifeline)
                 members.append(agent)
                 agent_port = _free_port(_port_of(url) + number)
                 agent.start(_agent_config(data / f"agent-{number}", agent_port, url, secret))
+            for member in members[1:]:
+                member.await_ready()
             noun = "agent" if agents == 1 else "agents"
             print(f"minici for {repository}: {url} (server and {agents} {noun})", flush=True)
             print(f"builds are kept in {data}; Ctrl-C ends all of it", flush=True)
@@ -131,13 +133,12 @@ class _Member:
 
     def __init__(self, kind: str, config: Path, lifeline: int) -> None:
         self.kind = kind
-        self.url = ""
         self._config = config
         self._lifeline = lifeline
         self._process: Optional[subprocess.Popen[str]] = None
 
     def start(self, config: str) -> None:
-        """Start it and wait for its ready line. Raises Unusable when there is none."""
+        """Start it; several may start at once."""
         write_atomic(self._config, config.encode("utf-8", "surrogateescape"))
         os.chmod(self._config, 0o600)
         environ = {**os.environ, LIFELINE: str(self._lifeline)}
@@ -154,11 +155,14 @@ class _Member:
                 pass_fds=[self._lifeline],
                 start_new_session=True,
             )
-        line = _first_line(self._process.stdout)
+
+    def await_ready(self) -> str:
+        """Wait for its ready line, and return the address in it. Raises Unusable without one."""
+        line = _first_line(self._process.stdout if self._process else None)
         found = re.match(r"minici (?:server|agent): (\S+?)/?(?: ->|$)", line)
         if not found:
             raise Unusable(f"the {self.kind} did not start: {self._last_words()}")
-        self.url = found[1]
+        return found[1]
 
     def ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
