@@ -96,10 +96,13 @@ class Git:
         self._deadline = deadline
         self.account = account
 
-    def __call__(self, *words: str, folder: Path) -> bytes:
-        """Call git and return what it prints. Raises GitError, Interrupted, RunnerLost."""
+    def __call__(self, *words: str, folder: Path, strict: bool = False) -> bytes:
+        """Call git and return what it prints. Raises GitError, Interrupted, RunnerLost.
+
+        If `strict`, an error message is a failure, even if git has found a way around it.
+        """
         options = [word for option in _OPTIONS for word in ("-c", option)]
-        return self._call(["git", *options, *words], folder, self.account)
+        return self._call(["git", *options, *words], folder, self.account, strict)
 
     def copy(self, git_folder: Path, target: Path, mirror: Path) -> None:
         """Give a working tree its `.git`."""
@@ -120,7 +123,9 @@ class Git:
         if time.monotonic() >= self._deadline:
             raise Interrupted("ran out of time")
 
-    def _call(self, words: list[str], folder: Path, account: Optional[Account]) -> bytes:
+    def _call(
+        self, words: list[str], folder: Path, account: Optional[Account], strict: bool = False
+    ) -> bytes:
         self.check()
         captured = {stream: bytearray() for stream in _CAPTURED}
 
@@ -138,9 +143,10 @@ class Git:
         )
         if exit.timed_out:
             raise Interrupted("ran out of time")
-        if exit.status != 0:
+        messages = captured[STDERR].decode("utf-8", "replace")
+        if exit.status != 0 or (strict and re.search("^error: ", messages, re.MULTILINE)):
             self.check()
-            raise GitError(_complaint(exit, captured[STDERR].decode("utf-8", "replace")))
+            raise GitError(_complaint(exit, messages))
         return bytes(captured[STDOUT])
 
 

@@ -203,11 +203,12 @@ class Mirror:
             _TAGS,
         )
         try:
-            git(*words, f"+HEAD:{_HEAD}", folder=folder)
+            git(*words, f"+HEAD:{_HEAD}", folder=folder, strict=True)
         except GitError as error:
             if "remote ref HEAD" not in str(error):
                 raise
-            git(*words, folder=folder)  # its HEAD names a branch that has no commit yet
+            # Its HEAD names a branch that has no commit yet.
+            git(*words, folder=folder, strict=True)
             git(f"--git-dir={folder}", "update-ref", "-d", _HEAD, folder=folder)
         if any(files for _, _, files in os.walk(folder / "refs")):
             git(f"--git-dir={folder}", "pack-refs", "--all", folder=folder)
@@ -219,7 +220,7 @@ class Mirror:
             self._git(git, *words)
 
     def _git(self, git: Git, *words: str) -> bytes:
-        return git(f"--git-dir={self.folder}", *words, folder=self.folder)
+        return git(f"--git-dir={self.folder}", *words, folder=self.folder, strict=True)
 
     @contextmanager
     def _writing(self, git: Git) -> Iterator[None]:

@@ -135,6 +135,8 @@ class Runner:
 
     def start(self) -> None:
         """Have the runner ready, so that the first command need not wait for it."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # it was killed while it had nothing to do
         if self._process is None:
             self._control, theirs = socket.socketpair()
             with theirs:
