@@ -35,17 +35,17 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
     },
     {
         "store": {"store", "transcript"},
-        "running": {"environment", "git", "process", "runner"},
+        "running": {"environment", "family", "git", "mirror", "process", "runner", "workspace"},
         "serving": {"forms", "guard", "listener", "passwords", "web"},
         "calling": {"client"},
         "pages": {
             *("ansi", "html", "html_build", "html_index", "html_output", "markup"),
-            *("parts", "phrases", "texts", "verdict", "views"),
+            *("parts", "phrases", "sentences", "texts", "verdict", "views"),
         },
         "processes": {"service"},
     },
     {
-        "dispatching": {"calls", "dispatch", "roster", "watchdog"},
+        "dispatching": {"calls", "dispatch", "reports", "roster", "state", "watchdog"},
         "building": {"courier", "holdings", "outbox", "registrar", "sender", "slot"},
     },
     {
