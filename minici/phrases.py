@@ -360,6 +360,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Сервер не отвечает; список может устареть. Пробую снова…",
         "The server does not answer; this may be out of date. Trying again…",
     ),
+    "js_full": (
+        "Вывода больше, чем вмещает страница. «Следить за концом» покажет, что дальше.",
+        "There is more output than a page holds. “Follow the end” shows how it goes on.",
+    ),
     "js_trimmed": (
         "Начало вывода убрано из страницы, чтобы не занимать память; целиком он по ссылкам выше.",
         "The beginning was taken off this page to save memory; the links above have all of it.",

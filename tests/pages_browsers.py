@@ -18,6 +18,7 @@ def watched(browser: Browser) -> Iterator[Browser]:
     browser.go("about:blank")
     browser.size(*WIDE)
     browser.dark(False)
+    browser.forgiven.clear()
     browser.console_errors()
     browser.requests()
     yield browser

@@ -167,6 +167,7 @@ def test_live_output_goes_on_after_the_server_was_away(
     open_build(browser, server, number)
     browser.wait(lambda: len(shown_lines(browser)) == 4)
     browser.script("window.mark = 'not loaded again'")
+    browser.forgiven.append("net::ERR_")
     server.kill()
     browser.wait(lambda: "trying again" in browser.find(".notice").text)
     gate.run("printf 'line\\n'; for i in 5 6; do echo line $i; done")
@@ -178,7 +179,6 @@ def test_live_output_goes_on_after_the_server_was_away(
     assert shown_lines(browser) == [*expected, "the end"]
     assert browser.script("return window.mark") == "not loaded again"
     browser.wait(lambda: not browser.find(".notice").text)
-    browser.console_errors()  # of the requests that were refused
 
 
 def test_without_live_output_the_page_polls_and_says_so(
@@ -188,6 +188,7 @@ def test_without_live_output_the_page_polls_and_says_so(
     gate.run("echo one")
     server.wait_status(number, "running")
     browser.block("*/live*")
+    browser.forgiven.append("net::ERR_")
     try:
         open_build(browser, server, number)
         browser.wait(lambda: "every 3 seconds" in browser.find(".notice").text, 30)
@@ -198,7 +199,6 @@ def test_without_live_output_the_page_polls_and_says_so(
         browser.wait(lambda: not browser.find(".notice").text)
     finally:
         browser.block()
-        browser.console_errors()
 
 
 def scrolled(browser: Browser) -> float:
@@ -240,6 +240,41 @@ def test_the_log_follows_its_end_only_while_the_reader_is_there(
     browser.wait(lambda: end_is_seen(browser))
     gate.run("seq 601 700; exit 0")
     browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
+    browser.wait(lambda: end_is_seen(browser))
+
+
+FLOOD = "of the lines of a flood"
+
+
+def test_a_flood_does_not_fill_the_page(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    number = server.start_build(command=gate.command)
+    gate.run("seq 1 200")
+    browser.wait(lambda: server.build(number)["stdout_bytes"] == 692)
+    open_build(browser, server, number)
+    browser.keys("e")
+    gate.run(f"seq -f '%.0f {FLOOD}' 201 60000")
+    last = "return document.querySelector('#log .line:last-child .text').textContent"
+    browser.wait(lambda: browser.script(last) == f"60000 {FLOOD}", 60)
+    count = "return document.querySelectorAll('#log .line').length"
+    assert browser.script(count) <= 22000
+    assert "taken off this page" in browser.find(".trimmed").text
+    assert browser.script("return document.querySelector('#log .line:last-child').id") == "L60000"
+
+    open_build(browser, server, number)
+    browser.script("scrollTo({ top: 0 })")
+    gate.run(f"seq -f '%.0f {FLOOD}' 60001 120000")
+    browser.wait(lambda: "more output than a page holds" in browser.find(".notice").text, 60)
+    assert browser.script(count) <= 22000 and scrolled(browser) == 0
+    ids = "return [...document.querySelectorAll('#log .line')].map((line) => line.id)"
+    numbers = [int(each[1:]) for each in browser.script(ids)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "none is left out"
+    browser.find("button.follow").click()
+    browser.wait(lambda: browser.script(last) == f"120000 {FLOOD}", 60)
+    browser.wait(lambda: end_is_seen(browser))
+    gate.run("echo and on; exit 0")
+    browser.wait(lambda: browser.script(last) == "and on")
     browser.wait(lambda: end_is_seen(browser))
 
 

@@ -68,7 +68,7 @@ def in_templates() -> set[str]:
 
 def in_scripts() -> set[str]:
     source = "".join(path.read_text(encoding="utf-8") for path in SCRIPTS)
-    said = re.findall(r'(?:say|announce)\((?:\w+ === "\w+" \? )?"(\w+)"', source)
+    said = re.findall(r'(?:say|announce)\("(\w+)"', source)
     keys = re.findall(r'\bkey\("[^"]+", "(\w+)"', source)
     buttons = re.findall(r'\bbutton\("[^"]+", "(\w+)"', source)
     return set(said + keys + buttons + re.findall(r"\btexts\.(\w+)", source))

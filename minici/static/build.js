@@ -24,24 +24,30 @@
   };
   const toEnd = () => end.scrollIntoView({ block: "end" });
   const followButton = make("button", { type: "button", class: "tool follow", "aria-pressed": "false", hidden: true }, say("follow"));
-  followButton.addEventListener("click", toEnd);
+  followButton.addEventListener("click", () => (mode === "full" ? goOn() : toEnd()));
   tools.append(followButton);
   const showFollowing = () => followButton.setAttribute("aria-pressed", String(atEnd()));
   addEventListener("scroll", showFollowing, { passive: true });
-  key("e", "key_end", toEnd);
+  key("e", "key_end", () => followButton.click());
 
   /* Live output. Pieces are gathered and shown once a frame. */
 
   const log = new miniciLog.Log(logElement);
+  let mode = "waiting"; // then "live", "lost", "polling" or "full"
   let waiting = false;
 
+  /* A page holds so many lines and no more: who follows the end loses the beginning, and for
+     who reads elsewhere the output stops coming until they want to go on. */
   function show() {
     waiting = false;
     const following = atEnd() && !selecting();
-    log.show();
-    const empty = output.querySelector(".log-empty");
-    if (empty && logElement.children.length) empty.remove();
-    if (following && logElement.children.length > MOST_LINES + SPARE_LINES && log.trim(MOST_LINES)) showTrimmed();
+    const full = log.size > MOST_LINES + SPARE_LINES;
+    log.show(following ? MOST_LINES : MOST_LINES + SPARE_LINES - logElement.children.length, following);
+    output.querySelector(".log-empty")?.remove();
+    if (full && following) {
+      log.trim(MOST_LINES);
+      showTrimmed();
+    } else if (full) stopListening();
     if (following) toEnd();
     showFollowing();
     search.refresh();
@@ -106,7 +112,7 @@
         if (!answer.ok) throw new Error(String(answer.status));
         await follow(await answer.json());
         if (build.dataset.status === "queued") await refresh();
-        if (mode !== "lost") announce(mode === "polling" ? "polling" : null);
+        if (mode !== "lost") announce(["polling", "full"].includes(mode) ? mode : null);
         wait = 2;
       } catch {
         announce("reconnecting");
@@ -125,14 +131,27 @@
     renewing = true;
   }
 
-  let mode = "waiting";
   let place = null;
   let ended = false;
+  let source = null;
+
+  function stopListening() {
+    source?.close();
+    mode = "full";
+    announce("full");
+  }
+
+  /* The page anew, at its end. */
+  function goOn() {
+    history.scrollRestoration = "manual";
+    history.replaceState(null, "", "#log-end");
+    location.reload();
+  }
 
   function listen(attempt = 0) {
     const address = new URL(output.dataset.live, location.href);
     if (place !== null) address.searchParams.set("place", place);
-    const source = new EventSource(address);
+    source = new EventSource(address);
     let opened = false;
     source.addEventListener("open", () => {
       opened = true;
@@ -151,7 +170,7 @@
       follow(JSON.parse(event.data)).catch(() => {});
     });
     source.addEventListener("error", () => {
-      if (ended) return;
+      if (ended || mode === "full") return;
       mode = "lost";
       announce("reconnecting");
       if (source.readyState !== EventSource.CLOSED) return;
@@ -305,6 +324,7 @@
   })();
 
   mark(true);
+  if (location.hash === "#log-end") toEnd();
   if (build.dataset.final === undefined) {
     followButton.hidden = false;
     showFollowing();

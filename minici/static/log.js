@@ -96,8 +96,12 @@ const miniciLog = (() => {
   }
 
   class Line {
-    constructor(element) {
-      this.content = element.querySelector(".text");
+    /* `element` is there already for a line that the page came with. */
+    constructor(number, name, seconds, element = null) {
+      this.number = number;
+      this.name = name;
+      this.seconds = seconds;
+      this.element = element;
       this.spans = [];
       this.length = 0;
       this.returned = false;
@@ -117,12 +121,18 @@ const miniciLog = (() => {
     }
 
     show() {
-      this.content.replaceChildren();
+      const { make, say } = minici;
+      const content = make("span", { class: "text" });
       for (const [classes, text] of this.spans) {
-        const parent = classes ? minici.make("span", { class: classes }) : this.content;
+        const parent = classes ? make("span", { class: classes }) : content;
         appendLinked(parent, text);
-        if (classes) this.content.append(parent);
+        if (classes) content.append(parent);
       }
+      if (this.element) return this.element.querySelector(".text").replaceWith(content);
+      const { number } = this;
+      const link = make("a", { class: "n", href: `#L${number}`, title: say("line", { n: number }) }, String(number));
+      const at = make("span", { class: "at" }, clock(this.seconds));
+      this.element = make("div", { class: `line ${this.name}`, id: `L${number}` }, link, at, content);
     }
   }
 
@@ -131,8 +141,8 @@ const miniciLog = (() => {
     constructor(element) {
       this.element = element;
       this.streams = { stdout: { pen: new Pen(), line: null, carry: "" }, stderr: { pen: new Pen(), line: null, carry: "" } };
-      this.changed = new Set();
-      this.fresh = document.createDocumentFragment();
+      this.changed = new Set(); // lines that look different on the page
+      this.fresh = []; // lines that are not on the page yet
       this.next = Number(element.dataset.first) + element.children.length;
       this.takeUp(JSON.parse(element.dataset.open || "{}"));
     }
@@ -141,15 +151,15 @@ const miniciLog = (() => {
     takeUp(open) {
       for (const [name, { line, text }] of Object.entries(open)) {
         const element = line === null ? null : document.getElementById(`L${line}`);
-        if (element) this.streams[name].line = new Line(element);
-        if (element || !text.replace(/\x1b\[[0-9;]*m/g, "")) this.feed(this.streams[name], name, 0, text);
+        if (element) this.streams[name].line = new Line(line, name, 0, element);
+        if (element) this.feed(this.streams[name], name, 0, text);
         else this.streams[name].carry = text;
       }
     }
 
     write({ stream: name, seconds, text }) {
-      const stream = this.streams[name === "stderr" ? "stderr" : "stdout"];
-      this.feed(stream, name, seconds, text);
+      const known = name === "stderr" ? "stderr" : "stdout";
+      this.feed(this.streams[known], known, seconds, text);
     }
 
     feed(stream, name, seconds, added) {
@@ -167,31 +177,37 @@ const miniciLog = (() => {
       if (end && end.includes("\n")) stream.line = null;
       else if (end) line.returned = true;
       else line.write(stream.pen.classes(), plain);
-      this.changed.add(line);
+      if (line.element) this.changed.add(line);
     }
 
     begin(name, seconds) {
-      const number = this.next++;
-      const link = minici.make("a", { class: "n", href: `#L${number}`, title: minici.say("line", { n: number }) }, String(number));
-      const at = minici.make("span", { class: "at" }, clock(seconds));
-      const text = minici.make("span", { class: "text" });
-      const element = minici.make("div", { class: `line ${name === "stderr" ? "stderr" : "stdout"}`, id: `L${number}` }, link, at, text);
-      this.fresh.append(element);
-      return new Line(element);
+      const line = new Line(this.next++, name, seconds);
+      this.fresh.push(line);
+      return line;
     }
 
-    /* Bring to the page what was written since the last time. */
-    show() {
-      for (const line of this.changed) line.show();
+    get size() {
+      return this.element.children.length + this.fresh.length;
+    }
+
+    /* Bring to the page what was written since the last time: of the new lines at most `most`,
+       the last or the first of them. */
+    show(most = Infinity, last = true) {
+      const shown = last ? this.fresh.slice(Math.max(0, this.fresh.length - most)) : this.fresh.slice(0, Math.max(0, most));
+      for (const line of [...this.changed, ...shown]) line.show();
+      this.element.append(...shown.map((line) => line.element));
       this.changed.clear();
-      this.element.append(this.fresh);
+      this.fresh = [];
     }
 
-    /* Keep at most `most` lines on the page; says whether any were taken off. */
+    /* Keep the last `most` lines on the page. */
     trim(most) {
+      const range = new Range();
       const surplus = this.element.children.length - most;
-      for (let i = 0; i < surplus; i++) this.element.firstElementChild.remove();
-      return surplus > 0;
+      if (surplus <= 0) return;
+      range.setStartBefore(this.element.firstElementChild);
+      range.setEndBefore(this.element.children[surplus]);
+      range.deleteContents();
     }
   }
 
