@@ -86,7 +86,7 @@ def data_folder(repository: Path) -> Path:
     home = os.environ.get("XDG_DATA_HOME") or os.path.join(Path.home(), ".local", "share")
     path = str(repository.resolve())
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", repository.name) or "repository"
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", repository.name).strip(".") or "repository"
     return Path(home) / "minici" / f"{name}-{digest}"
 
 
