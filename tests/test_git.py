@@ -274,7 +274,7 @@ BUILDS = {
     "ignored": "mkdir .git/info; echo '*.o' | tee .git/info/exclude > .gitignore; touch a.o",
     "read-only": "mkdir -p ro/deep; touch ro/deep/x; chmod 555 ro/deep ro; chmod 000 folder",
     "nested": "git init -q nested; touch nested/x; git init -q folder/nested",
-    "hooks": "mkdir .git/hooks; cd .git/hooks; echo touch x > post-checkout; chmod +x post-merge",
+    "hooks": "cd .git; mkdir hooks; echo touch x > hooks/post-checkout; chmod +x hooks/*",
     "config": "git config core.fsmonitor 'touch x'; git config core.worktree /",
     "lock": "touch .git/index.lock",
     "index": "echo garbage > .git/index; rm .git/HEAD",
