@@ -23,6 +23,7 @@ from minici.live import OutputEndpoints
 from minici.pages import Pages
 from minici.passwords import Users
 from minici.reports import Reports
+from minici.retention import Retention
 from minici.service import (
     CanNotStart,
     Stop,
@@ -67,6 +68,7 @@ class Server:
         )
         self.dispatcher = Dispatcher(self.state, calls, self._page_url)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls)
+        self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self._records = Records(self.store, self._base)
         self._pages = Pages(
             self.state, self.dispatcher, self.store, config, self._records, self._base
@@ -90,6 +92,7 @@ class Server:
         self._listener.start()
         self.dispatcher.start()
         self.watchdog.start()
+        self.retention.start()
 
     def stop(self) -> None:
         """Let the answers under way be finished, and leave the folder to the next server."""

@@ -218,6 +218,11 @@ class State:
         with self.lock:
             return [self._entries[number].build for number in self._queue]
 
+    def count(self) -> int:
+        """How many builds are not final, those included that are being started."""
+        with self.lock:
+            return len(self._entries) + self._starting
+
     def first_queued(self) -> Optional[Entry]:
         """The oldest queued build. The lock is held by the caller."""
         return self._entries[self._queue[0]] if self._queue else None

@@ -35,6 +35,7 @@ log = logging.getLogger("minici.store")
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _MOST_ID = 10**15  # beyond it a counter is taken for damaged
 _PROBED = 1000  # ids behind the counter that are looked for when a server starts
+_REMOVED = ".removed"
 _MOST_SCANNED = 2000  # records that one page may read to find what it shows
 
 
@@ -84,7 +85,8 @@ class Store:
         self._lock = FolderLock(folder)
         self._counting = threading.Lock()  # guards the counter, on disk and in _last
         self._last = 0
-        self._newest = 0  # the highest id whose build is whole
+        self.newest = 0  # the highest id whose build is whole
+        self.oldest = 1  # no build below it is kept
 
     # Starting and ending.
 
@@ -97,7 +99,7 @@ class Store:
             for folder in (self.folder, self._builds, self._unfinished):
                 folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            self._last = self._newest = self._recover_counter()
+            self._last = self.newest = self._recover_counter()
             return self._recover_builds()
         except OSError as error:
             raise StoreDamaged(
@@ -141,7 +143,7 @@ class Store:
                     mark.unlink()
                 raise
         with self._counting:
-            self._newest = max(self._newest, number)
+            self.newest = max(self.newest, number)
         return build
 
     def save(self, build: Build) -> None:
@@ -166,7 +168,7 @@ class Store:
                 raise ValueError(f"the record is of build {build.id}")
             return build
         except FileNotFoundError:
-            if number > self._newest or not path.parent.exists():
+            if number > self.newest or not path.parent.exists():
                 raise NoSuchBuild(f"there is no build {number}") from None
             return DamagedBuild(number, "its record is missing")
         except (OSError, ValueError, RecursionError) as error:
@@ -183,8 +185,8 @@ class Store:
         Where few are wanted it stops after some thousand, and the next page goes on from there.
         """
         records: list[Record] = []
-        top = self._newest if before is None else min(before - 1, self._newest)
-        for scanned, number in enumerate(range(top, 0, -1)):
+        top = self.newest if before is None else min(before - 1, self.newest)
+        for scanned, number in enumerate(range(top, self.oldest - 1, -1)):
             if len(records) == limit or scanned == _MOST_SCANNED:
                 return Page(records, number + 1)
             with contextlib.suppress(NoSuchBuild):
@@ -197,14 +199,35 @@ class Store:
         """The ids of the builds before and after one, as far as they are near."""
         return (
             self._first_whole(range(number - 1, max(0, number - 50), -1)),
-            self._first_whole(range(number + 1, min(self._newest, number + 50) + 1)),
+            self._first_whole(range(number + 1, min(self.newest, number + 50) + 1)),
         )
 
     def _first_whole(self, numbers: range) -> Optional[int]:
         for number in numbers:
-            if (self._builds / str(number)).exists():
+            if self.exists(number):
                 return number
         return None
+
+    def ids(self) -> Iterator[int]:
+        """All ids that have a folder, in no order. Lists the whole folder: OSError."""
+        with os.scandir(self._builds) as entries:
+            for entry in entries:
+                if entry.name.endswith(_REMOVED):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                elif _id_of(entry.name):
+                    yield _id_of(entry.name)
+
+    def exists(self, number: int) -> bool:
+        """Whether a build has a folder."""
+        return (self._builds / str(number)).exists()
+
+    def remove(self, number: int) -> None:
+        """Forget a build and its output, whole or, after a crash, not at all."""
+        folder = self._builds / str(number)
+        with _writing():
+            removed = folder.with_name(folder.name + _REMOVED)
+            os.rename(folder, removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
     # Output.
 
@@ -242,7 +265,7 @@ class Store:
     def _next_id(self) -> int:
         with self._counting:
             number = self._last + 1
-            if (self._builds / str(number)).exists():
+            if self.exists(number):
                 number = self._highest_id() + 1
             write_atomic(self.folder / "counter", b"%d\n" % number)
             self._last = number
@@ -273,7 +296,7 @@ class Store:
         """Whether ids above the counter are in use. Looks near it: listing them all takes long."""
         near = range(counted + 1, counted + _PROBED)
         far = (counted + _PROBED * 2**power for power in range(20))
-        return any((self._builds / str(number)).exists() for number in (*near, *far))
+        return any(self.exists(number) for number in (*near, *far))
 
     def _highest_id(self) -> int:
         used = [0]

@@ -1,0 +1,127 @@
+"""Old builds go: `keep_builds` and `keep_days` in section 2 of the contract.
+
+A few at a time, oldest first, in a thread of its own; never one that is not final, and never one
+whose record can't be read. Numbers of builds that are gone are not given out again.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import threading
+import time
+from array import array
+from datetime import datetime, timedelta, timezone
+from typing import Callable, Optional
+
+from minici.build import Build
+from minici.state import State
+from minici.store import NoSuchBuild, Store, StoreUnavailable
+
+log = logging.getLogger("minici.retention")
+
+_PAUSE = 1.0  # seconds between two looks
+_AT_A_TIME = 20  # builds that one look removes
+_LATE = 1000  # ids: a build that is not there after so many later ones never was
+_AHEAD = 200  # builds from the oldest on that are looked at for their age
+
+
+class Retention:
+    """Removes the builds that are too many or too old. Its thread alone calls `sweep`."""
+
+    def __init__(
+        self,
+        store: Store,
+        state: State,
+        keep_builds: int,
+        keep_days: float,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._most = keep_builds
+        self._age = timedelta(days=keep_days) if keep_days else None
+        self._now = now
+        self._ids = array("Q")  # of the builds that are there, oldest first
+        self._known = 0
+        self._missing: set[int] = set()  # given out, and not there, or not yet
+        self._thread = threading.Thread(target=self._watch, name="retention", daemon=True)
+
+    def start(self) -> None:
+        """Begin, if anything is ever to go."""
+        if self._most or self._age:
+            self._thread.start()
+
+    def _watch(self) -> None:
+        try:
+            self._ids = array("Q", sorted(self._store.ids()))
+            self._known = self._ids[-1] if self._ids else 0
+        except OSError as error:
+            log.error("the builds can't be listed (%s): none is removed until a restart", error)
+            return
+        while not self._state.stopping:
+            try:
+                removed = self.sweep()
+            except Exception:
+                log.exception("retention stumbled, and goes on")
+                removed = 0
+            if not removed:
+                time.sleep(_PAUSE)
+
+    def sweep(self) -> int:
+        """Remove some of what is to go; return how many builds that were."""
+        self._take_in_new()
+        doomed = self._doomed()
+        for number in doomed:
+            try:
+                self._store.remove(number)
+            except StoreUnavailable as error:
+                log.error("build %d can't be removed: %s; trying again", number, error)
+                return 0
+            self._ids.remove(number)
+        if doomed:
+            log.info("%d builds removed, up to build %d", len(doomed), doomed[-1])
+            self._store.oldest = self._ids[0] if self._ids else self._known + 1
+        return len(doomed)
+
+    def _take_in_new(self) -> None:
+        newest = self._store.newest
+        for number in sorted({*self._missing, *range(self._known + 1, newest + 1)}):
+            if self._store.exists(number):
+                self._missing.discard(number)
+                bisect.insort(self._ids, number)
+            elif number > newest - _LATE:
+                self._missing.add(number)
+            else:
+                self._missing.discard(number)
+        self._known = max(self._known, newest)
+
+    def _doomed(self) -> list[int]:
+        unfinished = self._state.count()
+        too_many = len(self._ids) - unfinished - self._most if self._most else 0
+        found: list[int] = []
+        for number in self._ids[: max(_AHEAD, unfinished + _AT_A_TIME)]:
+            if len(found) == _AT_A_TIME:
+                break
+            if self._goes(number, len(found) < too_many):
+                found.append(number)
+        return found
+
+    def _goes(self, number: int, too_many: bool) -> bool:
+        if not too_many and self._age is None:
+            return False
+        build = self._final(number)
+        return build is not None and (too_many or self._is_old(build))
+
+    def _final(self, number: int) -> Optional[Build]:
+        try:
+            record = self._state.load(number)
+        except NoSuchBuild:
+            return None
+        return record if isinstance(record, Build) and record.final else None
+
+    def _is_old(self, build: Build) -> bool:
+        if self._age is None or build.finished_at is None:
+            return False
+        finished = datetime.strptime(build.finished_at, "%Y-%m-%dT%H:%M:%S.%fZ")
+        return self._now() - finished.replace(tzinfo=timezone.utc) > self._age
