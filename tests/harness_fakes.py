@@ -257,7 +257,9 @@ class FakeAgent(Fake):
         return fetch(("127.0.0.1", self.server.port), "POST", path, body, headers)
 
     def register(self, **more: Any) -> Reply:
-        """Tell the server that this agent is here."""
+        """Tell the server that this agent is here; `name` and `slots` stay what they are set to."""
+        self.name = more.get("name", self.name)
+        self.slots = more.get("slots", self.slots)
         about = {"host": "127.0.0.1", "port": self.port, "name": self.name, "slots": self.slots}
         return self.call("/notify_agent", {**about, **more})
 

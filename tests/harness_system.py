@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CRASH_HOOK = Path(__file__).resolve().parent / "crash"
 MARKER = "TEST_MARKER"  # not MINICI_...: commands are given it
 FINAL = ("success", "failure", "lost", "cancelled")
+
+# Compiled once for all processes of the tests, and no trace of it in the checkout.
+_PYCACHE = tempfile.mkdtemp(prefix="minici-pycache-")
+atexit.register(shutil.rmtree, _PYCACHE, ignore_errors=True)
 
 T = TypeVar("T")
 Setting = Union[str, int, float, Path]
@@ -49,7 +56,7 @@ def environment(
         HOME=str(home),
         LANG="C.UTF-8",
         PYTHONPATH=str(ROOT),
-        PYTHONDONTWRITEBYTECODE="1",
+        PYTHONPYCACHEPREFIX=_PYCACHE,
         GIT_CONFIG_GLOBAL=os.devnull,
         GIT_CONFIG_NOSYSTEM="1",
     )

@@ -243,7 +243,7 @@ def test_a_build_is_never_in_neither_list(server: FakeServer, agent: AgentProces
 
 def test_cancel_ends_the_whole_group(place: Place, server: FakeServer, agent: AgentProcess) -> None:
     hand(agent, 1, "sleep 991 & sleep 992 & echo begun; wait")
-    wait_for(lambda: len(commands_left(place.marker)) >= 2, what="the command begun")
+    wait_for(lambda: server.stream(1, "stdout") == b"begun\n", what="the command begun")
     assert agent.post("/cancel", {"id": 1, "attempt": 1}).status == 200
     result = server.wait_result(1, within=10)
     assert int(result["status"]) != 0
