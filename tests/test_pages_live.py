@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,10 +148,16 @@ def test_a_new_attempt_begins_with_an_empty_log(browser: Browser, place: Place, 
     server.wait_status(number, "running")
     open_build(browser, server, number)
     browser.wait(lambda: shown_lines(browser) == ["of the first"])
+    browser.script(
+        "const log = document.getElementById('log');"
+        "new MutationObserver(() => { if (log.children.length > 1)"
+        " sessionStorage.setItem('mixed', 'yes'); }).observe(log, { childList: true })"
+    )
     place.agent(server)
     first.kill()
     browser.wait(lambda: "attempt 2 of 3" in browser.find("#verdict h1").text, 30)
     browser.wait(lambda: shown_lines(browser) == ["of the first"])
+    assert browser.script("return sessionStorage.getItem('mixed')") is None, "two in one log"
     assert browser.find(f'a[href="/build/{number}?attempt=1#output"]')
     gate.run("exit 0")
     browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
@@ -179,6 +186,33 @@ def test_live_output_goes_on_after_the_server_was_away(
     assert shown_lines(browser) == [*expected, "the end"]
     assert browser.script("return window.mark") == "not loaded again"
     browser.wait(lambda: not browser.find(".notice").text)
+
+
+def test_a_connection_that_the_browser_gives_up_is_made_again_at_its_place(
+    browser: Browser, place: Place, gate: Gate
+) -> None:
+    server = place.server()
+    place.agent(server)
+    number = server.start_build(command=gate.command)
+    gate.run("echo one; echo two")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["one", "two"])
+    browser.forgiven.append("net::ERR_")
+    gate.run("echo three")
+    browser.wait(lambda: shown_lines(browser) == ["one", "two", "three"])
+    server.kill()
+    browser.block("*/live*")  # which is final for an EventSource, as an answer of 503 is
+    try:
+        browser.wait(lambda: "trying again" in browser.find(".notice").text)
+        server.restart()
+        gate.run("echo four")
+        time.sleep(1.5)  # the browser's own attempt comes after one second, and must have failed
+    finally:
+        browser.block()
+    browser.wait(lambda: shown_lines(browser) == ["one", "two", "three", "four"])
+    gate.run("exit 0")
+    browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
+    assert shown_lines(browser) == ["one", "two", "three", "four"]
 
 
 def test_without_live_output_the_page_polls_and_says_so(
