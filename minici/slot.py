@@ -28,7 +28,10 @@ from minici.workspace import Workspace
 _NO_CHECKOUT = 128  # git's own exit status when it can't go on
 _BROKEN = 125  # the command could not be watched to its end
 _OUT_OF_TIME = 124  # as of timeout(1), for a command that exits 0 when it is told to end
-_SPARE = 45.0  # seconds: the server waits for a minute beyond the time limit
+# Seconds beyond the time limit, of which the server waits for sixty: a checkout may take a while
+# even for a command that may not, and all is over in time to say so.
+_SPARE_TO_CHECK_OUT = 15.0
+_SPARE = 45.0
 _GIVE_BACK_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -120,8 +123,9 @@ class Slot:
     def _run(self, running: Running, sender: Sender) -> Ended:
         order, stop = running.order, running.stop
         due = running.accepted_at + order.timeout
+        until = due + _SPARE_TO_CHECK_OUT
         environ, account = self._settings.inherited, self._settings.account
-        git = Git(self._runner, environ, stop, due, account)
+        git = Git(self._runner, environ, stop, until, account)
         try:
             tree, commit = self._workspace.checkout(order.repository, order.commit, git)
         except (GitError, Interrupted, RunnerLost, OSError) as error:
@@ -180,7 +184,7 @@ def _judge(exit: Exit, stop: StopOrder, seconds: float, commit: Commit) -> Resul
     if exit.error:
         return _result(exit.status, f"the command can't be started: {exit.error}", commit)
     if exit.timed_out:
-        reason = f"ran out of time after {seconds:.3g} s (build_timeout)"
+        reason = f"ran out of time after {round(seconds, 1):g} s (build_timeout)"
         return _result(exit.status or _OUT_OF_TIME, reason, commit)
     return _result(exit.status, stop.reason if exit.stopped else None, commit)
 

@@ -149,7 +149,12 @@ def test_everything_is_on_disk_before_it_counts(
     moved: list[int] = []
     rename = os.rename
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "rename", lambda *a: (moved.append(len(synced)), rename(*a)))
+
+    def note_and_rename(*names: Any) -> None:
+        moved.append(len(synced))
+        rename(*names)
+
+    monkeypatch.setattr(os, "rename", note_and_rename)
     finished(outbox, (5, 1), b"out", b"err")
     assert synced == ["stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
     assert moved == [5]
@@ -463,9 +468,12 @@ def test_a_large_result_is_sent_from_a_file(
 ) -> None:
     rolled: list[Any] = []
     real = tempfile.SpooledTemporaryFile.rollover
-    monkeypatch.setattr(
-        tempfile.SpooledTemporaryFile, "rollover", lambda self: (rolled.append(1), real(self))
-    )
+
+    def note_and_roll(file: Any) -> None:
+        rolled.append(file)
+        real(file)
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", note_and_roll)
     data = random.Random(2).randbytes(3_000_000)
     delivery.finish(1, stdout=data, limit=10**7)
     delivery.courier.start()
