@@ -45,7 +45,9 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
         "processes": {"service"},
     },
     {
-        "dispatching": {"calls", "dispatch", "reports", "roster", "state", "watchdog"},
+        "dispatching": {
+            *("calls", "dispatch", "reports", "retention", "roster", "state", "watchdog"),
+        },
         "building": {"courier", "holdings", "outbox", "registrar", "sender", "slot"},
     },
     {
