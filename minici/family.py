@@ -5,6 +5,7 @@ Section 5 of the contract, rule 12. A process is known by its id and its start, 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -151,5 +152,6 @@ def identity(pid: int) -> Optional[str]:
     return found.stdout.strip() or None
 
 
+@functools.cache
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -49,6 +49,8 @@ _CONFIG = """\
 [remote "origin"]
 \turl = {url}
 \tfetch = +refs/heads/*:refs/remotes/origin/*
+[lfs]
+\tstorage = {lfs}
 """
 # A copy of the git folder $1 as $2, with the refs of the mirror $3, and where its history ends.
 _COPY = """
@@ -65,6 +67,7 @@ _BOILERPLATE = (
     "warning:",
     "hint:",
 )
+_DAMAGE = re.compile(r"^error: .*(object|pack)", re.MULTILINE)
 _CAPTURED = {STDOUT: 64 * 1024 * 1024, STDERR: 64 * 1024}  # bytes
 
 
@@ -99,7 +102,8 @@ class Git:
     def __call__(self, *words: str, folder: Path, strict: bool = False) -> bytes:
         """Call git and return what it prints. Raises GitError, Interrupted, RunnerLost.
 
-        If `strict`, an error message is a failure, even if git has found a way around it.
+        If `strict`, a message about a broken object or pack is a failure, even where git has found
+        a way around it.
         """
         options = [word for option in _OPTIONS for word in ("-c", option)]
         return self._call(["git", *options, *words], folder, self.account, strict)
@@ -144,7 +148,7 @@ class Git:
         if exit.timed_out:
             raise Interrupted("ran out of time")
         messages = captured[STDERR].decode("utf-8", "replace")
-        if exit.status != 0 or (strict and re.search("^error: ", messages, re.MULTILINE)):
+        if exit.status != 0 or (strict and _DAMAGE.search(messages)):
             self.check()
             raise GitError(_complaint(exit, messages))
         return bytes(captured[STDOUT])
@@ -181,20 +185,26 @@ def lay_out(
     """Make an empty repository, of git's oldest format, whatever git's own settings say."""
     for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
         (folder / name).mkdir(parents=True)
-    escaped = repository.replace("\\", "\\\\").replace('"', '\\"')
     config = _CONFIG.format(
         version=int(sha256),
         bare=str(bare).lower(),
         extension="objectFormat = sha256" if sha256 else "",
-        url=f'"{escaped}"',
+        url=_quoted(repository),
+        lfs=_quoted(str((alternate or folder) / "lfs")),  # one for all: it may be large
     )
-    (folder / "config").write_text(config, encoding="utf-8")
+    (folder / "config").write_bytes(os.fsencode(config))
     (folder / "HEAD").write_text("ref: refs/heads/none\n")
     (folder / "packed-refs").touch()
     if alternate:
         alternates = folder / "objects" / "info" / "alternates"
         alternates.write_bytes(os.fsencode(alternate / "objects") + b"\n")
     give([*folder.rglob("*"), folder], account)
+
+
+def _quoted(value: str) -> str:
+    """A value as it stands in a configuration file of git."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def give(paths: list[Path], account: Optional[Account]) -> None:

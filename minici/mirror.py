@@ -176,20 +176,20 @@ class Mirror:
     def _renew(self, git: Git) -> None:
         lay_out(self._new, self.repository, git.account, bare=True)
         try:
-            self._fetch(self._new, git)
+            self._fetch(self._new, git, strict=False)
         except GitError as error:
             if "mismatched algorithms" not in str(error):
                 raise
             git.remove(self._new)
             lay_out(self._new, self.repository, git.account, bare=True, sha256=True)
-            self._fetch(self._new, git)
+            self._fetch(self._new, git, strict=False)
         if self.folder.exists():
             os.rename(self.folder, self._old)
         os.rename(self._new, self.folder)
         self._known.clear()
         git.remove(self._old)
 
-    def _fetch(self, folder: Path, git: Git) -> None:
+    def _fetch(self, folder: Path, git: Git, strict: bool = True) -> None:
         words = (
             f"--git-dir={folder}",
             "fetch",
@@ -203,12 +203,12 @@ class Mirror:
             _TAGS,
         )
         try:
-            git(*words, f"+HEAD:{_HEAD}", folder=folder, strict=True)
+            git(*words, f"+HEAD:{_HEAD}", folder=folder, strict=strict)
         except GitError as error:
             if "remote ref HEAD" not in str(error):
                 raise
             # Its HEAD names a branch that has no commit yet.
-            git(*words, folder=folder, strict=True)
+            git(*words, folder=folder, strict=strict)
             git(f"--git-dir={folder}", "update-ref", "-d", _HEAD, folder=folder)
         if any(files for _, _, files in os.walk(folder / "refs")):
             git(f"--git-dir={folder}", "pack-refs", "--all", folder=folder)

@@ -24,8 +24,8 @@ There is one for each slot, so it imports little, and nothing of minici.
 
 from __future__ import annotations
 
-import ctypes
 import contextlib
+import ctypes
 import json
 import os
 import resource
