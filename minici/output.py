@@ -312,7 +312,7 @@ class Output:
             head = self._blocks(stream, 0, rest.offset)
             blocks = _chain(head, _read_blocks(rest.source, rest.length))
             size = _write_file(folder / stream, blocks)
-            return _Final(self._half, size, dropped, size)
+            return _Final(self._half, size, dropped, total)
         _, size, blocks = self.rest(stream, 0)
         _write_file(folder / stream, blocks)
         if total <= self._limit:
@@ -407,7 +407,8 @@ class Output:
 @dataclass(frozen=True)
 class _Final:
     """How a finished stream stands in its file: up to `head` as it was, then the marker, then
-    from raw offset `tail` on; `size` bytes in all."""
+    from raw offset `tail` on; `size` bytes in all. What follows the marker of a stream that the
+    agent has cut came after everything that came live: its `tail` is the live end."""
 
     head: int
     size: int

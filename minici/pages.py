@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+import re
 import statistics
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Callable, Optional, Tuple
 
 from minici import build as builds
 from minici import html
@@ -47,7 +49,9 @@ from minici.web import HttpError, Request, Response, Route, html_response, redir
 _PAGE = 30
 _STRIP = 60
 _PART = 256 * 1024  # bytes of output on one page; the rest is a link away
-_COUNTED_BLOCK = 1024 * 1024
+_LINES = 4000  # likewise
+
+_Taken = Tuple[str, float, bytes]  # stream, seconds since the start, bytes
 
 
 class Pages:
@@ -154,7 +158,7 @@ class Pages:
         attempt = record.attempt if shown is None else shown
         with self._store.transcript(record.id, attempt) as transcript:
             part = _Part(transcript, at)
-            output = list(_decoded(part.pieces()))
+            output = list(_decoded(part.pieces))
         live = None
         if not record.final and attempt == record.attempt and part.last:
             live = f"/build/{record.id}/live?place={place_after(record, part.place)}"
@@ -276,30 +280,54 @@ class Pages:
 
 
 class _Part:
-    """The part of an output that one page shows: from `at` on, or the end of it."""
+    """The part of an output that one page shows: the end of it, or what follows place `at`.
+
+    It has at most _PART bytes and _LINES lines. `place` is where a live reader goes on.
+    """
 
     def __init__(self, transcript: Transcript, at: Optional[int]) -> None:
-        self._transcript = transcript
         size = transcript.size(BOTH)
         start = max(0, size - _PART) if at is None else min(at, size)
-        self._start = start
-        self._end = size if at is None else min(size, start + _PART)
-        self.last = self._end == size
+        begun = transcript.place_of(start)
+        taken = list(_take(transcript, begun, min(_PART, size - start)))
+        ends = _line_ends(taken)
+        first, last = 0, sum(len(data) for _, _, data in taken)
+        if len(ends) > _LINES and at is None:
+            first = ends[-_LINES - 1]
+        elif len(ends) > _LINES:
+            last = ends[_LINES - 1]
+        self.pieces = list(_slice(taken, first, last))
+        self.first_line = 1 + _count_lines(transcript, begun) + bisect.bisect(ends, first)
+        start, end = start + first, start + last
+        self.last = end >= size
         self.earlier = max(0, start - _PART) if start else None
-        self.later = None if self.last else self._end
-        self._place = transcript.place_of(start)
-        self.place = self._place
-        self.first_line = 1 + _count_lines(transcript, self._place)
+        self.later = None if self.last else end
+        self.place = transcript.place_of(end)
 
-    def pieces(self) -> Iterator[tuple[str, float, bytes]]:
-        left = self._end - self._start
-        for piece in self._transcript.pieces(self._place):
-            data = piece.data[:left]
-            left -= len(data)
-            self.place = piece.place
-            yield piece.stream, piece.seconds, data
-            if left <= 0:
-                return
+
+def _take(transcript: Transcript, place: tuple[int, int], most: int) -> Iterator[_Taken]:
+    for piece in transcript.pieces(place):
+        data = piece.data[:most]
+        most -= len(data)
+        yield piece.stream, piece.seconds, data
+        if most <= 0:
+            return
+
+
+def _line_ends(taken: Sequence[_Taken]) -> list[int]:
+    """How many bytes stand before the end of each line, its newline included."""
+    text = b"".join(data for _, _, data in taken)
+    return [found.end() for found in re.finditer(b"\n", text)]
+
+
+def _slice(taken: Sequence[_Taken], first: int, last: int) -> Iterator[_Taken]:
+    """The bytes from `first` to `last` of all pieces, piece by piece."""
+    passed = 0
+    for stream, seconds, data in taken:
+        part = data[max(0, first - passed) : max(0, last - passed)]
+        passed += len(data)
+        if part:
+            yield stream, seconds, part
 
 
 def _count_lines(transcript: Transcript, place: tuple[int, int]) -> int:
@@ -309,7 +337,7 @@ def _count_lines(transcript: Transcript, place: tuple[int, int]) -> int:
     return lines
 
 
-def _decoded(pieces: Iterator[tuple[str, float, bytes]]) -> Iterator[OutputPiece]:
+def _decoded(pieces: Sequence[_Taken]) -> Iterator[OutputPiece]:
     for stream, seconds, data in pieces:
         yield OutputPiece(stream, seconds, data.decode("utf-8", "replace"))
 

@@ -73,7 +73,8 @@ class Life:
 
     def write(self) -> None:
         stream = self.chance.choice(STREAMS)
-        size = self.chance.choice([1, 2, 7, 60, 300])
+        some = self.limit // 3 + 1
+        size = self.chance.choice([1, 2, some, some, some, 3 * self.limit])
         data = bytes(self.chance.choice(b"ab\n") for _ in range(size))
         self.seconds += self.chance.choice([0, 0.001, 0.02])
         self.agent.append(stream, data, self.seconds)
@@ -113,9 +114,10 @@ def test_what_is_kept_is_what_was_promised(folder: Path) -> None:
         place = folder / str(seed)
         place.mkdir()
         life = Life(place, seed)
-        for _ in range(life.chance.randint(0, 12)):
+        keeping_up = life.chance.choice([0.1, 0.5, 0.95])
+        for _ in range(life.chance.randint(0, 30)):
             life.write()
-            if life.chance.random() < 0.5:
+            if life.chance.random() < keeping_up:
                 life.send()
         with_timeline = life.chance.random() < 0.7
         check(life, life.deliver(with_timeline), with_timeline, seed)
