@@ -161,7 +161,7 @@ class Place(Ground):
         if self.tracebacks_expected:
             return []
         return [
-            f"a traceback in the log of {each.name}: {each.log()[-3000:]}"
+            f"a traceback in the log of {each.name}: ...{found[1][:3000]}"
             for each in self.processes
-            if "Traceback (most recent call last)" in each.log()
+            if len(found := each.log().split("Traceback (most recent call last)", 1)) > 1
         ]

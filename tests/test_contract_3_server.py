@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -406,6 +407,30 @@ def test_the_server_keeps_the_limit_of_pieces(place: Place) -> None:
     assert b"[minici: 7000 bytes dropped]" in lines
     assert server.output(1, "stdout").startswith(text[:500])
     assert server.output(1, "stdout").endswith(text[-500:])
+
+
+@pytest.mark.parametrize("sent", [0, 200, 500, 700, 1000, 1500, 5000, 19_990])
+def test_the_cut_of_an_agent_that_was_faster_than_its_pieces(place: Place, sent: int) -> None:
+    """The agent kept its first and last half, and dropped what it had not yet sent."""
+    server = place.server(output_limit=1000)
+    agent = place.keep(FakeAgent(server))
+    build = handed(server, agent)
+    text = "".join(f"{line:09d}\n" for line in range(2000))
+    step = max(150, sent // 6)
+    for offset in range(0, sent, step):
+        piece = text[offset : min(offset + step, sent)].encode()
+        assert agent.output(build, "stdout", offset, piece).status == 200
+        time.sleep(0.03)  # so that each piece has a time of its own
+    marker = "[minici: 19000 bytes dropped]\n"
+    offset = min(sent, 500)
+    end = text[offset:500] + marker + text[-500:]
+    about = {"stdout_offset": offset, "stderr_offset": 0}
+    assert agent.result(build, 0, end, "short", **about).status == 200
+    assert server.output(1, "stdout").decode() == text[:500] + marker + text[-500:]
+    known = server.build(1)
+    assert (known["stdout_bytes"], known["dropped_bytes"]) == (1000, 19_000)
+    assert server.output(1, "stderr") == b"short"
+    assert len(server.output(1)) == 1000 + len(marker) + 5
 
 
 def test_exactly_the_limit_is_kept_whole(place: Place) -> None:
