@@ -150,7 +150,7 @@ class Agent:
         return json_response(
             {
                 "name": self._name,
-                "slots": self._config.slots,
+                "slots": self._holdings.slots,
                 "running": [_named(held) for held in running],
                 "undelivered": [_named(held) for held in undelivered],
             }

@@ -146,6 +146,11 @@ class Holdings:
                 self._stop(running, "the agent stops", GIVE_BACK, _LAST_GRACE)
             self._changed.notify_all()
 
+    @property
+    def slots(self) -> int:
+        """How many builds the agent takes at a time: none when it stops."""
+        return 0 if self._closing else self._slots
+
     def running(self) -> list[Held]:
         with self._changed:
             return list(self._running)

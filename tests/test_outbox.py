@@ -242,6 +242,7 @@ def test_closing_gives_everything_back_and_takes_nothing_more(outbox: Outbox) ->
     thread.join(10)
     assert waiting == [None]
     assert (running.if_stopped, running.stop.reason) == (GIVE_BACK, "the agent stops")
+    assert holdings.slots == 0
     with pytest.raises(NoSlot, match="stops"):
         holdings.accept(order(2))
     holdings.drop(running)
