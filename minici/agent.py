@@ -94,6 +94,7 @@ class Agent:
 
     def stop(self) -> None:
         """End what runs and give it back; what waits to be delivered stays for the next life."""
+        self._registrar.stop()
         self._holdings.close()
         deadline = time.monotonic() + _LAST_SECONDS
         for slot in self._slots:

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 from collections.abc import Mapping
-from typing import Callable, Optional
+from typing import Callable
 from urllib.parse import urlsplit
 
 from minici.client import Backoff, CallError, Client
@@ -33,28 +33,34 @@ class Registrar:
         self._describe = describe
         self._welcome = welcome
         self._hurry = threading.Event()
-        self._state: Optional[str] = (
-            None  # what is wrong, "" if nothing is, None before it is known
-        )
+        self._stopping = False
+        self._registered = False
+        self._unreachable = False
+        self._complaints: set[str] = set()  # since it was registered last
 
     def start(self) -> None:
         threading.Thread(target=self._serve, name="registrar", daemon=True).start()
 
+    def stop(self) -> None:
+        """Register no more; does not wait for a call under way."""
+        self._stopping = True
+        self._hurry.set()
+
     def heard(self) -> None:
         """The server has called: if it could not be reached before, it can now."""
-        if self._state:
+        if self._unreachable:
             self._hurry.set()
 
     def _serve(self) -> None:
         backoff = Backoff()
-        while True:
+        while not self._stopping:
             try:
                 self._client.post("/notify_agent", self._describe())
-                self._note("")
+                self._succeed()
                 backoff.reset()
                 wait = _RENEWAL
             except (CallError, OSError) as error:
-                self._note(str(error))
+                self._fail(error)
                 wait = backoff.next()
             except Exception:
                 log.exception("registering failed")
@@ -62,17 +68,22 @@ class Registrar:
             self._hurry.wait(wait)
             self._hurry.clear()
 
-    def _note(self, state: str) -> None:
-        """Write a change of state to the log, and not each try; tell who waits for the server."""
-        if state == self._state:
-            return
-        if state:
-            text = "not registered with the server, trying again at least every 30 s: %s"
-            log.warning(text, state)
-        else:
+    # Changes go to the log, and not each try.
+
+    def _succeed(self) -> None:
+        if not self._registered:
             log.info("registered with %s", self._client.base)
             self._welcome()
-        self._state = state
+        self._registered, self._unreachable = True, False
+        self._complaints.clear()
+
+    def _fail(self, error: Exception) -> None:
+        if str(error) not in self._complaints:
+            text = "not registered with the server, trying again at least every 30 s: %s"
+            log.warning(text, error)
+        self._complaints.add(str(error))
+        self._registered = False
+        self._unreachable = getattr(error, "status", None) is None
 
 
 def route_to(url: str) -> str:
