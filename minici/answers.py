@@ -12,7 +12,7 @@ from minici import build as builds
 from minici.build import Build
 from minici.forms import BadParams, Params
 from minici.state import NoSuchAttempt, QueueFull
-from minici.store import DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
+from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
 from minici.web import HttpError, Request
 
 ID = "([1-9][0-9]{0,17})"
@@ -25,6 +25,8 @@ def as_http() -> Iterator[None]:
     """Turn what the server's parts raise into the answers that the contract gives them."""
     try:
         yield
+    except BuildUnusable as error:
+        raise HttpError(422, str(error)) from None  # not 404: nobody is to forget a result for it
     except (NoSuchBuild, NoSuchAttempt) as error:
         raise HttpError(404, str(error)) from None
     except QueueFull as error:

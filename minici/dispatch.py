@@ -8,15 +8,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Callable, Optional
 
 from minici import build as builds
 from minici.build import Build
-from minici.calls import IMPOSSIBLE, TAKEN, UNANSWERED, AgentCalls
+from minici.calls import IMPOSSIBLE, TAKEN, UNANSWERED, AgentCalls, Offered
 from minici.roster import Agent, Held
 from minici.state import CANCEL_SECONDS, Entry, State
-from minici.store import StoreUnavailable
+from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.dispatch")
 
@@ -66,11 +67,12 @@ class Dispatcher:
     # Handing over.
 
     def _dispatch(self) -> None:
-        try:
-            while self._await_choice():
+        while self._await_choice():
+            try:
                 self.dispatch()
-        except Exception:
-            log.exception("the dispatcher stopped: start the server again")
+            except Exception:
+                log.exception("the dispatcher stumbled, and goes on")
+                time.sleep(_DISK_PAUSE)
 
     def _await_choice(self) -> bool:
         """Wait until a build can be handed over; False when the server stops."""
@@ -88,7 +90,11 @@ class Dispatcher:
             self._state.take(entry)
             number, attempt = entry.build.id, entry.build.last_attempt + 1
             self._state.roster.assign(agent, number, attempt, self._state.clock())
-        self._beside(f"hand-over-{number}", lambda: self._hand_over(entry, agent))
+        try:
+            self._beside(f"hand-over-{number}", lambda: self._hand_over(entry, agent))
+        except RuntimeError:  # no thread can be started now
+            self._postpone(entry, agent, (number, attempt))
+            raise
         return True
 
     def _pause(self) -> Optional[float]:
@@ -117,11 +123,22 @@ class Dispatcher:
                 entry.since = self._state.clock()
                 entry.cancel_told = False
                 self._state.change(entry, build)
-            except StoreUnavailable as error:
-                self._wait_for_disk(entry, agent, held, str(error))
+            except StoreUnavailable:
+                self._postpone(entry, agent, held)
                 return
-        offered = self._calls.offer(agent, _ordered(build), self._limits(build))
+            except BuildUnusable as error:
+                self._state.drop(entry, error)
+                self._state.release(agent.address, held)
+                return
+        offered = self._offer(agent, build)
         self._settle(entry, agent, held, offered.outcome, offered.sentence)
+
+    def _offer(self, agent: Agent, build: Build) -> Offered:
+        try:
+            return self._calls.offer(agent, _ordered(build), self._limits(build))
+        except Exception:
+            log.exception("build %d: the call to %s stumbled", build.id, agent.name)
+            return Offered(UNANSWERED, "the call stumbled here")
 
     def _limits(self, build: Build) -> Mapping[str, object]:
         return {
@@ -130,8 +147,8 @@ class Dispatcher:
             "url": self._page_url(build.id),
         }
 
-    def _wait_for_disk(self, entry: Entry, agent: Agent, held: Held, sentence: str) -> None:
-        log.error("build %d can't be handed over: %s; trying again", held[0], sentence)
+    def _postpone(self, entry: Entry, agent: Agent, held: Held) -> None:
+        """Put a build back that could not be handed over, for want of disk or threads here."""
         with self._state.lock:
             self._state.roster.release(agent.address, held)
             self._not_before = self._state.clock() + _DISK_PAUSE
@@ -173,9 +190,16 @@ class Dispatcher:
                 self._state.requeue(entry, builds.REFUSED, f"{agent.name} refused: {sentence}")
         except StoreUnavailable as error:
             # Left as it is: the agent will not have the build, and the watchdog finds that out.
-            log.error("build %d: %s", number, error)
+            log.error(
+                "build %d: %s did not take it, which can't be written (%s): put back when it can be",
+                number,
+                agent.name,
+                error,
+            )
             with self._state.lock:
                 self._state.roster.accepted(agent, number, self._state.clock())
+        except BuildUnusable:
+            return  # given up, and said so
 
     # Telling agents to stop.
 

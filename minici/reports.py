@@ -5,17 +5,18 @@ Rules 7, 10 and 11 of section 5: a result is recorded exactly once, whatever is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
 from minici import build as builds
 from minici.build import Result
 from minici.dispatch import Dispatcher
-from minici.output import OffsetGap, Rest
+from minici.output import OffsetGap, Output, Rest
 from minici.roster import Agent
 from minici.state import Entry, State, check_attempt, log_end
-from minici.store import StoreUnavailable
+from minici.store import BuildUnusable
 
 log = logging.getLogger("minici.reports")
 
@@ -59,8 +60,10 @@ class Reports:
                 agent.next_ping = now
                 self._state.attention.set()
             self._state.lock.notify_all()
-        if not known or back:
-            log.info("agent %s at %s: %s", agent.name, agent.address, "here" if known else "new")
+        if not known:
+            log.info("agent %s at %s is new", agent.name, agent.address)
+        elif back:
+            log.info("agent %s at %s is back", agent.name, agent.address)
         if changed:
             self._state.attention.set()
             self._state.save_agents()
@@ -88,14 +91,11 @@ class Reports:
                 check_attempt(entry.build, attempt)
                 raise Moved
             passed = self._state.clock() - entry.since
-            try:
-                with self._state.store.output(number, attempt) as output:
-                    if output.total(stream) != offset:
-                        raise OffsetGap(output.totals)
-                    output.append(stream, data, passed if seconds is None else seconds)
-                    total = output.total(stream)
-            except OSError as error:
-                raise StoreUnavailable(f"the output can't be written: {error.strerror}") from None
+            with self._output(entry, attempt) as output:
+                if output.total(stream) != offset:
+                    raise OffsetGap(output.totals)
+                output.append(stream, data, passed if seconds is None else seconds)
+                total = output.total(stream)
         entry.touch()
         return total
 
@@ -115,6 +115,7 @@ class Reports:
         entry = self._state.entry(number)
         if entry is None:
             self._state.check_known(number, attempt)
+            log.info("build %d: a result came after its end: nothing changes", number)
             return
         with entry.lock:
             build = entry.build
@@ -126,12 +127,8 @@ class Reports:
                 log.info("build %d: attempt %d has been stopped", number, source)
                 return
             losers = [a for a in build.attempts if a.ending is None and a.number != source]
-            try:
-                with self._state.store.output(number, source) as output:
-                    seconds = self._state.clock() - entry.since
-                    kept = output.finish(rests, seconds, timeline)
-            except OSError as error:
-                raise StoreUnavailable(f"the output can't be written: {error.strerror}") from None
+            with self._output(entry, source) as output:
+                kept = output.finish(rests, self._state.clock() - entry.since, timeline)
             build = self._state.change(
                 entry, builds.finish(build, source, result, kept, self._state.now())
             )
@@ -139,6 +136,16 @@ class Reports:
         for loser in losers:
             log.info("build %d: attempt %d is told to stop", number, loser.number)
             self._dispatcher.tell_superseded(loser.address, (number, loser.number))
+
+    @contextlib.contextmanager
+    def _output(self, entry: Entry, attempt: int) -> Iterator[Output]:
+        """The output of a build, which is given up if its folder can't be used any more."""
+        try:
+            with self._state.store.output(entry.build.id, attempt) as output:
+                yield output
+        except BuildUnusable as error:
+            self._state.drop(entry, error)
+            raise
 
     def _of_our_own_making(self, entry: Entry, attempt: int, result: Result) -> bool:
         """Whether the result only says that an attempt was ended which the server had given up:

@@ -46,6 +46,7 @@ class Agent:
     reported: tuple[Held, ...] = ()
     gone: bool = False
     gone_since: Optional[str] = None
+    gone_reason: str = ""
     heard: str = ""  # when it was last heard, for people
     registered: str = ""
     next_ping: float = 0.0
@@ -95,7 +96,8 @@ class Roster:
     """All agents by address, and which of them has which build."""
 
     def __init__(self, ping_interval: float, agent_timeout: float, overdue: float) -> None:
-        self._interval = ping_interval
+        # An agent that is heard less often than it may be silent would come and go for ever.
+        self._interval = min(ping_interval, agent_timeout / 3)
         self._timeout = agent_timeout
         self._overdue = overdue
         self._agents: dict[str, Agent] = {}

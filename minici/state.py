@@ -21,7 +21,7 @@ from minici import build as builds
 from minici.build import Build
 from minici.config import ServerConfig
 from minici.roster import Agent, Held, Roster
-from minici.store import DamagedBuild, NoSuchBuild, Record, Store
+from minici.store import BuildUnusable, DamagedBuild, Record, Store
 
 log = logging.getLogger("minici.state")
 
@@ -245,18 +245,35 @@ class State:
         """Raise NoSuchBuild or NoSuchAttempt for what never was."""
         record = self.store.load(number)
         if isinstance(record, DamagedBuild):
-            raise NoSuchBuild(f"build {number} is damaged: {record.reason}")
+            raise BuildUnusable(f"build {number} is damaged: {record.reason}")
         if attempt is not None:
             check_attempt(record, attempt)
 
     # Changing a build.
+
+    def drop(self, entry: Entry, error: BuildUnusable) -> None:
+        """Let go of a build whose folder somebody has removed: all others go on."""
+        build, attempt = entry.build, entry.build.current
+        with self.lock:
+            self._entries.pop(build.id, None)
+            if build.id in self._queue:
+                self._queue.remove(build.id)
+            if attempt is not None:
+                self.roster.release(attempt.address, (build.id, attempt.number))
+            self.lock.notify_all()
+        entry.touch()
+        log.error("build %d: %s: it is given up, all others go on", build.id, error)
 
     def change(self, entry: Entry, build: Build) -> Build:
         """Make a build's next state durable, then known. Its lock is held by the caller."""
         before = entry.build
         if build is before:
             return build
-        self.store.save(build)
+        try:
+            self.store.save(build)
+        except BuildUnusable as error:
+            self.drop(entry, error)
+            raise
         with self.lock:
             entry.build = build
             self._requeue_or_remove(build, before)

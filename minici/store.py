@@ -13,6 +13,7 @@ so that what is there is whole. What is named "durable" here survives a power cu
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -36,6 +37,21 @@ _ID = re.compile(r"[1-9][0-9]{0,17}")
 _MOST_ID = 10**15  # beyond it a counter is taken for damaged
 _PROBED = 1000  # ids behind the counter that are looked for when a server starts
 _REMOVED = ".removed"
+# What says nothing of the one build that is written, and much of the disk or the process.
+_NOBODY_CAN_WRITE = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EFBIG,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.EINTR,
+    )
+)
 _MOST_SCANNED = 2000  # records that one page may read to find what it shows
 
 
@@ -49,6 +65,10 @@ class StoreDamaged(Exception):
 
 class NoSuchBuild(LookupError):
     """No build has this id."""
+
+
+class BuildUnusable(NoSuchBuild):
+    """There was such a build, and somebody has removed or damaged what was kept of it."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,7 @@ class Store:
         self._lock = FolderLock(folder)
         self._counting = threading.Lock()  # guards the counter, on disk and in _last
         self._last = 0
+        self._refused = False  # whether the disk refused the last time
         self.newest = 0  # the highest id whose build is whole
         self.oldest = 1  # no build below it is kept
 
@@ -113,7 +134,7 @@ class Store:
     def check_writable(self) -> None:
         """Raise StoreUnavailable unless a file with something in it can be written now."""
         path = self.folder / "health.tmp"
-        with _writing():
+        with self._writing():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             try:
                 write_all(descriptor, b"\n" * 4096)
@@ -126,7 +147,7 @@ class Store:
 
     def create(self, make: Callable[[int], Build]) -> Build:
         """Give out the next id, and make the build that `make` returns for it durable."""
-        with _writing():
+        with self._writing():
             number = self._next_id()
             folder = self._builds / str(number)
             mark = self._unfinished / str(number)
@@ -147,16 +168,22 @@ class Store:
         return build
 
     def save(self, build: Build) -> None:
-        """Make a build's new state durable. A final one is read no more when a server starts."""
-        with _writing():
+        """Make a build's new state durable. A final one is read no more when a server starts.
+
+        Raises BuildUnusable when its folder is gone.
+        """
+        with self._writing(build.id):
             self._write_record(build)
             if build.final:
                 # Not fsynced: a mark that comes back is taken away by the next start.
                 (self._unfinished / str(build.id)).unlink(missing_ok=True)
 
     def prepare_attempt(self, build: Build) -> None:
-        """Make the folder of the build's newest attempt, durable with the next `save`."""
-        with _writing():
+        """Make the folder of the build's newest attempt, durable with the next `save`.
+
+        Raises BuildUnusable when the build's folder is gone.
+        """
+        with self._writing(build.id):
             self._attempt(build.id, build.attempt).mkdir(exist_ok=True)
 
     def load(self, number: int) -> Record:
@@ -224,16 +251,21 @@ class Store:
     def remove(self, number: int) -> None:
         """Forget a build and its output, whole or, after a crash, not at all."""
         folder = self._builds / str(number)
-        with _writing():
+        with self._writing():
             removed = folder.with_name(folder.name + _REMOVED)
             os.rename(folder, removed)
             shutil.rmtree(removed, ignore_errors=True)
 
     # Output.
 
-    def output(self, number: int, attempt: int) -> Output:
-        """An attempt's output, for writing. Close it; one at a time."""
-        return Output(self._attempt(number, attempt), self.output_limit)
+    @contextlib.contextmanager
+    def output(self, number: int, attempt: int) -> Iterator[Output]:
+        """An attempt's output, for writing; one at a time. Raises BuildUnusable."""
+        with self._writing(number):
+            folder = self._attempt(number, attempt)
+            folder.mkdir(exist_ok=True)
+            with Output(folder, self.output_limit) as output:
+                yield output
 
     def transcript(self, number: int, attempt: int) -> Transcript:
         """An attempt's output, for reading; empty where there is none. Close it."""
@@ -246,7 +278,7 @@ class Store:
 
     def save_agents(self, agents: Sequence[Mapping[str, Any]]) -> None:
         """Remember the agents, for the next start."""
-        with _writing():
+        with self._writing():
             write_atomic(self.folder / "agents.json", _json({"agents": list(agents)}))
 
     def load_agents(self) -> list[Mapping[str, Any]]:
@@ -340,19 +372,34 @@ class Store:
     def _holds_no_output(folder: Path) -> bool:
         return not folder.is_dir() or not any(each.is_dir() for each in folder.iterdir())
 
+    @contextlib.contextmanager
+    def _writing(self, number: Optional[int] = None) -> Iterator[None]:
+        """Sort what the disk refuses, and say once when it begins to refuse and when it ends."""
+        try:
+            yield
+        except OSError as error:
+            if number is not None and error.errno not in _NOBODY_CAN_WRITE:
+                sentence = f"its folder can't be used: {error.strerror or error}"
+                raise BuildUnusable(sentence) from error
+            self._note_refusal(error)
+            sentence = f"the data folder can't be written: {error.strerror or error}"
+            raise StoreUnavailable(sentence) from error
+        if self._refused:
+            self._refused = False
+            log.warning("the data folder can be written again: going on")
+
+    def _note_refusal(self, error: OSError) -> None:
+        if not self._refused:
+            self._refused = True
+            log.error(
+                "the data folder can't be written (%s): new builds get 503, agents keep their "
+                "results, and it goes on by itself when there is space",
+                error.strerror or error,
+            )
+
     def _write_record(self, build: Build) -> None:
         record = _json(builds.to_record(build))
         write_atomic(self._builds / str(build.id) / "build.json", record)
-
-
-@contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the data folder can't be written: {error.strerror or error}"
-        ) from error
 
 
 def _json(data: Mapping[str, Any]) -> bytes:

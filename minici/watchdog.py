@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import Optional
 
 from minici import build as builds
 from minici.calls import AgentCalls
 from minici.dispatch import Dispatcher
 from minici.roster import Agent, Assignment, Pinged
-from minici.state import Entry, State, log_end
-from minici.store import StoreUnavailable
+from minici.state import Entry, State
+from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.watchdog")
 
@@ -57,7 +56,11 @@ class Watchdog:
 
     def _ping_beside(self, agent: Agent) -> None:
         name = f"ping-{agent.address}"
-        threading.Thread(target=self._ping, args=(agent,), name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._ping, args=(agent,), name=name, daemon=True).start()
+        except RuntimeError:  # no thread can be started now: nothing is known of this agent
+            self.pinged(agent, Pinged(self._state.clock(), answered=False))
+            raise
 
     def _ping(self, agent: Agent) -> None:
         ping = Pinged(self._state.clock(), answered=False)
@@ -85,7 +88,7 @@ class Watchdog:
                 self._state.attention.set()
             self._state.lock.notify_all()
         if back:
-            log.info("agent %s is back", agent.name)
+            log.info("agent %s at %s is back", agent.name, agent.address)
         for held in strays:
             log.info(
                 "build %d: %s still runs attempt %d: told to stop", held[0], agent.name, held[1]
@@ -110,28 +113,26 @@ class Watchdog:
         with self._state.lock:
             now = self._state.clock()
             gone = self._state.roster.newly_gone(now)
-            for agent, _ in gone:
+            for agent, reason in gone:
                 agent.gone, agent.gone_since = True, self._state.now()
+                agent.gone_reason = reason
             orphans = self._state.roster.orphans(now)
-            reasons = {agent.address: reason for agent, reason in gone}
             late = self._state.late_cancels()
         for agent, reason in gone:
             count = len(agent.assignments)
             log.warning("agent %s is gone (%s); it had %d builds", agent.name, reason, count)
         for agent, assignment, ending in orphans:
-            self._orphan(agent, assignment, ending, reasons.get(agent.address))
+            self._orphan(agent, assignment, ending)
         for entry in late:
             self._abandon(entry)
 
-    def _orphan(
-        self, agent: Agent, assignment: Assignment, ending: str, reason: Optional[str]
-    ) -> None:
+    def _orphan(self, agent: Agent, assignment: Assignment, ending: str) -> None:
         entry = self._state.entry(assignment.build)
         if entry is None:
             self._state.release(agent.address, assignment.held)
             return
         words = {
-            builds.SILENT: f"agent {agent.name} is gone: {reason or 'no answer'}",
+            builds.SILENT: f"agent {agent.name} is gone: {agent.gone_reason}",
             builds.FORGOTTEN: f"agent {agent.name} no longer has it",
             builds.OVERDUE: f"agent {agent.name} did not finish it in time",
         }
@@ -142,9 +143,8 @@ class Watchdog:
                 return
             try:
                 self._state.requeue(entry, ending, words[ending])
-            except StoreUnavailable as error:
-                log.error("build %d: %s; trying again", entry.build.id, error)
-                return
+            except (StoreUnavailable, BuildUnusable):
+                return  # tried again at the next look, or given up; the log has it
         if ending == builds.OVERDUE:
             self._dispatcher.tell_superseded(agent.address, assignment.held)
 
@@ -153,6 +153,10 @@ class Watchdog:
             if entry.build.current is None:
                 entry.cancel_by = None
                 return
-            with contextlib.suppress(StoreUnavailable):
+            with contextlib.suppress(StoreUnavailable, BuildUnusable):
                 self._state.change(entry, builds.abandon(entry.build, self._state.now()))
-                log_end(entry.build)
+                log.warning(
+                    "build %d: cancelled (%s did not say in time that it has ended)",
+                    entry.build.id,
+                    entry.build.agent,
+                )
