@@ -77,4 +77,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     report = outcome.get_result()
     if report.failed:
         for place in Place.living:
-            report.sections.extend(place.logs())
+            if _is_patient(item) or "patient" not in place.folder.name:
+                report.sections.extend(place.logs())
