@@ -498,6 +498,17 @@ def test_agents_are_shown_with_what_they_run(own: ServerProcess, agent: FakeAgen
     assert agent.address in page and re.search(r'href="/?build/1"', page)
 
 
+def test_agents_say_when_they_were_last_heard(own: ServerProcess, agent: FakeAgent) -> None:
+    agent.wait_pings(2)
+    (before,) = own.agents()
+    assert TIME.match(before["last_heard"])
+    agent.wait_pings(2)
+    (after,) = own.agents()
+    assert after["last_heard"] > before["last_heard"]
+    agent.close()
+    wait_for(lambda: own.agents() != [after], what="a word that it is gone")
+
+
 # JSON.
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Optional
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.harness import AgentProcess, Minici, Place, ServerProcess, holds_for, wait_for
+from tests.harness import AgentProcess, Minici, Place, ServerProcess, holds_for
 from tests.harness_fakes import FakeAgent, FakeServer
 from tests.harness_http import Reply, encode_form, fetch, raw, status_of
 
@@ -31,20 +31,6 @@ def alone(shared: Place) -> FakeServer:
 @pytest.fixture(scope="module")
 def agent(shared: Place, alone: FakeServer) -> AgentProcess:
     return shared.agent(alone)
-
-
-@pytest.fixture
-def fake(server: ServerProcess) -> Iterator[FakeAgent]:
-    """An agent of this test alone; the server has forgotten it when the next test begins."""
-    fake = FakeAgent(server)
-    yield fake
-    fake.close()
-    wait_for(
-        lambda: (
-            all(a["name"] != "fake" or not a.get("alive", True) for a in server.agents()) or True
-        ),
-        what="the agent gone",
-    )
 
 
 def send(process: Minici, path: str, params: Mapping[str, Any], form: str) -> Reply:
