@@ -18,7 +18,7 @@ from typing import Any, Optional
 import pytest
 
 from minici.git import Git, GitError, Interrupted, public
-from minici.mirror import Commit, Mirrors, folder_name
+from minici.mirror import Commit, Mirror, Mirrors, folder_name
 from minici.process import Account, Runner, StopOrder
 from minici.workspace import Workspace
 from tests.harness import wait_for
@@ -201,6 +201,7 @@ def test_branches_that_move_vanish_and_change_into_folders(
     agent: Agent, upstream: Upstream
 ) -> None:
     agent.checkout(upstream.folder, "topic/one")
+    made = agent.mirror.stat().st_ino
     upstream.git("branch", "-D", "topic/one")
     upstream.git("branch", "topic")
     upstream.git("tag", "-d", "light")
@@ -215,6 +216,7 @@ def test_branches_that_move_vanish_and_change_into_folders(
     upstream.git("branch", "-D", "topic")
     upstream.git("branch", "topic/two")
     assert agent.checkout(upstream.folder, "topic/two").subject == "Rewritten"
+    assert agent.mirror.stat().st_ino == made, "all this is no reason to begin anew"
 
 
 def test_a_commit_that_no_branch_has_any_more(agent: Agent, upstream: Upstream) -> None:
@@ -446,6 +448,29 @@ def test_a_mirror_is_kept_while_the_repository_is_away(agent: Agent, upstream: U
     assert agent.mirror.stat().st_ino == made
 
 
+OWN = {
+    "lock": "touch index.lock",
+    "index": "echo garbage > index",
+    "config": "echo '[' > config",
+    "objects": "rm -r objects",
+    "head": "rm HEAD",
+    "gone": 'rm -r "$PWD"',
+    "a file": 'rm -r "$PWD"; touch "$PWD"',
+}
+
+
+@pytest.mark.parametrize("command", OWN.values(), ids=OWN.keys())
+def test_the_agents_own_git_folder_is_broken(
+    agent: Agent, upstream: Upstream, command: str
+) -> None:
+    revision = agent.checkout(upstream.folder, "v1").revision
+    own = agent.tree.with_suffix(".git")
+    subprocess.run(["/bin/sh", "-ec", command], cwd=own, check=True)
+    agent.sh("touch left; rm file")
+    agent.checkout(upstream.folder, revision)
+    assert agent.sh("git status --porcelain; cat file; ls") == "one\nfile\nfolder"
+
+
 def test_a_commit_that_can_not_be_checked_out_leaves_the_mirror_alone(
     agent: Agent, upstream: Upstream
 ) -> None:
@@ -517,11 +542,42 @@ def test_waiting_for_another_slot_can_be_stopped(agent: Agent, hanging: str) -> 
     )
     thread.start()
     wait_for(lambda: list((agent.data / "mirrors").iterdir()))
+    begun = time.monotonic()
     with pytest.raises(Interrupted, match="ran out of time"):
         agent.checkout(hanging, "main", slot=1, seconds=0.5)
+    assert time.monotonic() - begun < 10
     first.give("cancelled")
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_slots_that_wait_for_the_same_fetch_share_it(
+    agent: Agent, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.slots += [agent.slot(number) for number in range(2, 6)]
+    mirror = agent.mirrors.of(str(upstream.folder))
+    fetches: list[float] = []
+    real = Mirror._fetch
+
+    def slow(*args: Any, **options: Any) -> None:
+        fetches.append(time.monotonic())
+        time.sleep(1)
+        real(*args, **options)
+
+    monkeypatch.setattr(Mirror, "_fetch", slow)
+    together = threading.Barrier(6)
+
+    def resolve(slot: int) -> None:
+        git = agent.git(slot)
+        together.wait()
+        mirror.resolve("main", git)
+
+    threads = [threading.Thread(target=resolve, args=(slot,)) for slot in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(fetches) == 2, "the first, and one for all who came while it went on"
 
 
 def test_many_slots_at_once(agent: Agent, upstream: Upstream) -> None:
@@ -548,33 +604,48 @@ def test_many_slots_at_once(agent: Agent, upstream: Upstream) -> None:
 
 
 def test_the_agents_own_git_variables_mean_nothing(
-    agent: Agent, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, upstream: Upstream, tmp_path: Path
 ) -> None:
     other = Upstream(tmp_path / "other")
     before = other.commit("Other", file="other\n")
-    environ = {**os.environ, "GIT_DIR": str(other.folder / ".git"), "GIT_INDEX_FILE": "/nowhere"}
+    index = tmp_path / "index"
+    environ = {**os.environ, "GIT_DIR": str(other.folder / ".git"), "GIT_INDEX_FILE": str(index)}
     runner, workspace = agent.slots[0]
     git = Git(runner, environ, StopOrder(), time.monotonic() + 60)
     _, found = workspace.checkout(str(upstream.folder), "main", git)
     assert found.subject == "Second: ünï"
     assert other.git("rev-parse", "HEAD") == before and other.git("status", "--porcelain") == ""
+    assert not index.exists()
 
 
 def test_what_looks_like_an_option_is_none(
-    agent: Agent, upstream: Upstream, tmp_path: Path
+    agent: Agent, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tmp_path / "made"
+    (tmp_path / ".gitconfig").write_text("[protocol]\nallow = always\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
     for typed in (f"--upload-pack=touch {made}", "--output=x", "-x"):
         with pytest.raises(GitError):
             agent.checkout(upstream.folder, typed)
-    for repository in (
-        f"--upload-pack=touch {made}",
-        f"ext::touch {made}",
-        f"ext::sh -c touch% {made}",
-    ):
+    for repository in (f"--upload-pack=touch {made}", f"ext::touch {made}", "fd::0"):
         with pytest.raises(GitError):
             agent.checkout(repository, "main")
     assert not made.exists()
+
+
+def test_no_hook_is_called(
+    agent: Agent, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = tmp_path / "hooks" / "post-checkout"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    hook.chmod(0o755)
+    (tmp_path / ".gitconfig").write_text(f"[core]\nhooksPath = {hook.parent}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    agent.checkout(upstream.folder, "main")
+    assert not (tmp_path / "called").exists()
+    agent.sh("git checkout -q HEAD~1")
+    assert (tmp_path / "called").exists(), "a command's own git is a user's own matter"
 
 
 def test_nobody_is_asked_for_a_password(agent: Agent, upstream: Upstream, tmp_path: Path) -> None:
