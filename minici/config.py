@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import shlex
+import ssl
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -323,9 +324,21 @@ class _ConfigFile:
                 self._read_section(other, here=False)
         values = self._read_section(name, here=True)
         values["secret"] = self._secret(name, values["secret"], values.pop("secret_file"))
-        if values["private_key"] and not values["certificate"]:
-            self.refuse(name, "private_key", "it needs a certificate beside it")
+        self._check_certificate(name, values["certificate"], values["private_key"])
         return values
+
+    def _check_certificate(
+        self, section: str, certificate: Optional[Path], private_key: Optional[Path]
+    ) -> None:
+        if private_key and not certificate:
+            self.refuse(section, "private_key", "it needs a certificate beside it")
+        if not certificate:
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
+        except (OSError, ssl.SSLError) as error:
+            what = "give a certificate and its private_key, both in PEM"
+            self.refuse(section, "certificate", f"it can't be used ({error}); {what}")
 
     def refuse(self, section: str, key: str, what: str) -> None:
         """Raise the ConfigError that names file, section, key and value."""

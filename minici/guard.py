@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import socket
 from typing import Optional
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from minici.passwords import TooManyTries, Users, sign_in
 from minici.web import HttpError, Request
 
 _SAFE = ("GET", "HEAD")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(?::[0-9]{1,5})?")
 
 
 class Hosts:
@@ -31,7 +33,10 @@ class Hosts:
 
     def allow(self, header: str) -> bool:
         """Whether a Host header, with or without a port, names this server."""
-        name = _plain(_without_port(header))
+        found = _HOST.fullmatch(header.strip())
+        if not found:
+            return False
+        name = _plain(found[1])
         return is_loopback(name) or name in self._names or (self._everywhere and _is_address(name))
 
 
@@ -90,8 +95,8 @@ class AgentGuard:
 
 def check_host(request: Request, hosts: Hosts) -> None:
     """Raise HttpError 421 for a request that was meant for another host."""
-    header = request.header("Host")
-    if header and not hosts.allow(header):
+    header = request.headers.get("Host")
+    if header is not None and not hosts.allow(header):
         raise HttpError(
             421, "this server does not go by that name; set `url` or `advertise` to the name it has"
         )
@@ -118,12 +123,6 @@ def _netloc(origin: str) -> str:
 def _without_default_port(netloc: str) -> str:
     host, colon, port = netloc.rpartition(":")
     return _plain(host if colon and port in ("80", "443") else netloc)
-
-
-def _without_port(netloc: str) -> str:
-    if netloc.startswith("["):
-        return netloc.partition("]")[0][1:]
-    return netloc.partition(":")[0]
 
 
 def _plain(name: str) -> str:

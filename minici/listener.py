@@ -39,6 +39,11 @@ MOST_STREAMS = 400
 RESERVED_FILES = 24  # descriptors that are not for connections: files, logs, calls to agents
 
 
+# A name of RFC 9110 with nothing before or behind it, and no control character in the value:
+# what two servers could take for different things is taken for nothing.
+_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r?\n")
+
+
 class Gone(Exception):
     """The other side of the connection closed it, or was too slow."""
 
@@ -215,8 +220,15 @@ class Connection(BaseHTTPRequestHandler):
         return HttpError(status, sentence, {"Connection": "close"})
 
     def _request(self, body: _Body) -> Request:
+        hosts = self.headers.get_all("Host") or []
+        if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
+            raise HttpError(400, "there must be one Host")
         target, _, query = self.path.partition("?")
-        target = re.sub(r"\Ahttps?://[^/]*", "", target)
+        absolute = re.match(r"https?://([^/]*)", target)
+        if absolute:  # what stands here counts, and the Host beside it does not (RFC 9112, 3.2.2)
+            target = target[absolute.end() :] or "/"
+            del self.headers["Host"]
+            self.headers["Host"] = absolute[1]
         if not target.startswith("/"):
             raise HttpError(400, "the target of a request begins with a slash")
         try:
@@ -226,9 +238,6 @@ class Connection(BaseHTTPRequestHandler):
             path = target
         except BadParams as error:
             raise HttpError(400, str(error)) from None
-        hosts = self.headers.get_all("Host") or []
-        if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
-            raise HttpError(400, "there must be one Host")
         return Request(
             self.command,
             path,
@@ -332,12 +341,16 @@ class _HeadLines:
     def __init__(self, source: io.BufferedReader[Any]) -> None:
         self._source = source
         self._left = HEAD_LIMIT
+        self._first = True
 
     def readline(self, most: int) -> bytes:
         line = self._source.readline(min(most, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
             raise HttpError(431, f"the headers are longer than {HEAD_LIMIT} bytes")
+        if not self._first and line.strip(b"\r\n") and not _HEADER.fullmatch(line):
+            raise HttpError(400, "a header is not of the form name: value")
+        self._first = False
         return line
 
 

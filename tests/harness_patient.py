@@ -50,7 +50,7 @@ class Patient:
         }
         for agent in self.agents.values():
             agent.launch()
-        self.server = place.configure_server(build_timeout="1s", max_attempts=1)
+        self.server = place.configure_server(build_timeout="1s", agent_timeout="5m", max_attempts=1)
         self.server.launch()
         self.stuck = place.keep(FakeServer())
         self.stuck.script("/notify_build_result", HANG)

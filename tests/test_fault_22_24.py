@@ -36,7 +36,7 @@ def test_fault_22_a_server_that_accepts_and_never_answers(patient: Patient) -> N
 
 def test_fault_22_tries_are_spaced_with_jitter(patient: Patient) -> None:
     patient.wait_minute()
-    times = list(patient.curt.times)
+    times = [each for each in patient.curt.times if each < patient.begun + 75]
     gaps = [later - earlier for earlier, later in zip(times, times[1:])]
     assert 3 <= len(gaps) < 40, gaps
     assert max(gaps) <= 31 and gaps[-1] > gaps[0], gaps
