@@ -65,7 +65,7 @@ class Agent:
         self.url = shown_url(config.host, self._port, context is not None)
         data = config.data or config.folder / f"minici-agent-{self._port}"
         try:
-            self._lock = _own(data, config.user)
+            self._lock = _own(data)
             outbox = Outbox(data)
             self._holdings = Holdings(outbox, config.slots)
             self._holdings.restore(outbox.open())
@@ -227,7 +227,7 @@ def _trust(config: AgentConfig) -> Optional[ssl.SSLContext]:
         raise ConfigError(f"authority {config.authority}: it can't be used ({error})") from None
 
 
-def _own(data: Path, user: Optional[str]) -> FolderLock:
+def _own(data: Path) -> FolderLock:
     """Make the data folder this process's own, and end what an earlier one has left.
 
     Raises OSError, FolderLocked.

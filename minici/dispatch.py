@@ -39,14 +39,16 @@ def in_a_thread(name: str, function: Callable[[], object]) -> None:
 class Dispatcher:
     """Hands builds to agents, and tells agents to stop them. Any thread may call it.
 
-    `beside` is how agents are called without waiting for them.
+    `page_url` gives the address of a build's page, where the configuration has one; an agent
+    without it takes the address by which it reaches the server. `beside` is how agents are called
+    without waiting for them.
     """
 
     def __init__(
         self,
         state: State,
         calls: AgentCalls,
-        page_url: Callable[[int], str] = str,
+        page_url: Optional[Callable[[int], str]] = None,
         beside: Callable[[str, Callable[[], object]], None] = in_a_thread,
     ) -> None:
         self._state = state
@@ -141,11 +143,13 @@ class Dispatcher:
             return Offered(UNANSWERED, "the call stumbled here")
 
     def _limits(self, build: Build) -> Mapping[str, object]:
-        return {
-            "timeout": f"{self._state.config.build_timeout:g}",
+        limits: dict[str, object] = {
+            "timeout": f"{self._state.config.build_timeout:.3f}",
             "output_limit": self._state.config.output_limit,
-            "url": self._page_url(build.id),
         }
+        if self._page_url is not None:
+            limits["url"] = self._page_url(build.id)
+        return limits
 
     def _postpone(self, entry: Entry, agent: Agent, held: Held) -> None:
         """Put a build back that could not be handed over, for want of disk or threads here."""

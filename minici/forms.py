@@ -178,7 +178,8 @@ def _up_to(body: Any, buffer: bytes, ends: bytes, most: int) -> tuple[bytes, byt
 
 def _spool(body: Any, buffer: bytes) -> tuple[BinaryIO, bytes, bool]:
     """A value of any size, decoded into a file, and what follows it."""
-    file: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
+    # The caller reads it, and it goes with its last reference.
+    file: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
     while b"&" not in buffer:
         # An escape is three characters long: it must not be cut.
         cut = len(buffer)

@@ -279,7 +279,7 @@ def _row(words: Words, view: IndexView, build: BuildJson) -> Html:
         command=_first_line(command),
         command_title=command[:1000],
         agent=_agent(words, build, view),
-        started=ago(words, build.get("started_at") or build.get("queued_at"), view.site.now),
+        started=ago(words, build.get("started_at"), view.site.now),
         duration=_duration(words, build, view),
     )
 

@@ -14,6 +14,7 @@ import resource
 import socket
 import socketserver
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -124,7 +125,11 @@ class Connection(BaseHTTPRequestHandler):
 
     def _secure(self, context: ssl.SSLContext) -> socket.socket:
         self.request.settimeout(HEAD_SECONDS)
-        return context.wrap_socket(self.request, server_side=True)
+        try:
+            return context.wrap_socket(self.request, server_side=True)
+        except (OSError, ValueError) as error:
+            log.info("%s does not speak TLS here (%s): closed", self.client_address[0], error)
+            raise Gone(str(error)) from None
 
     def finish(self) -> None:
         try:
@@ -456,7 +461,8 @@ class Listener(ThreadingHTTPServer):
                 self._open[accepted] = (connection, waiting)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.exception("the connection from %s broke off", client_address[0])
+        if not isinstance(sys.exc_info()[1], Gone):
+            log.exception("the connection from %s broke off", client_address[0])
 
 
 def _shut(connection: socket.socket) -> None:

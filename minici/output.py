@@ -122,7 +122,7 @@ class Output:
                 place, room = self._place(first)
                 piece = view[first - start : min(first + room, last) - start]
                 _pwrite_all(self._open(stream), piece, place)
-                first += len(piece)
+                first += len(piece)  # noqa: PLW2901
         self._ends[stream] = end
 
     def _place(self, raw: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import statistics
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional
 
 from minici import build as builds
 from minici import html
@@ -51,7 +51,7 @@ _STRIP = 60
 _PART = 256 * 1024  # bytes of output on one page; the rest is a link away
 _LINES = 4000  # likewise
 
-_Taken = Tuple[str, float, bytes]  # stream, seconds since the start, bytes
+_Taken = tuple[str, float, bytes]  # stream, seconds since the start, bytes
 
 
 class Pages:

@@ -44,6 +44,7 @@ class Agent:
     heard_at: float
     assignments: dict[int, Assignment] = field(default_factory=dict)
     reported: tuple[Held, ...] = ()
+    told: tuple[Held, ...] = ()  # what it was told to stop after its last ping
     gone: bool = False
     gone_since: Optional[str] = None
     gone_reason: str = ""

@@ -66,7 +66,8 @@ class Server:
         calls = AgentCalls(
             config.secret, min(10.0, config.agent_timeout), _client_tls(config.certificate)
         )
-        self.dispatcher = Dispatcher(self.state, calls, self._page_url)
+        page_url = self._page_url if config.url else None
+        self.dispatcher = Dispatcher(self.state, calls, page_url)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls)
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self._records = Records(self.store, self._base)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional
 
 from minici.build import Kept
 from minici.output import DROPPED, RECORD, STDERR, STDOUT, STREAMS, TIMELINE
@@ -20,7 +20,7 @@ BOTH = "output"
 VIEWS = (BOTH, STDOUT, STDERR)
 
 _BLOCK = 64 * 1024
-_Test = Callable[[Tuple[int, int]], bool]
+_Test = Callable[[tuple[int, int]], bool]
 
 
 @dataclass(frozen=True)

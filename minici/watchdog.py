@@ -89,11 +89,13 @@ class Watchdog:
             self._state.lock.notify_all()
         if back:
             log.info("agent %s at %s is back", agent.name, agent.address)
-        for held in strays:
-            log.info(
-                "build %d: %s still runs attempt %d: told to stop", held[0], agent.name, held[1]
-            )
-            self._calls.cancel(agent, held, superseded=True)
+        for number, attempt in strays:
+            if (number, attempt) not in agent.told:
+                log.info(
+                    "build %d: %s still runs attempt %d: told to stop", number, agent.name, attempt
+                )
+            self._calls.cancel(agent, (number, attempt), superseded=True)
+        agent.told = tuple(strays)
         if ping.running is not None:
             self._cancel_untold(agent)
 

@@ -178,7 +178,7 @@ def test_pieces_of_one_stream_that_come_together_are_one_record(folder: Path) ->
 
 
 def test_a_timeline_ahead_of_its_bytes_is_cut_back(folder: Path) -> None:
-    """A power cut may keep the record and lose what it speaks of: nothing of it was acknowledged."""
+    """A power cut may keep the record and lose what it speaks of, which nobody acknowledged."""
     with Output(folder, 1000) as output:
         output.append("stdout", b"abc", 0.1)
         output.append("stderr", b"def", 0.2)
