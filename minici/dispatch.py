@@ -195,7 +195,7 @@ class Dispatcher:
         except StoreUnavailable as error:
             # Left as it is: the agent will not have the build, and the watchdog finds that out.
             log.error(
-                "build %d: %s did not take it, which can't be written (%s): put back when it can be",
+                "build %d: %s did not take it, which can't be written (%s): put back when it can",
                 number,
                 agent.name,
                 error,
