@@ -1,4 +1,5 @@
-# make test     the whole suite          PYTHON=python3.9 chooses the interpreter, ARGS='-k git' what pytest gets
+# make test     the whole suite, some files at a time; PYTHON=python3.9 chooses the interpreter,
+#               ARGS='-k git' has one pytest do what it says, SUITE is for `python -m tests`
 # make lint     format, rules and types
 # make chaos    builds while everything dies, ten minutes or ARGS='--minutes 2 --seed 7'
 # make zipapp   dist/minici.pyz, the package in one file
@@ -6,6 +7,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+SUITE ?=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 TEST := .venv/test-$(VERSION)
@@ -17,7 +19,11 @@ PIP = -m pip install --quiet --disable-pip-version-check
 
 # setuptools and wheel: the tests install the package as pip does, without asking the network.
 test: $(TEST)/ready
+ifeq ($(strip $(ARGS)),)
+	$(TEST)/bin/python -m tests $(SUITE)
+else
 	$(TEST)/bin/python -m pytest $(ARGS)
+endif
 
 lint: $(LINT)/ready
 	$(LINT)/bin/ruff format --check .

@@ -1,0 +1,105 @@
+"""The whole suite, some files at a time: `python -m tests [options of pytest]`.
+
+The tests wait much more than they compute, for processes, pings and time-outs, so several files
+go side by side even on two cores. Each is a pytest of its own; the last line counts them all.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+SIDE_BY_SIDE = 4
+NOTHING_COLLECTED = 5  # pytest's exit status: every test of the file was deselected
+IGNORE = "--ignore-glob="
+
+# The slowest first, so that none of them is left over at the end.
+SLOWEST = (
+    "test_fault_22_24 test_contract_5_life test_pages test_contract_5_agent test_chaos "
+    "test_fault_35_39 test_fault_03_14 test_agent test_pages_live test_contract_2_start "
+    "test_contract_3_agent test_contract_4_data test_git test_contract_3_people test_process"
+).split()
+
+
+def files(ignored: Sequence[str]) -> list[Path]:
+    """The files of the suite but for those that fit a pattern, the slowest first."""
+    found = [
+        path
+        for path in FOLDER.glob("test_*.py")
+        if not any(fnmatch.fnmatch(str(path), pattern) for pattern in ignored)
+    ]
+    order = {name: place for place, name in enumerate(SLOWEST)}
+    return sorted(found, key=lambda path: (order.get(path.stem, len(SLOWEST)), path.name))
+
+
+def play(path: Path, options: Sequence[str]) -> tuple[int, str]:
+    """Run one file; its exit status, and what it printed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(path)]
+    done = subprocess.run(
+        command,
+        cwd=FOLDER.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "COLUMNS": "120"},
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def counts(output: str) -> Counter[str]:
+    """What pytest's last line counts."""
+    lines = [line for line in output.splitlines() if re.search(r" in [0-9.]+s", line)]
+    found = re.findall(
+        r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)", (lines or [""])[-1]
+    )
+    return Counter({kind.rstrip("s") if "error" in kind else kind: int(n) for n, kind in found})
+
+
+def results(paths: Sequence[Path], options: Sequence[str]) -> Iterator[tuple[Path, int, str]]:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        waiting = {pool.submit(play, path, options): path for path in paths}
+        for done in as_completed(waiting):
+            yield (waiting[done], *done.result())
+
+
+def main(arguments: Sequence[str]) -> int:
+    begun = time.monotonic()
+    ignored = [each[len(IGNORE) :] for each in arguments if each.startswith(IGNORE)]
+    options = [each for each in arguments if not each.startswith(IGNORE)]
+    total: Counter[str] = Counter()
+    bad = []
+    for path, status, output in results(files(ignored), options):
+        found = counts(output)
+        total += found
+        if status not in (0, NOTHING_COLLECTED):
+            bad.append(path.name)
+            print(f"{'=' * 30} {path.name}\n{output}", flush=True)
+        else:
+            print(
+                f"{path.name}: {', '.join(f'{n} {kind}' for kind, n in found.items())}", flush=True
+            )
+    if bad:
+        print(f"failed: {', '.join(sorted(bad))}")
+    print(f"after {time.monotonic() - begun:.0f} s, {SIDE_BY_SIDE} files at a time:")
+    failed = (
+        total["failed"] + total["error"] + (0 if total["failed"] + total["error"] else len(bad))
+    )
+    skipped = total["skipped"] + total["xfailed"]
+    print(f"{total['passed']} passed, {failed} failed, {skipped} skipped")
+    return 1 if bad or not total["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
