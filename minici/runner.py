@@ -72,7 +72,7 @@ class _Runner:
         try:
             while True:
                 watched: list[Any] = [self._control, self._deaths]
-                ready, _, _ = select.select(watched, [], [], self._grace())
+                ready, _, _ = select.select(watched, [], [], self._patience())
                 if self._deaths in ready:
                     os.read(self._deaths, 4096)
                 if self._control in ready and not self._receive():
@@ -81,9 +81,12 @@ class _Runner:
         finally:
             self._end_everything()
 
-    def _grace(self) -> Optional[float]:
-        """Seconds until what would not end by itself is ended; None if nothing is to end."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+    def _patience(self) -> Optional[float]:
+        """Seconds until the next look at what is to end; None if nothing is."""
+        if self._deadline is None:
+            return None
+        grace = max(0.0, self._deadline - time.monotonic())
+        return grace if HAS_PROC else min(grace, 10 * _RESCAN)
 
     def _receive(self) -> bool:
         """Obey what the agent has sent; False if the agent is gone."""
@@ -143,7 +146,7 @@ class _Runner:
         """
         if not self._command:
             return
-        some_live = self._reap()
+        some_live = self._some_live()
         if self._deadline is None:
             waiting = self._status is None
         else:
@@ -155,13 +158,13 @@ class _Runner:
         self._command, self._status, self._deadline = None, None, None
         self._answer({"exited": status, "left": left})
 
-    def _reap(self) -> bool:
+    def _some_live(self) -> bool:
         """Collect the dead; say whether anything below lives."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return False
+                return not HAS_PROC and self._command is not None and _exists(self._command.pid)
             if pid == 0:
                 return True
             if self._command and pid == self._command.pid:
@@ -171,9 +174,7 @@ class _Runner:
     def _end_everything(self) -> int:
         """SIGKILL all that is below until nothing is; return how many groups would not go."""
         give_up = time.monotonic() + GIVE_UP
-        if not HAS_PROC:
-            signal_groups(self._groups(), signal.SIGKILL)
-        while self._reap():
+        while self._some_live():
             groups = self._groups()
             if time.monotonic() > give_up:
                 return len(groups)
@@ -196,6 +197,14 @@ def _watch_deaths() -> int:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     return reader
+
+
+def _exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False
 
 
 def _sentence(error: Exception) -> str:
