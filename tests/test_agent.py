@@ -207,7 +207,8 @@ def test_a_command_that_kills_its_runner_leaves_nothing(place: Place, server: Fa
     assert "sleep 61" in left, "the other slot goes on"
     assert not any(f"sleep {number}" in left for number in (62, 63, 64))
     hand(agent, 3, "echo fine")
-    assert server.wait_result(3)["stdout"] == "fine\n"
+    server.wait_result(3)
+    assert server.stream(3, "stdout") == b"fine\n"
 
 
 @only_linux
@@ -358,7 +359,8 @@ def test_from_an_archive(place: Place, server: FakeServer) -> None:
     agent = place.configure_agent(server, env={"PYTHONPATH": str(archive)})
     agent.start()
     hand(agent, 1, "echo from an archive")
-    assert server.wait_result(1)["stdout"] == "from an archive\n"
+    server.wait_result(1)
+    assert server.stream(1, "stdout") == b"from an archive\n"
 
 
 @pytest.fixture
@@ -381,4 +383,5 @@ def test_commands_run_as_the_user(place: Place, server: FakeServer, open_folder:
     headers = {"Authorization": "Bearer s3cret"}
     reply = agent.post("/build", {**about, "command": command}, **headers)
     assert reply.status == 202
-    assert server.wait_result(1)["stdout"] == "nobody\nclosed\n"
+    server.wait_result(1)
+    assert server.stream(1, "stdout") == b"nobody\nclosed\n"
