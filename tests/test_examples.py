@@ -61,8 +61,9 @@ def test_every_line_of_the_example_configuration_may_be_put_in_force(tmp_path: P
     text = re.sub(r"(?m)^#(?=\w+ = |\[users\])", "", CONFIG.read_text(encoding="utf-8"))
     text = re.sub(r"(?m)^secret = .*", "", text)
     text = text.replace("user = nobody", "user = root")
-    for name in re.findall(rf"(?m)^(?:{'|'.join(EXAMPLE_FILES)}) = (.*)", text):
-        (tmp_path / name).write_text("a-word")
+    for key, name in re.findall(rf"(?m)^({'|'.join(EXAMPLE_FILES)}) = (.*)", text):
+        pair = ROOT / "tests" / "tls" / f"{key}.pem"
+        (tmp_path / name).write_text(pair.read_text() if pair.exists() else "a-word")
     copy = tmp_path / "config.ini"
     copy.write_text(text, encoding="utf-8")
     assert list(read_server(copy).users) == ["ada"]
