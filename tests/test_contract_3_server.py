@@ -91,8 +91,15 @@ def test_what_an_agent_is_handed(server: ServerProcess, agent: FakeAgent) -> Non
     assert build["id"] == str(number) and build["attempt"] == "1"
     assert build["commit"] == "main" and build["command"] == "echo 'a&b'\nfalse"
     assert build["repository"] == str(server.place.repository.path)
-    assert {"timeout", "output_limit", "url"} <= set(build)
-    assert build["url"] == f"http://127.0.0.1:{server.port}/build/{number}"
+    assert {"timeout", "output_limit"} <= set(build)
+    assert "url" not in build, "the agent knows best how it reaches the server"
+
+
+def test_an_agent_is_told_the_address_that_people_use(place: Place) -> None:
+    server = place.server(url="https://ci.example/minici")
+    agent = place.keep(FakeAgent(server))
+    number = server.start_build()
+    assert agent.wait_build()["url"] == f"https://ci.example/minici/build/{number}"
 
 
 # /notify_build_result
