@@ -67,8 +67,17 @@ def counts(output: str) -> Counter[str]:
     return Counter({kind.rstrip("s") if "error" in kind else kind: int(n) for n, kind in found})
 
 
-def results(paths: Sequence[Path], options: Sequence[str]) -> Iterator[tuple[Path, int, str]]:
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+def told(path: Path, output: str) -> Counter[str]:
+    """Say what a file's tests came to, and return it."""
+    found = counts(output)
+    print(f"{path.name}: {', '.join(f'{n} {kind}' for kind, n in found.items())}", flush=True)
+    return found
+
+
+def results(
+    paths: Sequence[Path], options: Sequence[str], at_a_time: int
+) -> Iterator[tuple[Path, int, str]]:
+    with ThreadPoolExecutor(at_a_time) as pool:
         waiting = {pool.submit(play, path, options): path for path in paths}
         for done in as_completed(waiting):
             yield (waiting[done], *done.result())
@@ -79,17 +88,23 @@ def main(arguments: Sequence[str]) -> int:
     ignored = [each[len(IGNORE) :] for each in arguments if each.startswith(IGNORE)]
     options = [each for each in arguments if not each.startswith(IGNORE)]
     total: Counter[str] = Counter()
-    bad = []
-    for path, status, output in results(files(ignored), options):
-        found = counts(output)
-        total += found
-        if status not in (0, NOTHING_COLLECTED):
-            bad.append(path.name)
-            print(f"{'=' * 30} {path.name}\n{output}", flush=True)
+    paths = files(ignored)
+    again: list[Path] = []
+    for path, status, output in results(paths, options, SIDE_BY_SIDE):
+        if status in (0, NOTHING_COLLECTED):
+            total += told(path, output)
         else:
-            print(
-                f"{path.name}: {', '.join(f'{n} {kind}' for kind, n in found.items())}", flush=True
-            )
+            print(f"{'=' * 30} {path.name}\n{output}", flush=True)
+            again.append(path)
+    # What fails beside others is played once more by itself: it is named, whatever comes of it.
+    bad = []
+    for path, status, output in results(again, options, 1):
+        total += told(path, output)
+        if status in (0, NOTHING_COLLECTED):
+            print(f"UNSTEADY: {path.name} failed beside others and passed by itself: mend it")
+        else:
+            print(f"{'=' * 30} {path.name}, by itself\n{output}", flush=True)
+            bad.append(path.name)
     if bad:
         print(f"failed: {', '.join(sorted(bad))}")
     print(f"after {time.monotonic() - begun:.0f} s, {SIDE_BY_SIDE} files at a time:")
