@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
@@ -42,7 +42,7 @@ class _Family:
         From then on each new child of this process that is no runner counts as such an orphan.
         """
         if runner.HAS_PROC:
-            self._strangers = set(runner.descendants(os.getpid()))
+            self._strangers = runner.children()
         runner.become_subreaper()
         self._adopts = runner.HAS_PROC
 
@@ -75,18 +75,16 @@ class _Family:
                 self._end_orphans()
 
     def _end_orphans(self) -> None:
+        """End them from the top: what is below one comes up when it dies."""
         give_up = time.monotonic() + runner.GIVE_UP
-        seen: set[int] = set()
         while time.monotonic() < give_up:
-            orphans = runner.descendants(os.getpid(), spared=self._runners | self._strangers)
-            runner.signal_groups(set(orphans.values()), signal.SIGKILL)
-            seen.update(orphans)
-            for pid in seen:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-            if not orphans:
+            orphans = runner.children() - self._runners - self._strangers
+            living = {pid for pid in orphans if os.waitpid(pid, os.WNOHANG)[0] == 0}
+            if not living:
                 return
-            time.sleep(0.01)
+            for pid in living:
+                runner.kill(pid, signal.SIGKILL)
+            time.sleep(0.001)
 
 
 family = _Family()
@@ -96,10 +94,7 @@ family = _Family()
 
 
 def end_leftovers(records: Iterable[Path]) -> int:
-    """End what the records of an earlier life name, if it lives; return how many that were.
-
-    A process is known by its id and its start, never by its name.
-    """
+    """End what the records of an earlier life name, if it lives; return how many that were."""
     ended = 0
     for record in records:
         try:
@@ -114,32 +109,46 @@ def end_leftovers(records: Iterable[Path]) -> int:
 
 
 def _end_tree(pid: int, since: str) -> bool:
+    """End a process with all that is below it, and what it has left in its session."""
     give_up = time.monotonic() + runner.GIVE_UP
     found = False
     while time.monotonic() < give_up:
-        groups = _groups_of(pid, since)
-        if not groups:
+        living = _below(pid, since)
+        if not living:
             break
         found = True
-        runner.signal_groups(groups, signal.SIGKILL)
+        for each, start in living.items():
+            if identity(each) == start:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(each, signal.SIGKILL)
         time.sleep(0.01)
     return found
 
 
-def _groups_of(pid: int, since: str) -> set[int]:
-    """The groups below a process, or its own when there are none; once it is gone, those that
-    it left in its session."""
-    if identity(pid) == since:
-        below = set(runner.descendants(pid).values()) if runner.HAS_PROC else set()
-        return below - {pid} or {pid}
+def _below(root: int, since: str) -> dict[int, str]:
+    """The identities of what is below a process; of itself when nothing is; once it is gone, of
+    what it has left in its session."""
+    if not runner.HAS_PROC:
+        return {root: since} if identity(root) == since else {}
     boot, _, start = since.rpartition(" ")
-    if not runner.HAS_PROC or boot != _boot():
-        return set()
-    return {
-        int(fields[2])
-        for _, fields in runner.processes()
-        if fields[3] == str(pid) and int(fields[19]) >= int(start) and fields[0] not in runner.DEAD
-    }
+    if boot != _boot():
+        return {}
+    known = {pid: fields for pid, fields in runner.processes() if fields[0] not in runner.DEAD}
+    if root in known and known[root][19] == start:
+        found = _descendants(root, known) or {root}
+    else:
+        later = (pid for pid, fields in known.items() if int(fields[19]) >= int(start))
+        found = {pid for pid in later if known[pid][3] == str(root)}
+    return {pid: f"{boot} {known[pid][19]}" for pid in found}
+
+
+def _descendants(root: int, known: Mapping[int, list[str]]) -> set[int]:
+    found: set[int] = set()
+    parents = {root}
+    while parents:
+        parents = {pid for pid, fields in known.items() if int(fields[1]) in parents} - found
+        found |= parents
+    return found
 
 
 def identity(pid: int) -> Optional[str]:

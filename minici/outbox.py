@@ -69,7 +69,7 @@ class Outbox:
         """Make the folder in which a build that begins now keeps its output."""
         folder = self._running / _name(held)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         return folder
 
     def add(
@@ -100,12 +100,14 @@ class Outbox:
 
     def set_aside(self, entry: Entry) -> Path:
         """Keep a result that the server does not take for a person to look at."""
+        self._refused.mkdir(mode=0o700, exist_ok=True)
         target = self._refused / entry.folder.name
         os.rename(entry.folder, target)
         sync_folder(self._waiting)
         return target
 
     def _move(self, folder: Path) -> Path:
+        self._waiting.mkdir(mode=0o700, exist_ok=True)
         target = self._waiting / f"{next(self._places):010d}-{folder.name}"
         os.rename(folder, target)
         sync_folder(self._waiting)

@@ -195,8 +195,11 @@ class Runner:
         assert self._process is not None
         pids = [pid for pid in (command, self._process.pid) if pid]
         temporary = self._record.with_suffix(".tmp")
-        temporary.write_text(json.dumps([[pid, identity(pid)] for pid in pids]))
-        os.replace(temporary, self._record)
+        try:
+            temporary.write_text(json.dumps([[pid, identity(pid)] for pid in pids]))
+            os.replace(temporary, self._record)
+        except OSError as error:  # needed only if the agent and its runner are both killed
+            log.warning("what runs now is not written down: %s", error)
 
 
 class _Watch:

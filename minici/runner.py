@@ -17,7 +17,10 @@ Its standard input is a socket to the agent, which sends lines of JSON:
     {"exited": STATUS, "left": NUMBER}
 
 STATUS is negative for a signal. `exited` is sent when nothing of the command is left, or only
-a NUMBER of groups that can't be killed. The agent's side of all this is `process.Runner`.
+a NUMBER of processes that can't be killed. The agent's side of all this is `process.Runner`.
+
+It signals none but its own children, and the groups that they lead, before it collects them: so
+an id can't have become another's meanwhile. What is further below comes up when its parent dies.
 
 There is one for each slot, so it imports little, and nothing of minici.
 """
@@ -35,11 +38,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Optional
 
 GIVE_UP = 5.0  # seconds: what SIGKILL has not ended by then is not ours, or hangs in the kernel
-_RESCAN = 0.01  # seconds: what is handed up to a subreaper comes without a signal
+_PAUSE = 0.01  # seconds: what is handed up to a subreaper comes without a signal
 _PR_SET_CHILD_SUBREAPER = 36
 DEAD = ("Z", "X")  # states of a process that only waits to be collected
 HAS_PROC = os.path.exists("/proc/self/stat")
@@ -65,8 +68,9 @@ class _Runner:
         self._descriptors: list[int] = []
         self._deaths = _watch_deaths()
         self._command: Optional[subprocess.Popen[bytes]] = None
-        self._status: Optional[int] = None
         self._deadline: Optional[float] = None  # monotonic: then the grace is over
+        self._told: set[int] = set()  # children that were sent SIGTERM
+        self._lost: set[int] = set()  # children that could not be killed, and are not waited for
 
     def serve(self) -> None:
         try:
@@ -86,7 +90,7 @@ class _Runner:
         if self._deadline is None:
             return None
         grace = max(0.0, self._deadline - time.monotonic())
-        return grace if HAS_PROC else min(grace, 10 * _RESCAN)
+        return grace if HAS_PROC else min(grace, 10 * _PAUSE)
 
     def _receive(self) -> bool:
         """Obey what the agent has sent; False if the agent is gone."""
@@ -106,9 +110,6 @@ class _Runner:
             self._start(message)
         elif self._command and self._deadline is None:
             self._deadline = time.monotonic() + message["end"]
-            groups = self._groups()
-            signal_groups(groups, signal.SIGTERM)
-            signal_groups(groups, signal.SIGCONT)  # a stopped process would not hear of it
 
     def _start(self, message: dict[str, Any]) -> None:
         stdout, stderr = self._descriptors
@@ -144,50 +145,74 @@ class _Runner:
         When the agent asked for the end, the descendants have the grace too: a shell that dies
         of SIGTERM at once does not cost the program that it started its chance to clean up.
         """
+        living = self._living()
         if not self._command:
             return
-        some_live = self._some_live()
         if self._deadline is None:
-            waiting = self._status is None
+            waiting = not self._has_ended()
         else:
-            waiting = some_live and time.monotonic() < self._deadline
+            self._tell(living - self._told)
+            waiting = bool(living) and time.monotonic() < self._deadline
         if waiting:
             return
         left = self._end_everything()
-        status = -signal.SIGKILL if self._status is None else self._status
-        self._command, self._status, self._deadline = None, None, None
-        self._answer({"exited": status, "left": left})
+        status = self._command.poll()
+        self._answer({"exited": -signal.SIGKILL if status is None else status, "left": left})
+        self._command, self._deadline = None, None
+        self._told.clear()
 
-    def _some_live(self) -> bool:
-        """Collect the dead; say whether anything below lives."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return not HAS_PROC and self._command is not None and _exists(self._command.pid)
-            if pid == 0:
-                return True
-            if self._command and pid == self._command.pid:
-                self._status = os.waitstatus_to_exitcode(status)
-                self._command.returncode = self._status
+    def _tell(self, pids: set[int]) -> None:
+        """Ask the children to end. What is stopped would not hear of it."""
+        for pid in pids:
+            kill(pid, signal.SIGTERM)
+            kill(pid, signal.SIGCONT)
+        self._told |= pids
 
     def _end_everything(self) -> int:
-        """SIGKILL all that is below until nothing is; return how many groups would not go."""
+        """SIGKILL all that is below until nothing is; return how many would not go."""
         give_up = time.monotonic() + GIVE_UP
-        while self._some_live():
-            groups = self._groups()
+        if self._command:
+            kill(self._command.pid, signal.SIGKILL)
+        while True:
+            living = self._living()
+            if not living:
+                return 0
             if time.monotonic() > give_up:
-                return len(groups)
-            signal_groups(groups, signal.SIGKILL)
-            if select.select([self._deaths], [], [], _RESCAN)[0]:
+                self._lost |= living
+                return len(living)
+            for pid in living:
+                kill(pid, signal.SIGKILL)
+            if select.select([self._deaths], [], [], _PAUSE)[0]:
                 os.read(self._deaths, 4096)
-        return 0
 
-    def _groups(self) -> set[int]:
-        """The process groups below. None of them is the runner's own: see `start_new_session`."""
-        if HAS_PROC:
-            return set(descendants(os.getpid()).values())
-        return {self._command.pid} if self._command else set()
+    def _living(self) -> set[int]:
+        """The children that live, but for lost ones. Collects the dead, but for the command: as
+        long as it is not collected, the id of its group is its own."""
+        if not HAS_PROC:
+            return self._group()
+        found = children()
+        self._lost &= found
+        return {pid for pid in found if not self._has_died(pid)} - self._lost
+
+    def _group(self) -> set[int]:
+        """Where nothing else can be seen: the command, as long as anybody is in its group."""
+        if self._command is None:
+            return set()
+        gone = self._has_ended() and not _exists(self._command.pid)
+        return set() if gone else {self._command.pid}
+
+    def _has_died(self, pid: int) -> bool:
+        if self._command and pid == self._command.pid:
+            return self._has_ended()
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+
+    def _has_ended(self) -> bool:
+        """Whether the command's own process has ended."""
+        assert self._command is not None
+        if not HAS_PROC:
+            return self._command.poll() is not None
+        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._command.pid, look) is not None
 
 
 def _watch_deaths() -> int:
@@ -222,35 +247,29 @@ def become_subreaper() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def descendants(root: int, spared: Collection[int] = ()) -> dict[int, int]:
-    """What lives below `root`: the group of each process by its id.
+def kill(pid: int, number: int) -> None:
+    """Signal a child, and its whole group if it leads one: no fork slips through that."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) != pid:
+            os.kill(pid, number)
 
-    Zombies are left out, and so is what is in `spared`, with all that is below it.
 
-    For Linux. A process that changes hands while this looks may be missed: look again.
-    """
-    children: dict[int, list[int]] = {}
-    groups: dict[int, int] = {}
-    for pid, fields in processes():
-        children.setdefault(int(fields[1]), []).append(pid)
-        if fields[0] not in DEAD:
-            groups[pid] = int(fields[2])
-    found, parents = {}, [root]
-    while parents:
-        for pid in set(children.get(parents.pop(), ())).difference(spared):
-            parents.append(pid)
-            if pid in groups:
-                found[pid] = groups[pid]
+def children() -> set[int]:
+    """The children of this process, dead ones included until they are collected. For Linux."""
+    found: set[int] = set()
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{thread}/children", "rb") as file:
+                found.update(map(int, file.read().split()))
+    except (
+        FileNotFoundError,
+        ProcessLookupError,
+    ):  # a kernel without these lists, or a thread that has just ended
+        own = str(os.getpid())
+        found.update(pid for pid, fields in processes() if fields[1] == own)
     return found
-
-
-def signal_groups(groups: Iterable[int], number: int) -> None:
-    """Signal whole groups: nothing in a group can slip through by forking."""
-    for group in groups:
-        try:
-            os.killpg(group, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # gone already, or a zombie's on macOS, or another user's by way of sudo
 
 
 def processes() -> Iterator[tuple[int, list[str]]]:

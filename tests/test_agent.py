@@ -250,10 +250,11 @@ def test_a_folder_that_can_not_be_written_refuses_builds(
     server: FakeServer, agent: AgentProcess
 ) -> None:
     shutil.rmtree(agent.data / "running")
+    (agent.data / "running").write_text("in the way")
     about = {"repository": agent.place.repository.path, "commit": "HEAD", "command": "true"}
     reply = agent.post("/build", {"id": 1, **about})
     assert reply.status == 503 and "data folder" in reply.error()
-    (agent.data / "running").mkdir()
+    (agent.data / "running").unlink()
     hand(agent, 1, "true")
     server.wait_result(1)
 
@@ -264,6 +265,7 @@ def test_a_result_that_can_not_be_kept_is_given_back(
     hand(agent, 1, "echo on; sleep 0.5")
     wait_for(lambda: server.stream(1, "stdout") == b"on\n")
     shutil.rmtree(agent.data / "outbox")
+    (agent.data / "outbox").write_text("in the way")
     call = server.wait_call("/notify_build_returned")
     assert (call.params["id"], call.params["attempt"]) == ("1", "1")
     assert server.results == [] and agent.ping()["running"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -241,8 +242,9 @@ def test_the_end_of_the_command_is_the_end_of_all(commands: Commands, command: s
 
 @only_linux
 def test_what_forks_as_fast_as_it_can_is_ended(commands: Commands) -> None:
-    fork = "import os\nwhile True:\n if os.fork() == 0: os.setsid()\n else: os._exit(0)"
-    (commands.folder / "fork.py").write_text(fork)
+    # It ends by itself in the end: a test that fails must not cost the machine.
+    relay = "import os\nfor _ in range(3000):\n if os.fork(): os._exit(0)\n os.setsid()"
+    (commands.folder / "fork.py").write_text(relay)
     assert commands(f"{sys.executable} -S fork.py & sleep 0.3; echo ok").status == 0
     assert not commands.left
 
@@ -330,6 +332,47 @@ def test_a_command_that_kills_its_runner(commands: Commands) -> None:
     for pid in commands.left:
         os.kill(pid, signal.SIGKILL)  # only an agent adopts them: see test_agent.py
     assert commands("exit 5").status == 5
+
+
+UNABLE = """
+from minici import runner
+runner.kill = lambda *_: None  # as for what another user owns, or hangs in the kernel
+runner.GIVE_UP = 0.3
+runner.main()
+"""
+
+
+@only_linux
+def test_what_can_not_be_killed_is_waited_for_once(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    root = Path(__file__).resolve().parent.parent
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    words = [sys.executable, "-c", UNABLE, "256"]
+    with theirs:
+        process = subprocess.Popen(words, stdin=theirs.fileno(), env=env)
+    answers = ours.makefile("r")
+
+    def execute(command: str) -> dict[str, Any]:
+        start = {"start": ["sh", "-c", command], "cwd": "/", "env": env, "account": None}
+        with open(os.devnull, "w") as out:
+            socket.send_fds(ours, [json.dumps(start).encode() + b"\n"], [out.fileno()] * 2)
+        assert "started" in json.loads(answers.readline())
+        answer: dict[str, Any] = json.loads(answers.readline())
+        return answer
+
+    assert execute("exit 3") == {"exited": 3, "left": 0}
+    assert execute("setsid sleep 5 & sleep 0.1; exit 4") == {"exited": 4, "left": 1}
+    begun = time.monotonic()
+    assert execute("exit 5") == {"exited": 5, "left": 0}
+    assert time.monotonic() - begun < 0.3
+    ours.shutdown(socket.SHUT_RDWR)
+    assert process.wait(10) == 0
+    ours.close()
+
+
+def test_a_record_that_can_not_be_written_stops_nothing(commands: Commands) -> None:
+    commands.record.with_suffix(".tmp").mkdir()
+    assert commands("exit 3").status == 3
 
 
 def test_a_runner_that_was_stopped_is_replaced(
