@@ -102,4 +102,4 @@ class AgentCalls:
 
 
 def _slots(value: Any) -> Optional[int]:
-    return value if type(value) is int and 0 <= value <= 10_000 else None  # 0: it stops
+    return value if type(value) is int and 0 <= value <= 10_000 else None

@@ -50,8 +50,8 @@ class AgentEndpoints:
     def notify_agent(self, request: Request) -> Response:
         params = request.params()
         host, port = read_host(params)
-        slots = params.number("slots", 1, least=1)
-        if slots > 10_000:
+        slots = params.number("slots", least=1) if params.get("slots") else None
+        if slots is not None and slots > 10_000:
             raise BadParams("the parameter slots must be a number from 1 to 10000")
         with as_http():
             self._reports.register(

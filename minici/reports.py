@@ -39,13 +39,16 @@ class Reports:
         host: str,
         port: int,
         name: Optional[str] = None,
-        slots: int = 1,
+        slots: Optional[int] = None,
         running: Optional[frozenset[int]] = None,
         scheme: str = "http",
     ) -> None:
-        """An agent announces itself, or says that it is still there. Raises StoreUnavailable."""
+        """An agent announces itself, or says that it is still there. Raises StoreUnavailable.
+
+        Without `slots` it has what its pings say, and one until then.
+        """
         now, at = self._state.clock(), self._state.now()
-        fresh = Agent(host, port, name or "", slots, now, scheme=scheme, registered=at)
+        fresh = Agent(host, port, name or "", slots or 1, now, scheme=scheme, registered=at)
         fresh.name = name or fresh.address
         with self._state.lock:
             agent = self._state.roster.get(fresh.address)
@@ -53,8 +56,11 @@ class Reports:
             if agent is None:
                 agent = fresh
                 self._state.roster.add(agent)
+            if slots is None:
+                fresh.slots = agent.slots
             changed = not known or _identity(agent) != _identity(fresh)
-            agent.name, agent.slots, agent.scheme = fresh.name, slots, scheme
+            agent.name, agent.slots, agent.scheme = fresh.name, fresh.slots, scheme
+            agent.slots_registered, agent.closing = slots is not None, False
             back = self._state.roster.heard(agent, now, at)
             if running is not None and any(build not in running for build in agent.assignments):
                 agent.next_ping = now

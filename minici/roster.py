@@ -56,7 +56,8 @@ class Agent:
     refusals: int = 0
     not_before: float = 0.0
     needs_ping: bool = False
-
+    slots_registered: bool = False  # it has said how many; else a ping's answer counts
+    closing: bool = False  # it answers that it has no slots: it stops
     scheme: str = "http"
 
     @property
@@ -66,6 +67,8 @@ class Agent:
     @property
     def free_slots(self) -> int:
         """Slots that nothing is known to fill: builds of ours, and others that it reports."""
+        if self.closing:
+            return 0
         ours = {assignment.held for assignment in self.assignments.values()}
         others = sum(held not in ours for held in self.reported)
         return max(0, self.slots - len(ours) - others)
@@ -176,7 +179,8 @@ class Roster:
             return
         self.heard(agent, now, at)
         agent.needs_ping = False
-        if ping.slots is not None:
+        agent.closing = ping.slots == 0
+        if ping.slots and not agent.slots_registered:
             agent.slots = ping.slots
         if ping.running is None or ping.undelivered is None:
             return

@@ -619,7 +619,7 @@ def test_user_is_as_whom_commands_run(place: Place) -> None:
     if os.geteuid() != 0:
         refused(place.elsewhere, "minici.agent", agent_text("user = nobody"), "user", "nobody")
         return
-    for folder in (place.folder, *place.folder.parents[:2]):
+    for folder in (place.folder, *list(place.folder.parents)[:2]):
         os.chmod(folder, 0o755)
     theirs = Repository(place.folder / "theirs")
     subprocess.run(["chown", "-R", "nobody", str(theirs.path)], check=True)

@@ -510,3 +510,26 @@ def test_the_servers_memory_of_agents_outlives_it(server: ServerProcess, agent: 
     wait_for(lambda: [a["name"] for a in server.agents()] == ["fake"], what="the agent known")
     server.start_build()
     agent.wait_build()
+
+
+def test_slots_are_what_was_registered_and_else_what_a_ping_says(
+    server: ServerProcess, agent: FakeAgent
+) -> None:
+    agent.register(slots=3)
+    agent.slots = 5  # from now on its pings say so
+    agent.wait_pings(2)
+    assert server.agents()[0]["slots"] == 3
+    agent.call("/notify_agent", {"host": "127.0.0.1", "port": agent.port, "name": agent.name})
+    wait_for(lambda: server.agents()[0]["slots"] == 5, what="the slots of its ping")
+
+
+def test_an_agent_that_answers_that_it_has_no_slots_gets_no_build(
+    server: ServerProcess, agent: FakeAgent
+) -> None:
+    agent.slots = 0
+    agent.wait_pings(2)
+    number = server.start_build()
+    agent.wait_pings(2)
+    assert not agent.builds and server.build(number)["status"] == "queued"
+    agent.slots = 2
+    assert agent.wait_build()["id"] == str(number)
