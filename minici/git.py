@@ -52,11 +52,6 @@ _CONFIG = """\
 [lfs]
 \tstorage = {lfs}
 """
-# A copy of the git folder $1 as $2, with the refs of the mirror $3, and where its history ends.
-_COPY = """
-rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3/packed-refs" "$2" || exit
-if [ -e "$3/shallow" ]; then cp -p "$3/shallow" "$2"; fi
-"""
 _REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
 
 # What git adds to any trouble with a repository.
@@ -107,10 +102,6 @@ class Git:
         """
         options = [word for option in _OPTIONS for word in ("-c", option)]
         return self._call(["git", *options, *words], folder, self.account, strict)
-
-    def copy(self, git_folder: Path, target: Path, mirror: Path) -> None:
-        """Give a working tree its `.git`."""
-        self._call(_shell(_COPY, git_folder, target, mirror), target.parent, self.account)
 
     def delete(self, files: Iterable[Path]) -> None:
         """Delete files where commands may have been at work, with no more power than theirs."""

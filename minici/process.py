@@ -36,6 +36,7 @@ GRACE = 10.0  # seconds from SIGTERM to SIGKILL: `POST /cancel` in the contract
 _PIPE = 1024 * 1024  # bytes; Linux gives 64 KiB unless asked for more
 _F_SETPIPE_SZ = 1031  # fcntl knows its name from Python 3.10 on
 _READ = 256 * 1024
+_RECORD_SIZE = 256  # bytes: a record covers the one before it, so that it need not be cut
 
 log = logging.getLogger(__name__)
 
@@ -191,13 +192,16 @@ class Runner:
             os.write(self._waker, b"!")
 
     def _note(self, command: Optional[int] = None) -> None:
-        """Write down what lives now, for `end_leftovers`."""
+        """Write down what lives now, for `end_leftovers`: over what stood there, in one step."""
         assert self._process is not None
         pids = [pid for pid in (command, self._process.pid) if pid]
-        temporary = self._record.with_suffix(".tmp")
+        text = json.dumps([[pid, identity(pid)] for pid in pids])
         try:
-            temporary.write_text(json.dumps([[pid, identity(pid)] for pid in pids]))
-            os.replace(temporary, self._record)
+            descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, text.ljust(_RECORD_SIZE).encode())
+            finally:
+                os.close(descriptor)
         except OSError as error:  # needed only if the agent and its runner are both killed
             log.warning("what runs now is not written down: %s", error)
 

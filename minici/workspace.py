@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Optional
 
 from minici.git import Git, GitError, give, lay_out
 from minici.mirror import Commit, Mirror, Mirrors, folder_name
+from minici.process import Account
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +74,7 @@ class Workspace:
             self._forget_submodules(options, tree, git)
         git(*options, "clean", "-ffdxq", folder=tree)
         git(*options, "checkout", "--force", "--detach", "--quiet", revision, "--", folder=tree)
-        git.copy(own, tree / ".git", mirror.folder)
+        _hand_out(own, tree / ".git", mirror.folder, git.account)
 
     def _forget_submodules(self, options: tuple[str, ...], tree: Path, git: Git) -> None:
         """Take them out of the index: `clean` spares what a build has put into a submodule."""
@@ -90,6 +94,27 @@ class Workspace:
             git.remove(*trash)
         except GitError as error:
             log.warning("can't remove what a build has left, so it stays: %s", error)
+
+
+def _hand_out(own: Path, target: Path, mirror: Path, account: Optional[Account]) -> None:
+    """Give a working tree its `.git`: a copy of the slot's own, with the refs of the mirror, and
+    where its history ends. Raises GitError.
+
+    Nothing that a build has started lives now, so nothing can change under this.
+    """
+    try:
+        if _is_folder(target):
+            shutil.rmtree(target)
+        elif os.path.lexists(target):
+            target.unlink()
+        shutil.copytree(own, target, symlinks=True, copy_function=shutil.copyfile)
+        shutil.copyfile(mirror / "packed-refs", target / "packed-refs")
+        with suppress(FileNotFoundError):
+            shutil.copyfile(mirror / "shallow", target / "shallow")
+        if account:
+            give([*target.rglob("*"), target], account)
+    except OSError as error:
+        raise GitError(f"{target} can't be made: {error.strerror or error}") from None
 
 
 def _is_folder(path: Path) -> bool:
