@@ -5,6 +5,7 @@ Pure: what the agent itself has comes as a parameter.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -72,6 +73,7 @@ def build_variables(
     }
 
 
+@functools.lru_cache(maxsize=4096)  # the same names, build after build
 def _visible(name: str, passed: tuple[str, ...]) -> bool:
     if name.startswith("MINICI_") or name in _GIT_LOCAL or name == "OLDPWD":
         return False

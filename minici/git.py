@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
+from minici.durable import write_all
 from minici.output import STDERR, STDOUT
 from minici.process import Account, Exit, Runner, StopOrder
 
@@ -39,6 +40,7 @@ _ENVIRONMENT = {
     "GIT_ASKPASS": "",
     "SSH_ASKPASS_REQUIRE": "never",
 }
+_FOLDERS = ("", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags")
 _CONFIG = """\
 [core]
 \trepositoryformatversion = {version}
@@ -174,8 +176,8 @@ def lay_out(
     sha256: bool = False,
 ) -> None:
     """Make an empty repository, of git's oldest format, whatever git's own settings say."""
-    for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
-        (folder / name).mkdir(parents=True)
+    for name in _FOLDERS:
+        os.mkdir(folder / name)
     config = _CONFIG.format(
         version=int(sha256),
         bare=str(bare).lower(),
@@ -183,13 +185,21 @@ def lay_out(
         url=_quoted(repository),
         lfs=_quoted(str((alternate or folder) / "lfs")),  # one for all: it may be large
     )
-    (folder / "config").write_bytes(os.fsencode(config))
-    (folder / "HEAD").write_text("ref: refs/heads/none\n")
-    (folder / "packed-refs").touch()
+    files = {"config": os.fsencode(config), "HEAD": b"ref: refs/heads/none\n", "packed-refs": b""}
     if alternate:
-        alternates = folder / "objects" / "info" / "alternates"
-        alternates.write_bytes(os.fsencode(alternate / "objects") + b"\n")
-    give([*folder.rglob("*"), folder], account)
+        files["objects/info/alternates"] = os.fsencode(alternate / "objects") + b"\n"
+    for name, data in files.items():
+        write(folder / name, data)
+    give([*map(folder.__truediv__, (*_FOLDERS, *files))], account)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Make a file, in no more system calls than it takes: a build makes several."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
 
 
 def _quoted(value: str) -> str:

@@ -129,6 +129,7 @@ class Runner:
     def __init__(self, record: Path) -> None:
         self._record = record
         self._process: Optional[subprocess.Popen[bytes]] = None
+        self._noted: list[list[object]] = []  # the runner's process id and what tells it apart
         self._control: socket.socket  # while there is a process
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._woken, False)
@@ -142,6 +143,7 @@ class Runner:
             self._control, theirs = socket.socketpair()
             with theirs:
                 self._process = family.start(theirs)
+            self._noted = [[self._process.pid, identity(self._process.pid)]]
             self._note()
 
     def close(self) -> None:
@@ -193,9 +195,8 @@ class Runner:
 
     def _note(self, command: Optional[int] = None) -> None:
         """Write down what lives now, for `end_leftovers`: over what stood there, in one step."""
-        assert self._process is not None
-        pids = [pid for pid in (command, self._process.pid) if pid]
-        text = json.dumps([[pid, identity(pid)] for pid in pids])
+        known = [[command, identity(command)]] if command else []
+        text = json.dumps([*known, *self._noted])
         try:
             descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
@@ -223,7 +224,7 @@ class _Watch:
         self._started: Callable[[int], None]
         self._exit: Optional[Exit] = None
         self._streams: dict[int, str] = {}  # by the descriptor at which the agent reads
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.PollSelector()  # for so few, cheaper than what scales
         self._selector.register(control, selectors.EVENT_READ, self._hear)
         self._selector.register(woken, selectors.EVENT_READ, self._wake_up)
 
@@ -243,7 +244,7 @@ class _Watch:
                 reader, writer = os.pipe()
                 self._streams[reader] = stream
                 writers.append(writer)
-                os.set_blocking(reader, False)
+                fcntl.fcntl(reader, fcntl.F_SETFL, os.O_NONBLOCK)
                 _enlarge(reader)
                 self._selector.register(reader, selectors.EVENT_READ, self._read)
             self._send(message, writers)

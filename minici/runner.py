@@ -261,8 +261,7 @@ def children() -> set[int]:
     found: set[int] = set()
     try:
         for thread in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{thread}/children", "rb") as file:
-                found.update(map(int, file.read().split()))
+            found.update(map(int, _read(f"/proc/self/task/{thread}/children").split()))
     except (
         FileNotFoundError,
         ProcessLookupError,
@@ -284,10 +283,21 @@ def stat_fields(pid: int) -> list[str]:
     """/proc/PID/stat from its third field on: state, parent, group, session; [19] is the start
     in ticks since the boot, see proc(5). Empty if there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().decode("latin-1").rpartition(")")[2].split()
+        return _read(f"/proc/{pid}/stat").decode("latin-1").rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc, in as few system calls as it takes: each command needs several."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        pieces: list[bytes] = []
+        while pieces[-1:] != [b""]:
+            pieces.append(os.read(descriptor, 65536))
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,7 @@ def set_up_log() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.logThreads = logging.logProcesses = False  # which nobody asks for in `_OneLine`
     logging.raiseExceptions = False  # a log that nobody reads any more ends no build
 
 

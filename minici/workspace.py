@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
-from minici.git import Git, GitError, give, lay_out
+from minici.git import Git, GitError, give, lay_out, write
 from minici.mirror import Commit, Mirror, Mirrors, folder_name
 from minici.process import Account
 
@@ -74,7 +74,7 @@ class Workspace:
             self._forget_submodules(options, tree, git)
         git(*options, "clean", "-ffdxq", folder=tree)
         git(*options, "checkout", "--force", "--detach", "--quiet", revision, "--", folder=tree)
-        _hand_out(own, tree / ".git", mirror.folder, git.account)
+        _hand_out(own, tree / ".git", mirror, git.account)
 
     def _forget_submodules(self, options: tuple[str, ...], tree: Path, git: Git) -> None:
         """Take them out of the index: `clean` spares what a build has put into a submodule."""
@@ -96,9 +96,9 @@ class Workspace:
             log.warning("can't remove what a build has left, so it stays: %s", error)
 
 
-def _hand_out(own: Path, target: Path, mirror: Path, account: Optional[Account]) -> None:
-    """Give a working tree its `.git`: a copy of the slot's own, with the refs of the mirror, and
-    where its history ends. Raises GitError.
+def _hand_out(own: Path, target: Path, mirror: Mirror, account: Optional[Account]) -> None:
+    """Give a working tree its `.git`: laid out anew, with the slot's index and HEAD, the refs of
+    the mirror, and where its history ends. Raises GitError.
 
     Nothing that a build has started lives now, so nothing can change under this.
     """
@@ -107,12 +107,16 @@ def _hand_out(own: Path, target: Path, mirror: Path, account: Optional[Account])
             shutil.rmtree(target)
         elif os.path.lexists(target):
             target.unlink()
-        shutil.copytree(own, target, symlinks=True, copy_function=shutil.copyfile)
-        shutil.copyfile(mirror / "packed-refs", target / "packed-refs")
-        with suppress(FileNotFoundError):
-            shutil.copyfile(mirror / "shallow", target / "shallow")
-        if account:
-            give([*target.rglob("*"), target], account)
+        head = (own / "HEAD").read_bytes()
+        sha256 = len(head.strip()) == 64
+        lay_out(target, mirror.repository, account, mirror.folder, sha256=sha256)
+        write(target / "HEAD", head)
+        given = [target / "HEAD"]
+        for source in (own / "index", mirror.folder / "packed-refs", mirror.folder / "shallow"):
+            with suppress(FileNotFoundError):
+                write(target / source.name, source.read_bytes())
+                given.append(target / source.name)
+        give(given, account)
     except OSError as error:
         raise GitError(f"{target} can't be made: {error.strerror or error}") from None
 
