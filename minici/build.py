@@ -341,11 +341,13 @@ def _encodable(text: str) -> bool:
 # A build as JSON: section 3 of the contract, and in build.json.
 
 _STORED_ONLY = ("returns", "last_attempt")
+_BUILD_KEYS = tuple(field.name for field in dataclasses.fields(Build))
+_ATTEMPT_KEYS = tuple(f.name for f in dataclasses.fields(Attempt) if f.name != "number")
 
 
 def to_record(build: Build) -> dict[str, Any]:
     """The build as it stands in build.json."""
-    record = {field.name: getattr(build, field.name) for field in dataclasses.fields(build)}
+    record = {name: getattr(build, name) for name in _BUILD_KEYS}
     record["attempts"] = [_attempt_record(attempt) for attempt in build.attempts]
     return record
 
@@ -366,10 +368,9 @@ def from_record(record: Mapping[str, Any]) -> Build:
     Keys that this version does not know are left out, and those that it misses take their
     defaults: a server may be replaced by an older or a newer one.
     """
-    known = {field.name for field in dataclasses.fields(Build)}
     try:
         attempts = tuple(_attempt_from(each) for each in record.get("attempts", ()))
-        values = {key: record[key] for key in known & set(record)}
+        values = {key: record[key] for key in _BUILD_KEYS if key in record}
         build = Build(**{**values, "attempts": attempts})
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a build: {error}") from None
@@ -389,10 +390,10 @@ def _plausible(build: Build) -> bool:
 
 
 def _attempt_record(attempt: Attempt) -> dict[str, Any]:
-    record = dataclasses.asdict(attempt)
-    return {"attempt": record.pop("number"), **record}
+    record = {name: getattr(attempt, name) for name in _ATTEMPT_KEYS}
+    return {"attempt": attempt.number, **record}
 
 
 def _attempt_from(record: Mapping[str, Any]) -> Attempt:
-    names = {field.name for field in dataclasses.fields(Attempt)} & set(record)
-    return Attempt(number=record["attempt"], **{name: record[name] for name in names})
+    values = {name: record[name] for name in _ATTEMPT_KEYS if name in record}
+    return Attempt(number=record["attempt"], **values)

@@ -5,6 +5,7 @@ Section 3 of the contract, "Agent, for the server", and rule 4 of section 5.
 
 from __future__ import annotations
 
+import functools
 import ssl
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ TAKEN = "taken"
 REFUSED = "refused"
 IMPOSSIBLE = "impossible"  # 400: no agent can run this build
 UNANSWERED = "unanswered"
+
+_MOST_CLIENTS = 4096
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class AgentCalls:
         self._timeout = timeout
         self._context = context
         self._clock = clock
+        # A client costs more to make than many a call.
+        self._client_at = functools.lru_cache(maxsize=_MOST_CLIENTS)(self._make_client)
 
     def offer(self, agent: Agent, build: Build, params: Mapping[str, object]) -> Offered:
         """Hand a build over, with the limits and addresses in `params`."""
@@ -97,7 +102,9 @@ class AgentCalls:
         return True
 
     def _client(self, agent: Agent) -> Client:
-        base = f"{agent.scheme}://{agent.address}"
+        return self._client_at(f"{agent.scheme}://{agent.address}")
+
+    def _make_client(self, base: str) -> Client:
         return Client(base, self._secret, self._context, self._timeout)
 
 

@@ -92,8 +92,10 @@ class Client:
         self._secret = secret
         self._timeout = timeout
         self._opener = urllib.request.OpenerDirector()
-        self._opener.add_handler(urllib.request.HTTPHandler())
-        self._opener.add_handler(urllib.request.HTTPSHandler(context=context))
+        if base.startswith("https:"):
+            self._opener.add_handler(urllib.request.HTTPSHandler(context=context))
+        else:
+            self._opener.add_handler(urllib.request.HTTPHandler())
         self._opener.add_handler(urllib.request.UnknownHandler())
 
     def get(self, path: str, timeout: Optional[float] = None) -> Answer:
