@@ -7,10 +7,12 @@ reads a file, what explains it and what tests it go by these tables. Section 2 o
 from __future__ import annotations
 
 import configparser
+import errno
 import os
 import pwd
 import re
 import shlex
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from minici.build import check_repository
+from minici.build import check_command, check_repository
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -91,10 +93,6 @@ class AgentConfig:
 # How the text of a value is read. Each takes the text and the folder of the file.
 
 
-def _text(text: str, folder: Path) -> str:
-    return text
-
-
 def _whole(least: int, most: int, what: str) -> Callable[[str, Path], int]:
     def read(text: str, folder: Path) -> int:
         if not re.fullmatch(r"[0-9]{1,15}", text) or not least <= int(text) <= most:
@@ -163,8 +161,17 @@ def _repository(text: str, folder: Path) -> str:
 
 
 def _server_url(text: str, folder: Path) -> str:
-    url = text if "://" in text else f"http://{text}"
-    return _address_url(url, "write host:port or a URL, as in 192.0.2.1:8000 or https://ci.example")
+    what = "write host:port or a URL, as in 192.0.2.1:8000 or https://ci.example"
+    if "://" not in text and not re.search(r":[0-9]{1,5}/?\Z", text):
+        raise _Wrong(what)
+    return _address_url(text if "://" in text else f"http://{text}", what)
+
+
+def _command(text: str, folder: Path) -> str:
+    sentence = check_command(text) if text else None
+    if sentence:
+        raise _Wrong(sentence)
+    return text
 
 
 def _page_url(text: str, folder: Path) -> str:
@@ -247,7 +254,7 @@ SERVER_KEYS: Mapping[str, Key] = {
     "port": Key(_port, required=True, help="where to listen; 0 takes a free one"),
     "repository": Key(_repository, required=True, help="the URL or path that agents check out"),
     "data": Key(_path, "minici-data", help="the data folder"),
-    "command": Key(_text, "", help="what the form's command field holds at first"),
+    "command": Key(_command, "", help="what the form's command field holds at first"),
     "max_queue": Key(_positive, 1000, help="queued builds; one more is turned away"),
     "max_attempts": Key(_positive, 3, help="attempts before a build is lost"),
     "ping_interval": Key(_duration, 2.0, help="how often each agent is pinged"),
@@ -283,6 +290,7 @@ def read_server(path: PathLike) -> ServerConfig:
     file = _ConfigFile(Path(path))
     values = file.section("server")
     _check_listening(file, "server", values, users=bool(file.users))
+    _check_own_address(file, "server", values["host"])
     return ServerConfig(**values, users=file.users)
 
 
@@ -291,6 +299,7 @@ def read_agent(path: PathLike) -> AgentConfig:
     file = _ConfigFile(Path(path))
     values = file.section("agent")
     _check_listening(file, "agent", values, users=True)
+    _check_own_address(file, "agent", values["host"])
     _check_user(file, values["user"])
     values["pass_names"] = values.pop("pass")
     return AgentConfig(**values, folder=file.folder)
@@ -353,7 +362,7 @@ class _ConfigFile:
         )
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         try:
-            parser.read_string(self.path.read_text(encoding="utf-8"), source=str(self.path))
+            parser.read_string(self.path.read_text(encoding="utf-8-sig"), source=str(self.path))
         except OSError as error:
             raise ConfigError(
                 f"{self.path}: {error.strerror}; name a file that can be read"
@@ -443,6 +452,19 @@ def _check_listening(
         "whoever reaches it could run commands: it needs "
         f"{needs}; or listen on 127.0.0.1; or write open = yes if this is meant",
     )
+
+
+def _check_own_address(file: _ConfigFile, section: str, host: str) -> None:
+    """Refuse a host that this machine does not have: to listen there can never work."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except (socket.gaierror, UnicodeError):
+        file.refuse(section, "host", "the name can't be resolved; write an address of this host")
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            file.refuse(section, "host", "this host has no such address; write one that it has")
 
 
 def _check_user(file: _ConfigFile, user: Optional[str]) -> None:

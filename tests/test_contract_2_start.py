@@ -150,6 +150,7 @@ AGENT_VALUES = [
     ("server", "http://"),
     ("server", "ftp://ci.example"),
     ("server", "127.0.0.1:port"),
+    ("server", "127.0.0.1"),
     ("advertise", "a b"),
     ("advertise", "host:99999"),
     ("slots", "0"),
@@ -196,6 +197,14 @@ def test_a_file_that_is_not_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    refused(tmp_path, "minici.server", "\ufeff" + server_text("prot = 12"), "server", "prot")
+
+
+def test_a_command_that_no_build_could_have_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, "minici.server", server_text("command = a\0b"), "server", "command", "NUL")
+
+
 @pytest.mark.parametrize("module", ["minici.server", "minici.agent"])
 def test_a_missing_file_or_argument_is_refused_in_one_line(tmp_path: Path, module: str) -> None:
     env = environment("refused", tmp_path)
@@ -223,6 +232,13 @@ def test_a_server_beyond_loopback_needs_a_secret_and_users(tmp_path: Path, host:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7"])
 def test_an_agent_beyond_loopback_needs_a_secret(tmp_path: Path, host: str) -> None:
     refused(tmp_path, "minici.agent", agent_text(f"host = {host}"), "agent", "host", host, "secret")
+
+
+@pytest.mark.parametrize("module", ["minici.server", "minici.agent"])
+def test_a_host_that_this_machine_does_not_have_is_refused(tmp_path: Path, module: str) -> None:
+    own = server_text if module == "minici.server" else agent_text
+    for host in ("192.0.2.7", "2001:db8::7", "a..b"):
+        refused(tmp_path, module, own(f"host = {host}", "open = yes"), "host", host)
 
 
 def test_open_says_that_a_server_for_all_is_meant(place: Place) -> None:
