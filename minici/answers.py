@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Optional
@@ -17,7 +18,7 @@ from minici.web import HttpError, Request
 
 ID = "([1-9][0-9]{0,17})"
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|[0-9A-Fa-f:.]{2,45}")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 
 @contextlib.contextmanager
@@ -78,12 +79,19 @@ def whole(record: Record) -> Build:
 def read_host(params: Params) -> tuple[str, int]:
     """The parameters `host` and `port`. Raises BadParams."""
     host = params.text("host").strip("[]")
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) and not _is_ipv6(host):
         raise BadParams("the parameter host must be a host name or an IP address")
     port = params.number("port", least=1)
     if port > 65535:
         raise BadParams("the parameter port must be a number from 1 to 65535")
     return host, port
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return "%" not in str(ipaddress.IPv6Address(host))
+    except ValueError:
+        return False
 
 
 def read_before(request: Request) -> Optional[int]:

@@ -34,9 +34,7 @@ class Api:
         ]
 
     def list_builds(self, request: Request) -> Response:
-        limit = request.query.number("limit", _PAGE, least=1)
-        if limit > _MOST:
-            raise HttpError(400, f"the parameter limit is at most {_MOST}")
+        limit = min(_MOST, request.query.number("limit", _PAGE, least=1))
         status = read_status(request)
         page = find_builds(self._store, read_before(request), limit, status)
         following = None

@@ -243,7 +243,7 @@ def _verdict(build: Build, result: Result) -> tuple[str, Optional[str]]:
     if build.cancel_requested:
         return CANCELLED, _cancel_reason(build)
     if result.exit_status == 0:
-        return SUCCESS, None
+        return SUCCESS, result.reason
     return FAILURE, result.reason or _exit_reason(result.exit_status)
 
 

@@ -65,9 +65,8 @@ class AgentCalls:
             unknown = error.status is None and error.sent
             return Offered(UNANSWERED if unknown else REFUSED, str(error))
         except CallError as error:
-            said = error.data.get("error")
             if error.status == 400:
-                return Offered(IMPOSSIBLE, said if isinstance(said, str) and said else str(error))
+                return Offered(IMPOSSIBLE, str(error).removeprefix("HTTP 400: "))
             return Offered(REFUSED, str(error))
         if answer.status != 202:
             return Offered(REFUSED, f"HTTP {answer.status}")

@@ -53,22 +53,29 @@ class Params(Mapping[str, Value]):
 
     def text(self, name: str, default: Optional[str] = None) -> str:
         """The value as text. Raises BadParams if it is missing without a default, or no UTF-8."""
-        value = self._values.get(name)
-        if value is None:
+        data = self._bytes(name)
+        if data is None:
             if default is None:
                 raise BadParams(f"the parameter {name} is missing")
             return default
-        if value is _WRONG_KIND:
-            raise BadParams(f"the parameter {name} must be text or a whole number")
-        data = value if isinstance(value, bytes) else value.read()
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             raise BadParams(f"the parameter {name} is not UTF-8") from None
 
     def optional(self, name: str) -> Optional[str]:
-        """The value as text, or None where it is missing or empty."""
-        return self.text(name, "") or None
+        """The value as text, what is no UTF-8 in it replaced, or None where it is missing or empty.
+
+        For what is only shown: nothing is turned away for a name in an old encoding.
+        """
+        data = self._bytes(name)
+        return data.decode("utf-8", "replace") if data else None
+
+    def _bytes(self, name: str) -> Optional[bytes]:
+        value = self._values.get(name)
+        if value is _WRONG_KIND:
+            raise BadParams(f"the parameter {name} must be text or a whole number")
+        return value if value is None or isinstance(value, bytes) else value.read()
 
     def number(self, name: str, default: Optional[int] = None, least: int = 0) -> int:
         """The value as a whole number in plain decimal digits. Raises BadParams."""
@@ -118,21 +125,24 @@ def read_json(body: Any) -> Params:
 
 
 def _json_value(value: Any) -> bytes:
+    """A value as a form would carry it; a list of ids is these, separated by commas."""
+    if isinstance(value, list) and all(_is_number(each) for each in value):
+        return ",".join(map(str, value)).encode()
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape" if _escaped(value) else "replace")
-    if type(value) is int:
-        return b"%d" % value
-    if isinstance(value, list) and value and all(type(each) is int for each in value):
-        return b",".join(b"%d" % each for each in value)
-    return _WRONG_KIND
+        return _encoded(value)
+    return b"%d" % value if type(value) is int else _WRONG_KIND
 
 
-def _escaped(text: str) -> bool:
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit())
+
+
+def _encoded(text: str) -> bytes:
+    """Text as bytes. Half a character of UTF-16 is no UTF-8, and is not made into any."""
     try:
-        text.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return False
-    return True
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _fields(body: Any, large: Collection[str]) -> Iterator[tuple[str, Value]]:

@@ -165,6 +165,11 @@ def test_a_wrong_page_is_400(server: ServerProcess, query: str) -> None:
     reply.error()
 
 
+def test_a_page_has_a_thousand_builds_at_most(own: ServerProcess) -> None:
+    own.start_build()
+    assert [b["id"] for b in own.api("/builds?limit=100000")["builds"]] == [1]
+
+
 # Starting a build.
 
 

@@ -59,6 +59,8 @@ def test_a_registration_is_renewed_not_doubled(server: ServerProcess, agent: Fak
         {"host": "-x"},
         {"host": "evil.example/path"},
         {"host": "user@evil"},
+        {"host": "127.0.0.1:5"},
+        {"host": ":::"},
         {"host": None},
         {"port": "0"},
         {"port": "65536"},
@@ -126,6 +128,19 @@ def test_status_is_the_exit_status(
     known = server.build(1)
     assert (known["status"], known["exit_status"]) == (word, status)
     assert (known["reason"] is None) is (status == 0)
+
+
+def test_what_an_agent_says_in_an_old_encoding_costs_no_result(
+    server: ServerProcess, agent: FakeAgent
+) -> None:
+    handed(server, agent)
+    body = b"id=1&status=0&stdout=%e4&subject=gr%fc%df&author=J%f6rg&reason=sch%f6n"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert server.request("POST", "/notify_build_result", body, headers).status == 200
+    known = server.build(1)
+    assert (known["subject"], known["author"]) == ("gr\ufffd\ufffd", "J\ufffdrg")
+    assert (known["status"], known["reason"]) == ("success", "sch\ufffdn")
+    assert server.output(1, "stdout") == b"\xe4"
 
 
 def test_the_agents_reason_is_the_reason(server: ServerProcess, agent: FakeAgent) -> None:

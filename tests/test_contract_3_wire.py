@@ -121,6 +121,19 @@ def test_json_numbers_do_for_numbers(server: ServerProcess) -> None:
     assert server.request("POST", "/notify_agent", body, headers).status == 200
 
 
+@pytest.mark.parametrize("running", [[], [1, 2], ["1", "2"], "1,2", "", None, 1])
+def test_a_json_list_does_for_commas(server: ServerProcess, running: Any) -> None:
+    body = json.dumps({"host": "127.0.0.1", "port": 9, "running": running}).encode()
+    headers = {"Content-Type": "application/json"}
+    assert server.request("POST", "/notify_agent", body, headers).status == 200
+
+
+def test_half_a_character_in_json_is_no_text(server: ServerProcess) -> None:
+    body = b'{"commit": "HEAD", "command": "echo \\ud83d"}'
+    reply = server.request("POST", "/api/builds", body, {"Content-Type": "application/json"})
+    assert reply.status == 400 and "command" in reply.error()
+
+
 def test_a_deeply_nested_json_body_is_400(server: ServerProcess) -> None:
     body = b"[" * 50_000
     reply = server.request("POST", "/api/builds", body, {"Content-Type": "application/json"})

@@ -163,13 +163,14 @@ def test_rule_4_a_refused_build_keeps_its_place(place: Place) -> None:
     assert [int(build["id"]) for build in taking.builds] == numbers
 
 
+@pytest.mark.parametrize("answer", [{"error": "I rest on Sundays"}, b"I rest on Sundays\n"])
 def test_rule_4_400_ends_the_build_with_the_agents_sentence(
-    place: Place, server: ServerProcess
+    place: Place, server: ServerProcess, answer: Any
 ) -> None:
     agent = agent_of(place, server)
-    agent.script("/build", (400, {"error": "I do not build on Sundays"}))
+    agent.script("/build", (400, answer))
     known = server.wait_final(server.start_build())
-    assert known["status"] == "failure" and "I do not build on Sundays" in known["reason"]
+    assert known["status"] == "failure" and known["reason"] == "I rest on Sundays"
     server.start_build()
     assert agent.wait_build()["id"] == "2"
 
