@@ -170,7 +170,7 @@ class Dispatcher:
             return
         with self._state.lock:  # before the build goes back: it must not come here again at once
             if outcome == UNANSWERED:
-                agent.needs_ping = True
+                self._state.roster.distrust(agent, self._state.clock())
             else:
                 self._state.roster.refused(agent, self._state.clock())
         with entry.lock:

@@ -55,7 +55,7 @@ class Agent:
     refused_pings: int = 0
     refusals: int = 0
     not_before: float = 0.0
-    needs_ping: bool = False
+    distrusted_at: Optional[float] = None  # it gets no build before a good ping sent since
     slots_registered: bool = False  # it has said how many; else a ping's answer counts
     closing: bool = False  # it answers that it has no slots: it stops
     scheme: str = "http"
@@ -72,6 +72,10 @@ class Agent:
         ours = {assignment.held for assignment in self.assignments.values()}
         others = sum(held not in ours for held in self.reported)
         return max(0, self.slots - len(ours) - others)
+
+    @property
+    def needs_ping(self) -> bool:
+        return self.distrusted_at is not None
 
     def takes_builds(self, now: float) -> bool:
         return (
@@ -159,10 +163,14 @@ class Roster:
     def refused(self, agent: Agent, now: float) -> None:
         """It did not take a build: it gets none before a good ping, and later and later."""
         agent.refusals += 1
-        agent.needs_ping = True
+        self.distrust(agent, now)
         if agent.refusals > 1:
             delay = self._interval * 2.0 ** min(agent.refusals - 2, 10)
             agent.not_before = now + min(_MOST_DELAY, delay)
+
+    def distrust(self, agent: Agent, now: float) -> None:
+        """Nobody knows how it is: it gets no build before a good ping."""
+        agent.distrusted_at = now
 
     def accepted(self, agent: Agent, build: int, now: float) -> None:
         agent.refusals = 0
@@ -178,7 +186,8 @@ class Roster:
             agent.refused_pings = agent.refused_pings + 1 if ping.refused else 0
             return
         self.heard(agent, now, at)
-        agent.needs_ping = False
+        if agent.distrusted_at is not None and ping.sent_at >= agent.distrusted_at:
+            agent.distrusted_at = None  # one sent before says nothing of what came since
         agent.closing = ping.slots == 0
         if ping.slots and not agent.slots_registered:
             agent.slots = ping.slots

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -153,6 +154,7 @@ def test_rule_4_a_refused_build_keeps_its_place(place: Place) -> None:
     numbers = [server.start_build() for _ in range(3)]
     refusing = place.keep(FakeAgent(server, "refusing", register=False))
     refusing.script_always("/build", (503, {"error": "full"}))
+    refusing.script_always("/ping", HANG)
     refusing.register()
     wait_for(lambda: server.build(1)["attempts"], what="an attempt")
     wait_for(lambda: server.build(1)["status"] == "queued", what="the build back")
@@ -161,6 +163,28 @@ def test_rule_4_a_refused_build_keeps_its_place(place: Place) -> None:
     for count in range(1, 4):
         taking.result(taking.wait_build(count))
     assert [int(build["id"]) for build in taking.builds] == numbers
+
+
+def test_rule_4_a_ping_from_before_a_refusal_is_not_the_next_one(place: Place) -> None:
+    server = place.server(ping_interval="30s", agent_timeout="90s")
+    refusing = place.keep(FakeAgent(server, "refusing", register=False))
+    refused = threading.Event()
+
+    def late(_: Call) -> Any:
+        assert refused.wait(30)
+        return 200, {"running": [], "undelivered": []}
+
+    refusing.script_always("/ping", late)
+    refusing.script_always("/build", (503, {"error": "full"}))
+    refusing.register()
+    refusing.wait_call("/ping")
+    heard = server.agents()[0]["last_heard"]
+    server.start_build()
+    wait_for(lambda: server.build(1)["attempts"], what="an attempt")
+    wait_for(lambda: server.build(1)["status"] == "queued", what="the build back")
+    refused.set()
+    wait_for(lambda: server.agents()[0]["last_heard"] != heard, what="the answer to the ping")
+    holds_for(lambda: len(refusing.made("/build")) == 1, 0.5, "it is asked once")
 
 
 @pytest.mark.parametrize("answer", [{"error": "I rest on Sundays"}, b"I rest on Sundays\n"])
