@@ -6,6 +6,7 @@ Section 3 of the contract: `/build/ID/output`, `/stdout`, `/stderr` and `/live`.
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,13 @@ from typing import Any, Optional
 from minici.answers import ID, Records, as_http, whole
 from minici.build import Build
 from minici.output import STDERR, STDOUT, STREAMS
-from minici.state import State
+from minici.state import Entry, State
 from minici.store import Store
 from minici.transcript import Piece
 from minici.web import HttpError, Request, Response, Route, serve_range
 
 MOST_VIEWERS = 400
+_AT_ONCE = 4  # pieces that are in memory for a viewer
 _SILENCE = 15.0  # seconds after which a comment shows that the connection lives
 _PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})")
 
@@ -83,15 +85,34 @@ class OutputEndpoints:
             version = entry.version if entry else 0
             build = whole(self._state.load(number))
             yield from reader.turn_to(build.attempt)
-            with self._store.transcript(number, build.attempt) as transcript:
-                for piece in transcript.pieces(reader.place):
-                    yield from reader.output(piece)
+            for piece in self._pieces(entry, build, reader):
+                yield from reader.output(piece)
             if build.final:
                 yield from reader.rest()
                 yield _event("status", self._records.json(request, build), reader.name)
                 return
             if entry and entry.wait(version, _SILENCE) == version:
                 yield b": still there\n\n"
+
+    def _pieces(self, entry: Optional[Entry], build: Build, reader: _Reader) -> Iterator[Piece]:
+        """What there is behind a reader's place, some at a time: a viewer may be slow."""
+        more = True
+        while more:
+            pieces = self._some(entry, build, reader.place)
+            more = len(pieces) == _AT_ONCE
+            yield from pieces
+
+    def _some(self, entry: Optional[Entry], build: Build, place: tuple[int, int]) -> list[Piece]:
+        pieces, certain = self._read(build, place)
+        if entry is not None and not certain:
+            with entry.lock:  # nothing is written meanwhile
+                pieces, _ = self._read(build, place)
+        return pieces
+
+    def _read(self, build: Build, place: tuple[int, int]) -> tuple[list[Piece], bool]:
+        with self._store.transcript(build.id, build.attempt) as transcript:
+            pieces = list(itertools.islice(transcript.follow(place), _AT_ONCE))
+            return pieces, transcript.unhurried()
 
 
 class _Reader:
@@ -120,8 +141,10 @@ class _Reader:
             yield _event("attempt", {"attempt": attempt}, self.name)
 
     def output(self, piece: Piece) -> Iterator[bytes]:
+        decoder = self._decoders[piece.stream]
+        text = decoder.decode(b"", True) if piece.marker else ""  # its end is in the gap
         self.place, self._seconds = piece.place, piece.seconds
-        text = self._decoders[piece.stream].decode(piece.data)
+        text += decoder.decode(piece.data)
         if text:
             yield self._output_event(piece.stream, text)
 

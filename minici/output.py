@@ -35,7 +35,7 @@ DROPPED = 2**64 - 1
 _BLOCK = 256 * 1024
 _MERGED = 10  # milliseconds: pieces of one stream that come closer together are one
 _MARKER = re.compile(rb"\n?\[minici: (\d{1,18}) bytes dropped\]\n")
-_MARKER_LENGTH = 64
+MARKER_LENGTH = 64  # bytes that a marker fits into
 _SEALED = "sealed"
 
 
@@ -63,6 +63,12 @@ class Rest:
 def marker(dropped: int, after_line: bool) -> bytes:
     """The line that stands for dropped bytes; `after_line`: the text before it ends a line."""
     return (b"" if after_line else b"\n") + b"[minici: %d bytes dropped]\n" % dropped
+
+
+def marker_length(text: bytes) -> int:
+    """The length of the marker that a text begins with; 0 if there is none."""
+    found = _MARKER.match(text)
+    return found.end() if found else 0
 
 
 class Output:
@@ -244,7 +250,7 @@ class Output:
             return None
         start = rest.source.tell()
         rest.source.seek(start + before)
-        found = _MARKER.match(rest.source.read(_MARKER_LENGTH))
+        found = _MARKER.match(rest.source.read(MARKER_LENGTH))
         rest.source.seek(start)
         if found and rest.length - before - found.end() <= self._limit - self._half:
             return int(found[1])
@@ -372,9 +378,8 @@ class Output:
         for stream in STREAMS:
             raw[stream] = sizes[stream]
             if dropped[stream]:
-                text = os.pread(self._open(stream), _MARKER_LENGTH, self._half)
-                found = _MARKER.match(text)
-                raw[stream] += dropped[stream] - (found.end() if found else 0)
+                text = os.pread(self._open(stream), MARKER_LENGTH, self._half)
+                raw[stream] += dropped[stream] - marker_length(text)
         return raw
 
     def _cut_timeline(self) -> None:

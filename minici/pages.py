@@ -302,7 +302,7 @@ class _Part:
         self.last = end >= size
         self.earlier = max(0, start - _PART) if start else None
         self.later = None if self.last else end
-        self.place = transcript.place_of(end)
+        self.place = transcript.raw_place(transcript.place_of(end))
 
 
 def _take(transcript: Transcript, place: tuple[int, int], most: int) -> Iterator[_Taken]:

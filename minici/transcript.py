@@ -8,30 +8,54 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional
 
 from minici.build import Kept
-from minici.output import DROPPED, RECORD, STDERR, STDOUT, STREAMS, TIMELINE
+from minici.output import (
+    DROPPED,
+    MARKER_LENGTH,
+    RECORD,
+    STDERR,
+    STDOUT,
+    STREAMS,
+    TIMELINE,
+    marker,
+    marker_length,
+)
 
 BOTH = "output"
 VIEWS = (BOTH, STDOUT, STDERR)
 
 _BLOCK = 64 * 1024
+_NEAR = 32 * 1024 * 1024  # bytes: more than can come while a block is read
 _Test = Callable[[tuple[int, int]], bool]
 
 
 @dataclass(frozen=True)
 class Piece:
     """Bytes of one stream that came together, `seconds` after the start, and the place after
-    them: how many bytes of stdout and of stderr a reader has then seen."""
+    them: how many bytes of stdout and of stderr a reader has then seen.
+
+    `marker`: not what the command wrote, but the line that stands for what was dropped."""
 
     stream: str
     seconds: float
     data: bytes
     place: tuple[int, int]
+    marker: bool = False
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """Bytes of a stream that are not kept, by raw offsets, and how long their marker is: 0 while
+    the stream grows, for the marker is written at its end."""
+
+    start: int
+    end: int
+    marker: int
 
 
 class Transcript:
@@ -55,6 +79,7 @@ class Transcript:
         last = self._record(self._count - 1) if self._count > self._first else (0, 0, 0)
         self._raw = {STDOUT: last[0], STDERR: last[1]}
         self._growing = self._first == 0
+        self._gaps = {stream: self._gap(stream) for stream in STREAMS}
 
     def __enter__(self) -> Transcript:
         return self
@@ -98,6 +123,42 @@ class Transcript:
             yield piece
             place = piece.place
 
+    def follow(self, seen: tuple[int, int]) -> Iterator[Piece]:
+        """Everything after a place in raw bytes, in order of arrival; so are the pieces' places.
+
+        Raw places stay what they are while the stream outgrows its limit. What was dropped
+        before the reader came to it is one piece, the marker.
+        """
+        raw = dict(zip(STREAMS, seen))
+        place = self._place_after(raw)
+        while True:
+            piece = self._next(place, _BLOCK)
+            if piece is None:
+                return
+            stream, gap = piece.stream, self._gaps[piece.stream]
+            start = place[STREAMS.index(stream)]
+            if gap and start == gap.start and raw[stream] < gap.end:
+                piece = self._marker_piece(piece, gap, raw[stream])
+                raw[stream] = gap.end
+            else:
+                most = gap.start - start if gap and start < gap.start else _BLOCK
+                piece = replace(piece, data=piece.data[:most])
+                raw[stream] += len(piece.data)
+            yield replace(piece, place=(raw[STDOUT], raw[STDERR]))
+            place = self._place_after(raw)
+
+    def raw_place(self, place: tuple[int, int]) -> tuple[int, int]:
+        """The place in raw bytes at which a reader is who has seen what is shown up to `place`."""
+        stdout, stderr = (self._raw_of(each, at) for each, at in zip(STREAMS, place))
+        return stdout, stderr
+
+    def unhurried(self) -> bool:
+        """Whether the bytes that were read are certainly those that stood there: a stream near
+        its limit writes over what a reader may be reading."""
+        count = self._measure(TIMELINE) // RECORD.size
+        last = self._record(count - 1) if count > self._first else (0, 0, 0)
+        return not self._growing or max(last[:2]) + _NEAR <= self._limit
+
     def place_of(self, offset: int) -> tuple[int, int]:
         """The place at which a reader is who has seen `offset` bytes of both streams."""
         return self._at(max(0, min(offset, self.size(BOTH))))
@@ -121,6 +182,37 @@ class Transcript:
         if not self._growing or total <= self._limit or raw <= self._half:
             return raw
         return self._half + max(0, raw - (total - (self._limit - self._half)))
+
+    def _gap(self, stream: str) -> Optional[_Gap]:
+        if self._growing:
+            dropped, length = self._raw[stream] - self._limit, 0
+        else:
+            dropped = self._record(0)[STREAMS.index(stream)]
+            text = os.pread(self._files[stream], MARKER_LENGTH, self._half) if dropped else b""
+            length = marker_length(text)
+        return _Gap(self._half, self._half + dropped, length) if dropped > 0 else None
+
+    def _place_after(self, raw: Mapping[str, int]) -> tuple[int, int]:
+        return self._shown_of(STDOUT, raw[STDOUT]), self._shown_of(STDERR, raw[STDERR])
+
+    def _shown_of(self, stream: str, raw: int) -> int:
+        """Where a reader of raw bytes goes on among what is shown; in a gap, at its beginning."""
+        gap = self._gaps[stream]
+        if gap is None or raw <= gap.start:
+            return raw
+        return gap.start if raw < gap.end else gap.start + gap.marker + raw - gap.end
+
+    def _raw_of(self, stream: str, shown: int) -> int:
+        gap = self._gaps[stream]
+        if gap is None or shown <= gap.start:
+            return shown
+        return gap.end + max(0, shown - gap.start - gap.marker)
+
+    def _marker_piece(self, piece: Piece, gap: _Gap, raw: int) -> Piece:
+        """What a reader is told who has seen `raw` bytes of a stream that goes on behind a gap."""
+        before = self._read_stream(piece.stream, max(0, raw - 1), gap.start)
+        after_line = raw == 0 or (raw == gap.start and b"".join(before) == b"\n")
+        return replace(piece, data=marker(gap.end - raw, after_line), marker=True)
 
     def _at(self, offset: int) -> tuple[int, int]:
         index = self._search(lambda ends: sum(ends) > offset)

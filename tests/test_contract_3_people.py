@@ -432,6 +432,26 @@ def test_last_event_id_goes_on_while_it_runs(own: ServerProcess, agent: FakeAgen
     assert text_of(events.all()) == ""
 
 
+def test_live_output_goes_on_past_the_limit(place: Place) -> None:
+    server = place.server(output_limit=20)
+    agent = place.keep(FakeAgent(server))
+    server.start_build()
+    build = agent.wait_build()
+    events = server.live(1)
+    lines = [f"line {count}\n".encode() for count in range(10)]
+    seen = []
+    for count, line in enumerate(lines):
+        agent.output(build, "stdout", 7 * count, line)
+        seen.append(events.next_output())
+        assert seen[-1].data["text"].encode() == line
+    agent.result(build, 0, "", stdout_offset=70)
+    assert text_of(events.all()) == ""
+    assert text_of(server.live(1, seen[-2].id).all()) == "line 9\n"
+    late = text_of(server.live(1, seen[4].id).all())
+    assert late == "\n[minici: 25 bytes dropped]\n 8\nline 9\n"
+    assert text_of(server.live(1).all()).encode() == server.output(1)
+
+
 @pytest.mark.parametrize("last", ["nonsense", "999:999", "-1", "9" * 4000])
 def test_a_last_event_id_that_never_was_is_no_error(server: ServerProcess, last: str) -> None:
     received = server.live(1, last).all()

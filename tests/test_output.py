@@ -27,7 +27,7 @@ from minici.output import (
     Rest,
     marker,
 )
-from minici.transcript import BOTH, Transcript
+from minici.transcript import BOTH, Piece, Transcript
 
 LIVES = 1500
 
@@ -156,6 +156,55 @@ def test_while_it_grows_the_dropped_middle_is_skipped(folder: Path) -> None:
     assert seen(folder, 10, "stdout") == b"0123489abc"
     with Transcript(folder, 10) as transcript:
         assert transcript.kept == Kept(10, 0, 3)
+
+
+def test_who_follows_sees_all_that_came_or_how_much_was_dropped(folder: Path) -> None:
+    """A reader of a growing output, however slow: between markers, exactly what was written."""
+    for seed in range(LIVES):
+        place = folder / str(seed)
+        place.mkdir()
+        life = Life(place, seed)
+        reader = Follower(life)
+        for _ in range(life.chance.randint(0, 30)):
+            life.write()
+            life.send()
+            if life.chance.random() < 0.6:
+                reader.read()
+        life.deliver(with_timeline=life.chance.random() < 0.5)
+        reader.read()
+        for stream, written in life.written.items():
+            assert reader.seen[stream] == len(written), (seed, stream)
+            late = Follower(life)
+            late.read()
+            assert late.text[stream] == promised(written, life.limit), (seed, stream)
+        life.agent.close()
+        shutil.rmtree(place)
+
+
+class Follower:
+    """A reader of a life's output on the server, who checks each piece."""
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.seen = dict.fromkeys(STREAMS, 0)
+        self.text = dict.fromkeys(STREAMS, b"")
+
+    def read(self) -> None:
+        with Transcript(self.life.here, self.life.limit) as transcript:
+            place = (self.seen["stdout"], self.seen["stderr"])
+            for piece in transcript.follow(place):
+                self._take(piece)
+            assert transcript.raw_place(transcript.end) == tuple(self.seen.values())
+
+    def _take(self, piece: Piece) -> None:
+        begun, end = self.seen[piece.stream], piece.place[STREAMS.index(piece.stream)]
+        if piece.marker:
+            assert piece.data.strip() == b"[minici: %d bytes dropped]" % (end - begun)
+            assert piece.data.startswith(b"\n") or self.text[piece.stream][-1:] in (b"", b"\n")
+        else:
+            assert piece.data == self.life.written[piece.stream][begun:end]
+        self.seen = dict(zip(STREAMS, piece.place))
+        self.text[piece.stream] += piece.data
 
 
 def test_a_gap_before_the_rest_changes_nothing(folder: Path) -> None:
