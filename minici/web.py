@@ -212,7 +212,8 @@ def serve_range(
     answered with everything, as RFC 9110 allows.
     """
     headers = {"Accept-Ranges": "bytes"}
-    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.header("Range").replace(" ", ""))
+    asked = request.header("Range").replace(" ", "")
+    found = re.fullmatch(r"bytes=([0-9]{0,99})-([0-9]{0,99})", asked, re.IGNORECASE)
     if not found or not (found[1] or found[2]) or request.header("If-Range"):
         return Response(200, read(0, size), headers=headers, length=size)
     if found[1]:
