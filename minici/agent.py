@@ -43,7 +43,6 @@ _TIMEOUT = 3600.0  # seconds, where a server names none: the default of `build_t
 _OUTPUT_LIMIT = 64 * 1024 * 1024  # bytes; likewise
 _LAST_SECONDS = 12.0  # for the commands to end, and their builds to be given back
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 log = logging.getLogger("minici.agent")
 
@@ -176,15 +175,12 @@ def read_order(params: Params, server: str) -> Order:
     wrong = check_repository(repository) or check_commit(commit) or check_command(command)
     if wrong:
         raise BadParams(wrong)
-    timeout = params.text("timeout", "") or str(_TIMEOUT)
-    if not _SECONDS.fullmatch(timeout) or float(timeout) == 0:
-        raise BadParams("the parameter timeout must be a number of seconds above 0")
     return Order(
         held=(number, _number(params, "attempt", 1)),
         repository=repository,
         commit=commit,
         command=command,
-        timeout=float(timeout),
+        timeout=params.decimal("timeout", _TIMEOUT),
         output_limit=params.number("output_limit", _OUTPUT_LIMIT, least=1),
         url=params.text("url", "") or f"{server}/build/{number}",
     )

@@ -126,7 +126,7 @@ def _size(text: str, folder: Path) -> int:
 
 
 def _days(text: str, folder: Path) -> float:
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+    if not re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,9})?", text):
         raise _Wrong("write a number of days; 0 keeps builds for ever")
     return float(text)
 

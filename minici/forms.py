@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tempfile
 import urllib.parse
 from collections.abc import Collection, Iterator, Mapping
@@ -26,6 +27,7 @@ _MOST_PARAMS = 100
 Value = Union[bytes, BinaryIO]
 
 _WRONG_KIND = b"\xff a value that is neither text nor a number"  # no UTF-8: never mistaken
+_DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 class BadParams(Exception):
@@ -73,7 +75,7 @@ class Params(Mapping[str, Value]):
 
     def _bytes(self, name: str) -> Optional[bytes]:
         value = self._values.get(name)
-        if value is _WRONG_KIND:
+        if value == _WRONG_KIND:
             raise BadParams(f"the parameter {name} must be text or a whole number")
         return value if value is None or isinstance(value, bytes) else value.read()
 
@@ -87,15 +89,36 @@ class Params(Mapping[str, Value]):
             raise BadParams(f"the parameter {name} must be a whole number from {least} on")
         return int(text)
 
+    def decimal(self, name: str, default: float) -> float:
+        """The value as a number above 0, which may have decimals. Raises BadParams."""
+        value = self._values.get(name)
+        text = value.text if isinstance(value, _Fraction) else self.text(name, "")
+        if not text:
+            return default
+        if not _DECIMAL.fullmatch(text) or float(text) == 0:
+            raise BadParams(f"the parameter {name} must be a number above 0")
+        return float(text)
+
     def rest(self, name: str, offset: int) -> Rest:
         """The value as the end of a stream from `offset` on; empty if it is missing."""
         value = self._values.get(name, b"")
-        if value is _WRONG_KIND:
+        if value == _WRONG_KIND:
             raise BadParams(f"the parameter {name} must be text")
         source = io.BytesIO(value) if isinstance(value, bytes) else value
         length = source.seek(0, io.SEEK_END)
         source.seek(0)
         return Rest(offset, length, source)
+
+
+class _Fraction(bytes):
+    """A number with decimals, as JSON has it: no text, and right in few places."""
+
+    text: str
+
+    def __new__(cls, value: float) -> _Fraction:
+        made = super().__new__(cls, _WRONG_KIND)
+        made.text = f"{value:.9f}"
+        return made
 
 
 def read_query(query: str) -> Params:
@@ -130,6 +153,8 @@ def _json_value(value: Any) -> bytes:
         return ",".join(map(str, value)).encode()
     if isinstance(value, str):
         return _encoded(value)
+    if isinstance(value, float):
+        return _Fraction(value)
     return b"%d" % value if type(value) is int else _WRONG_KIND
 
 

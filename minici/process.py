@@ -32,6 +32,7 @@ from minici.runner import GIVE_UP
 # Takes a piece of output: the stream, the bytes, and the seconds since the command's start.
 Sink = Callable[[str, bytes, float], None]
 
+_PATIENCE = 3600.0  # seconds in one wait: the system takes some weeks and no more
 GRACE = 10.0  # seconds from SIGTERM to SIGKILL: `POST /cancel` in the contract
 _PIPE = 1024 * 1024  # bytes; Linux gives 64 KiB unless asked for more
 _F_SETPIPE_SZ = 1031  # fcntl knows its name from Python 3.10 on
@@ -255,7 +256,7 @@ class _Watch:
     def until_exit(self, started: Callable[[int], None]) -> Exit:
         self._started = started
         while self._exit is None:
-            patience = max(0.0, self._deadline - time.monotonic())
+            patience = min(_PATIENCE, max(0.0, self._deadline - time.monotonic()))
             for key, _ in self._selector.select(patience):
                 key.data(key.fd)
             self._enforce()

@@ -128,6 +128,7 @@ SERVER_VALUES = [
     ("output_limit", "0"),
     ("keep_builds", "-1"),
     ("keep_days", "often"),
+    ("keep_days", "999999999.5"),
     ("url", "ci.example"),
     ("url", "ftp://ci.example/"),
     ("language", "de"),

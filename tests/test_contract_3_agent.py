@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -194,6 +195,20 @@ def test_timeout_ends_the_command(server: FakeServer, agent: AgentProcess) -> No
     result = server.wait_result(1, within=20)
     assert int(result["status"]) != 0 and result["reason"]
     assert server.stream(1, "stdout") == b"before\n"
+
+
+@pytest.mark.parametrize("timeout", ["2.5", "36000000.000", "3600000000000000.000"])
+def test_timeout_may_be_weeks_and_has_decimals(
+    server: FakeServer, agent: AgentProcess, timeout: str
+) -> None:
+    """In JSON it is a number."""
+    order = {"repository": str(agent.place.repository.path), "commit": "main", "command": "true"}
+    body = json.dumps({"id": 1, **order, "timeout": float(timeout)}).encode()
+    headers = {"Content-Type": "application/json"}
+    assert agent.request("POST", "/build", body, headers).status == 202
+    assert server.wait_result(1)["status"] == "0"
+    assert hand(agent, 2, "true", timeout=timeout).status == 202
+    assert server.wait_result(2)["status"] == "0"
 
 
 def test_output_limit_is_kept_by_the_agent(server: FakeServer, agent: AgentProcess) -> None:

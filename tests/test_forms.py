@@ -84,6 +84,16 @@ def test_json_of_the_wrong_kind_is_refused_when_it_is_asked_for(value: Any) -> N
         params.text("a")
 
 
+def test_a_decimal_is_a_number_above_0() -> None:
+    params = read_json(
+        io.BytesIO(b'{"a": 1.5, "b": 2, "c": "0.25", "d": 0.0, "e": -1.5, "f": NaN}')
+    )
+    assert [params.decimal(name, 7.0) for name in ("a", "b", "c", "none")] == [1.5, 2.0, 0.25, 7.0]
+    for name in ("d", "e", "f"):
+        with pytest.raises(BadParams):
+            params.decimal(name, 7.0)
+
+
 def test_json_keeps_bytes_that_are_no_text() -> None:
     params = read_json(io.BytesIO(b'{"stdout": "a\\udcffb", "n": [1, "2"], "none": null}'))
     assert value_of(params, "stdout") == b"a\xffb"
