@@ -246,7 +246,7 @@ def _settings(config: AgentConfig, data: Path) -> Settings:
 
 def _main(path: Path, stop: Stop) -> None:
     config = read_agent(path)
-    warn_if_readable(path, config.secret is not None)
+    warn_if_readable(config.secret_in)
     agent = Agent(config)
     agent.start()
     announce(f"minici agent: {agent.url}/ -> {config.server}/")

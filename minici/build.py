@@ -330,6 +330,15 @@ def check_repository(repository: str) -> Optional[Complaint]:
     return None
 
 
+def public(text: str) -> str:
+    """A text with addresses of repositories as it may be shown: without passwords.
+
+    Where the name may be a password too, as tokens are in HTTP, it goes as well.
+    """
+    text = re.sub(r"(?i)(?<=\bhttp://)[^/\s]*@|(?<=\bhttps://)[^/\s]*@", "", text)
+    return re.sub(r"(?<=://)([^/@:\s]*):[^/\s]*@", r"\1@", text)
+
+
 def _encodable(text: str) -> bool:
     try:
         text.encode("utf-8")
@@ -355,6 +364,7 @@ def to_record(build: Build) -> dict[str, Any]:
 def to_json(build: Build, url: Optional[str] = None) -> dict[str, Any]:
     """The build as people's programs see it; `url` is the address of its page."""
     record = to_record(build)
+    record["repository"] = public(build.repository)
     for name in _STORED_ONLY:
         del record[name]
     if url is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import errno
+import ipaddress
 import os
 import pwd
 import re
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from minici.build import check_command, check_repository
+from minici.build import check_command, check_repository, public
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -45,13 +46,17 @@ class Key:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The server's half of config.ini. Durations are in seconds, sizes in bytes."""
+    """The server's half of config.ini. Durations are in seconds, sizes in bytes.
+
+    `secret_in` is the file in which the secret stands.
+    """
 
     port: int
     repository: str
     host: str
     data: Path
     secret: Optional[str]
+    secret_in: Optional[Path]
     command: str
     max_queue: int
     max_attempts: int
@@ -71,7 +76,10 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """The agent's half of config.ini. `data` is None where it is named after the port."""
+    """The agent's half of config.ini. `data` is None where it is named after the port.
+
+    `secret_in` is the file in which the secret stands.
+    """
 
     port: int
     server: str
@@ -81,6 +89,7 @@ class AgentConfig:
     folder: Path
     slots: int
     secret: Optional[str]
+    secret_in: Optional[Path]
     user: Optional[str]
     certificate: Optional[Path]
     private_key: Optional[Path]
@@ -133,9 +142,10 @@ def _days(text: str, folder: Path) -> float:
 
 def _host(text: str, folder: Path) -> str:
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
+    named = re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host)
+    if not named or not plain_host(host):  # "." would be all addresses
         raise _Wrong("write a host name or an IP address to listen on, as in 127.0.0.1")
-    return host
+    return plain_host(host)
 
 
 def _path(text: str, folder: Path) -> Path:
@@ -305,13 +315,20 @@ def read_agent(path: PathLike) -> AgentConfig:
     return AgentConfig(**values, folder=file.folder)
 
 
+def plain_host(name: str) -> str:
+    """The one spelling of a host: without brackets and final dots, in small letters."""
+    name = name.strip("[]").rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this host can reach a server that listens on `host`."""
-    return (
-        host.lower() == "localhost"
-        or host == "::1"
-        or re.match(r"127(\.\d+){3}\Z", host) is not None
-    )
+    name = plain_host(host)
+    return name in ("localhost", "::1") or re.match(r"127(\.\d+){3}\Z", name) is not None
 
 
 class _ConfigFile:
@@ -332,7 +349,9 @@ class _ConfigFile:
             if other != name and self._parser.has_section(other):
                 self._read_section(other, here=False)
         values = self._read_section(name, here=True)
-        values["secret"] = self._secret(name, values["secret"], values.pop("secret_file"))
+        file = values.pop("secret_file")
+        values["secret"] = self._secret(name, values["secret"], file)
+        values["secret_in"] = (file or self.path) if values["secret"] else None
         self._check_certificate(name, values["certificate"], values["private_key"])
         return values
 
@@ -352,8 +371,7 @@ class _ConfigFile:
     def refuse(self, section: str, key: str, what: str) -> None:
         """Raise the ConfigError that names file, section, key and value."""
         text = self._parser.get(section, key, fallback=None)
-        hidden = key == "secret" or section == "users"
-        value = "" if text is None else " = ..." if hidden else f" = {_one_line(text)}"
+        value = "" if text is None else f" = {_shown(section, key, text)}"
         raise ConfigError(f"{self.path}: [{section}] {key}{value}: {what}")
 
     def _parse(self) -> configparser.ConfigParser:
@@ -436,8 +454,9 @@ class _ConfigFile:
         return users
 
 
-# scrypt, its cost as a power of two, the salt and the key in hexadecimal digits.
-PASSWORD_HASH = re.compile(r"scrypt:(\d{1,2}):([0-9a-f]{32}):([0-9a-f]{64})")
+# scrypt, its cost as a power of two (more than 2**20 would be a GiB of memory for each try), the
+# salt and the key in hexadecimal digits.
+PASSWORD_HASH = re.compile(r"scrypt:(1[0-9]|20):([0-9a-f]{32}):([0-9a-f]{64})")
 
 
 def _check_listening(
@@ -488,6 +507,20 @@ def _explain(error: configparser.Error) -> str:
 
 def _listed(section: str) -> str:
     return ", ".join(sorted(_SECTIONS[section]))
+
+
+def _shown(section: str, key: str, text: str) -> str:
+    """A value as an error may show it: no secret, however its key is spelled.
+
+    Of several lines the first: a key that is indented by mistake ends up in the value above it.
+    """
+    if section == "users" or (_LOOKS_SECRET.search(key) and key != "secret_file"):
+        return "..."
+    first, _, more = text.partition("\n")
+    return _one_line(public(first)) + (" ..." if more else "")
+
+
+_LOOKS_SECRET = re.compile(r"(?i)secret|pass(?!$)|token|hash")
 
 
 def _one_line(text: str) -> str:

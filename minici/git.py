@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
+from minici.build import public
 from minici.durable import write_all
 from minici.output import STDERR, STDOUT
 from minici.process import Account, Exit, Runner, StopOrder
@@ -160,11 +161,6 @@ def _complaint(exit: Exit, stderr: str) -> str:
     fatal = [line for line in telling if line.startswith(("fatal:", "error:"))]
     said = (fatal[:1] or telling[-1:] or lines[-1:] or [f"git ended with status {exit.status}"])[0]
     return public(re.sub(r"^(fatal|error): ", "", said)[:300])
-
-
-def public(text: str) -> str:
-    """A text with URLs as it may be shown: without passwords."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
 
 
 def lay_out(

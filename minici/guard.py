@@ -11,14 +11,16 @@ import ipaddress
 import re
 import socket
 from typing import Optional
-from urllib.parse import urlsplit
 
-from minici.config import is_loopback
+from minici.config import is_loopback, plain_host
 from minici.passwords import TooManyTries, Users, sign_in
 from minici.web import HttpError, Request
 
 _SAFE = ("GET", "HEAD")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::([0-9]{0,5}))?")
+_PORTS = {"http": 80, "https": 443}
+
+Place = tuple[str, int]  # host and port
 
 
 class Hosts:
@@ -29,27 +31,28 @@ class Hosts:
         own = {listened, *filter(None, configured)}
         if self._everywhere:
             own |= {socket.gethostname(), socket.gethostname().partition(".")[0]}
-        self._names = {_plain(name) for name in own}
+        self._names = {plain_host(name) for name in own}
 
     def allow(self, header: str) -> bool:
         """Whether a Host header, with or without a port, names this server."""
         found = _HOST.fullmatch(header.strip())
         if not found:
             return False
-        name = _plain(found[1])
+        name = plain_host(found[1])
         return is_loopback(name) or name in self._names or (self._everywhere and _is_address(name))
 
 
 class ServerGuard:
-    """The guard before the server. `netloc` is the host:port of its configured `url`, if any."""
+    """The guard before the server. `url` is the configured one, by which people reach it."""
 
     def __init__(
-        self, hosts: Hosts, secret: Optional[str], users: Users, netloc: Optional[str] = None
+        self, hosts: Hosts, secret: Optional[str], users: Users, url: Optional[str] = None
     ) -> None:
         self._hosts = hosts
         self._secret = secret
         self._users = users
-        self._netloc = _without_default_port(netloc) if netloc else None
+        self._scheme, _, rest = (url or "").partition("://")
+        self._outside = _place(self._scheme, rest.partition("/")[0])
 
     def __call__(self, request: Request) -> None:
         check_host(request, self._hosts)
@@ -61,11 +64,24 @@ class ServerGuard:
             request.user = self._check_user(request)
 
     def _check_origin(self, request: Request) -> None:
-        origin = request.header("Origin")
-        own = {_without_default_port(request.header("Host")), self._netloc}
-        foreign = origin and _without_default_port(_netloc(origin)) not in own
-        if foreign or request.header("Sec-Fetch-Site").lower() == "cross-site":
+        origin = request.headers.get("Origin")
+        foreign = origin is not None and not self._is_own(origin, request)
+        if foreign or is_cross_site(request):
             raise HttpError(403, "this was sent by a page of another site")
+
+    def _is_own(self, origin: str, request: Request) -> bool:
+        """Whether an Origin is the place that the request was sent to, or the configured one.
+
+        A Host without a port is the port of its scheme, so that a page by http, which anybody
+        on the way can write, or another service of the host, can't start what is served by https.
+        """
+        scheme, _, netloc = origin.partition("://")
+        place = _place(scheme.lower(), netloc)
+        host = request.header("Host")
+        to = _place("https" if request.secure else "http", host)
+        if to and self._outside and to[0] == self._outside[0]:
+            to = _place(self._scheme, host)  # a proxy stands in between: its scheme is the url's
+        return place is not None and place in (to, self._outside)
 
     def _check_user(self, request: Request) -> str:
         try:
@@ -88,7 +104,8 @@ class AgentGuard:
 
     def __call__(self, request: Request) -> None:
         check_host(request, self._hosts)
-        if request.header("Origin"):
+        sent = request.method not in _SAFE and is_cross_site(request)
+        if sent or request.headers.get("Origin") is not None:
             raise HttpError(403, "an agent answers no browser")
         check_secret(request, self._secret)
 
@@ -102,6 +119,11 @@ def check_host(request: Request, hosts: Hosts) -> None:
         )
 
 
+def is_cross_site(request: Request) -> bool:
+    """Whether the browser says that a page of another site sent this."""
+    return request.header("Sec-Fetch-Site").strip().lower() == "cross-site"
+
+
 def check_secret(request: Request, secret: Optional[str]) -> None:
     """Raise HttpError 401 unless the request carries the secret, if there is one."""
     if secret is None:
@@ -113,20 +135,12 @@ def check_secret(request: Request, secret: Optional[str]) -> None:
         raise HttpError(401, sentence, {"WWW-Authenticate": "Bearer"})
 
 
-def _netloc(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return ""
-
-
-def _without_default_port(netloc: str) -> str:
-    host, colon, port = netloc.rpartition(":")
-    return _plain(host if colon and port in ("80", "443") else netloc)
-
-
-def _plain(name: str) -> str:
-    return name.strip("[]").rstrip(".").lower()
+def _place(scheme: str, netloc: str) -> Optional[Place]:
+    """Host and port of an origin or of a Host header; None if it is neither."""
+    found = _HOST.fullmatch(netloc)
+    if not found or scheme not in _PORTS:
+        return None
+    return plain_host(found[1]), int(found[2] or _PORTS[scheme])
 
 
 def _is_address(name: str) -> bool:

@@ -6,6 +6,7 @@ way to wear a server down that `http.server` leaves open.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import logging
@@ -17,13 +18,13 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Optional
 from urllib.parse import unquote_to_bytes
 
 from minici.forms import BadParams, read_query
-from minici.web import HttpError, Request, Response, Site
+from minici.web import PEOPLE, HttpError, Request, Response, Site
 
 log = logging.getLogger("minici.web")
 
@@ -35,8 +36,9 @@ WRITE_SECONDS = 60.0  # for one piece of an answer to be taken
 HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
 LINE_LIMIT = 8 * 1024  # bytes of the request line
 DRAIN_LIMIT = 256 * 1024  # bytes of an unread body that are read to keep a connection
+LINGER_SECONDS = 10.0  # for a client that still sends, to read its answer
+LINGER_IDLE_SECONDS = 2.0  # likewise, without a byte from it
 MOST_CONNECTIONS = 1000
-MOST_STREAMS = 400
 RESERVED_FILES = 24  # descriptors that are not for connections: files, logs, calls to agents
 
 
@@ -153,17 +155,21 @@ class Connection(BaseHTTPRequestHandler):
         self.requestline, self.command = "", ""
         request: Optional[Request] = None
         body: Optional[_Body] = None
-        try:
-            self._read_head()
-            body = self._body()
-            request = self._request(body)
-            self._expect(body)
-            respond = self.server.site.admit(request)
-            response = self._answer_of(request, respond)
-        except HttpError as error:
-            response = self.server.site.error(request, error)
-            self.close_connection = self.close_connection or request is None
-        self._finish_request(request, response, body, started)
+        with contextlib.ExitStack() as held:
+            try:
+                self._read_head()
+                body = self._body()
+                request = self._request(body)
+                self._expect(body)
+                respond = self.server.site.admit(request)
+                held.enter_context(self.server.room_for(request))
+                response = self._answer_of(request, respond)
+            except HttpError as error:
+                response = self.server.site.error(request, error)
+                self.close_connection = self.close_connection or request is None
+                self.server.mark(self.accepted, self.connection, waiting=True)  # it may go
+            self._finish_request(request, response, body, started)
+        self._see_off(body)
 
     def _await_request(self) -> bool:
         """Wait for the first byte of a request; False if there will be none."""
@@ -271,19 +277,23 @@ class Connection(BaseHTTPRequestHandler):
     def _finish_request(
         self, request: Optional[Request], response: Response, body: Optional[_Body], started: float
     ) -> None:
-        rest = body.left if body else 0
-        if rest > DRAIN_LIMIT:
-            self.close_connection = True
-        elif rest and body and not body.before_read:
-            body.read()
-        elif rest:
-            self.close_connection = True
+        if body is None or body.left > DRAIN_LIMIT or (body.left and body.before_read):
+            self.close_connection = True  # where the next request begins can't be known
         try:
             self._respond(request, response)
         finally:
             self._log(request, response, started)
-        if rest > DRAIN_LIMIT or (body is None and request is None):
+
+    def _see_off(self, body: Optional[_Body]) -> None:
+        """Read what is left of a request that has its answer: with the connection's last, for as
+        long as the client may take to read it, or the connection would be reset under it."""
+        if body is not None and not body.left:
+            return
+        self.server.mark(self.accepted, self.connection, waiting=True)
+        if self.close_connection or body is None:
             self._linger()
+        else:
+            body.read()
 
     def _respond(self, request: Optional[Request], response: Response) -> None:
         stream = not isinstance(response.body, bytes)
@@ -317,13 +327,13 @@ class Connection(BaseHTTPRequestHandler):
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
     def _linger(self) -> None:
-        """Let a client that is still sending read its answer before the connection is reset."""
-        self.close_connection = True
+        give_up = time.monotonic() + LINGER_SECONDS
         try:
             self.connection.shutdown(socket.SHUT_WR)
-            self.timer.deadline = time.monotonic() + 2
-            while self.source.read1(64 * 1024):
-                continue
+            more = True
+            while more:
+                self.timer.deadline = min(give_up, time.monotonic() + LINGER_IDLE_SECONDS)
+                more = bool(self.source.read1(64 * 1024))
         except (OSError, Gone):
             pass
 
@@ -378,6 +388,7 @@ class Listener(ThreadingHTTPServer):
         self.context = context
         self.stopping = False
         self._most = min(MOST_CONNECTIONS, max(4, (_raise_file_limit() - RESERVED_FILES) // 2))
+        self._people = threading.BoundedSemaphore(self._most * 3 // 4)
         self._lock = threading.Condition()  # guards _open
         # By the socket as accepted: the one to shut (TLS wraps it), and whether it waits for a
         # request. The longest unmarked comes first.
@@ -453,6 +464,22 @@ class Listener(ThreadingHTTPServer):
         except OSError:
             pass
         self.shutdown_request(request)
+
+    @contextlib.contextmanager
+    def room_for(self, request: Request) -> Iterator[None]:
+        """Room for an answer, however slowly it is taken. Raises HttpError 503 without any.
+
+        A quarter of all connections is kept for agents, whoever looks at pages and output.
+        """
+        if request.route is None or request.route.audience not in PEOPLE:
+            yield
+            return
+        if not self._people.acquire(blocking=False):
+            raise HttpError(503, "too many are watching; look again later", {"Retry-After": "10"})
+        try:
+            yield
+        finally:
+            self._people.release()
 
     def mark(self, accepted: socket.socket, connection: socket.socket, waiting: bool) -> None:
         """Note whether a connection waits for a request. For the connection's own thread."""

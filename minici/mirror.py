@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from minici.git import Git, GitError, lay_out, public
+from minici.build import public
+from minici.git import Git, GitError, lay_out
 
 _FULL_HASH = re.compile(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?([~^][~^0-9]*)?\Z")
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")

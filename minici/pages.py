@@ -22,7 +22,7 @@ from minici.answers import (
     whole,
 )
 from minici.api import find_builds
-from minici.build import Build, check_command, check_commit
+from minici.build import Build, check_command, check_commit, public
 from minici.config import ServerConfig
 from minici.dispatch import Dispatcher
 from minici.live import place_after
@@ -236,7 +236,7 @@ class Pages:
         queued = self._state.queued()
         now = datetime.now(timezone.utc)
         return Site(
-            repository=self._config.repository,
+            repository=public(self._config.repository),
             now=now,
             url=self._base(request),
             agents_total=len(there),

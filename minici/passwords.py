@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import os
 import threading
 import time
@@ -20,10 +21,10 @@ _MOST_WAIT = 60.0  # seconds
 _MOST_ADDRESSES = 1000
 
 
-def hash_password(password: str) -> str:
+def hash_password(password: str, cost: int = _COST) -> str:
     """The line for `[users]`: scrypt, its cost, a fresh salt, and the key."""
     salt = os.urandom(16)
-    return f"scrypt:{_COST}:{salt.hex()}:{_scrypt(password, salt, _COST).hex()}"
+    return f"scrypt:{cost}:{salt.hex()}:{_scrypt(password, salt, cost).hex()}"
 
 
 def fits(password: str, hashed: str) -> bool:
@@ -68,7 +69,9 @@ class Users:
         self._hashes = dict(hashes)
         self._clock = clock
         self._key = os.urandom(32)
-        self._unknown = hash_password(os.urandom(8).hex()) if hashes else ""
+        # A name that nobody has costs the same time: it can't be told from a wrong password.
+        unknown = os.urandom(8).hex()
+        self._unknown = hash_password(unknown, _highest_cost(hashes)) if hashes else ""
         self._lock = threading.Lock()  # guards the two below; held while a hash is worked out
         self._right: dict[str, bytes] = {}
         self._wrong: dict[str, tuple[int, float]] = {}
@@ -78,12 +81,12 @@ class Users:
 
     def check(self, name: str, password: str, address: str) -> bool:
         """Whether name and password fit. Raises TooManyTries after wrong ones from `address`."""
+        address = _network(address)
         seen = hmac.digest(self._key, f"{name}\0{password}".encode("utf-8", "replace"), "sha256")
         if hmac.compare_digest(self._right.get(name, b""), seen):
             return True
         with self._lock:
             self._slow_down(address)
-            # A name that nobody has costs the same time: it can't be told from a wrong password.
             right = fits(password, self._hashes.get(name, self._unknown)) and name in self._hashes
             if right:
                 self._right[name] = seen
@@ -103,6 +106,23 @@ class Users:
         self._wrong[address] = (count, self._clock() + wait)
         if len(self._wrong) > _MOST_ADDRESSES:
             self._wrong.pop(next(iter(self._wrong)))
+
+
+def _highest_cost(hashes: Mapping[str, str]) -> int:
+    """The cost of a try that costs as much as any."""
+    found = filter(None, map(PASSWORD_HASH.fullmatch, hashes.values()))
+    return max((int(each[1]) for each in found), default=_COST)
+
+
+def _network(address: str) -> str:
+    """Whose tries count together: an address, or the 2**64 of IPv6 that one host may have."""
+    try:
+        number = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(number, ipaddress.IPv4Address):
+        return str(number)
+    return str(number.ipv4_mapped or ipaddress.ip_network((number, 64), strict=False))
 
 
 def sign_in(header: str, users: Users, address: str) -> Optional[str]:

@@ -67,6 +67,10 @@ _RUSSIAN = tuple(
         (r"this path takes (?P<a>.+)", "этот адрес принимает {a}"),
         (r"this was sent by a page of another site", "запрос прислала страница чужого сайта"),
         (r"sign in with a name and a password", "войдите с именем и паролем"),
+        (
+            r"too many wrong passwords; try again in (?P<n>\d+) s",
+            "слишком много неверных паролей; повторите через {n} с",
+        ),
         (r"too many are watching; look again later", "смотрящих слишком много; зайдите позже"),
         (
             r"something went wrong here; the server's log says what",

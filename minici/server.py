@@ -115,7 +115,7 @@ class Server:
             Hosts(self._config.host, address.hostname if address else None),
             self._config.secret,
             Users(self._config.users),
-            address.netloc if address else None,
+            self._config.url,
         )
         return WebSite(routes, guard, self._pages.error, _HEADERS)
 
@@ -144,7 +144,7 @@ def _client_tls(certificate: Optional[Path]) -> Optional[ssl.SSLContext]:
 
 def _main(path: Path, stop: Stop) -> None:
     config = read_server(path)
-    warn_if_readable(path, config.secret is not None)
+    warn_if_readable(config.secret_in)
     server = Server(config)
     server.start()
     announce(f"minici server: {server.url}/")

@@ -155,11 +155,11 @@ def server_tls(
     return context
 
 
-def warn_if_readable(path: Path, holds_secret: bool) -> None:
-    """Say so when others on this host can read a secret."""
+def warn_if_readable(path: Optional[Path]) -> None:
+    """Say so when others on this host can read the file in which the secret stands."""
     try:
-        mode = path.stat().st_mode
+        readable = path is not None and path.stat().st_mode & 0o044
     except OSError:
         return
-    if holds_secret and mode & 0o044:
+    if readable:
         log.warning("%s holds a secret and others can read it: chmod 600 %s", path, path)

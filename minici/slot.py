@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from minici.build import Result
+from minici.build import Result, public
 from minici.client import CallError, Client
 from minici.environment import build_variables, command_environment
-from minici.git import Git, GitError, Interrupted, public
+from minici.git import Git, GitError, Interrupted
 from minici.holdings import DELIVER, DROP, GIVE_BACK, Holdings, Running
 from minici.mirror import Commit, Mirrors
 from minici.outbox import Outbox

@@ -16,6 +16,7 @@ from typing import Callable, Optional, Protocol, Union
 from minici.forms import FORM, JSON, BadParams, Params, read_form, read_json
 
 SMALL_BODY = 1024 * 1024  # bytes
+PEOPLE = ("people", "anybody")  # audiences that may be many
 
 
 class HttpError(Exception):
@@ -127,9 +128,9 @@ Handler = Callable[..., Response]
 class Route:
     """One path with one method. `pattern` matches the whole path; its groups go to `handler`.
 
-    `audience` is who calls it: `agents`, `people`, or `server`; it decides what a caller has
-    to show. `most` is the limit of the body in bytes, `large` the parameters that may fill it.
-    `quiet` ones are logged only when they fail.
+    `audience` is who calls it: `agents`, `people`, `anybody`, or `server`; it decides what a
+    caller has to show. `most` is the limit of the body in bytes, `large` the parameters that may
+    fill it. `quiet` ones are logged only when they fail.
     """
 
     method: str

@@ -350,8 +350,26 @@ FOREIGN = [
     "192.0.2.1",
     "",
     "127.0.0.1:x",
+    "localhost@evil.example",
+    "evil.example@localhost",
+    "localhost/evil.example",
+    "localhost evil.example",
+    "localhost,evil.example",
+    "[::1].evil.example",
+    "[2001:db8::1]",
+    "2130706433",
+    "0x7f.1",
 ]
-LOOPBACK = ["localhost", "LOCALHOST", "127.0.0.1", "[::1]", "localhost:1234"]
+LOOPBACK = [
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "127.0.0.1",
+    "127.8.9.10",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]:80",
+    "localhost:1234",
+]
 
 
 @pytest.mark.parametrize("host", FOREIGN)
@@ -369,6 +387,29 @@ def test_a_foreign_host_is_421(server: ServerProcess, agent: AgentProcess, host:
 def test_loopback_names_are_served(server: ServerProcess, agent: AgentProcess, host: str) -> None:
     assert server.get("/", {"Host": host}).status == 200
     assert agent.get("/ping", {"Host": host}).status == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://evil.example/", "https://evil.example/", "http://localhost@evil.example/", "http:///"],
+)
+def test_the_name_in_the_target_counts_and_not_the_host(server: ServerProcess, target: str) -> None:
+    head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert status_of(raw(server.port, head.encode())) in (400, 421)
+
+
+def test_a_target_may_name_this_server(server: ServerProcess) -> None:
+    head = b"GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert status_of(raw(server.port, head)) == 200
+    named = head.replace(b"Host: localhost", b"Host: evil.example")
+    assert status_of(raw(server.port, named)) == 200, "RFC 9112, 3.2.2: the Host does not count"
+
+
+@pytest.mark.parametrize("target", ["*", "evil.example:80", "healthz", "?", "ftp://localhost/"])
+def test_a_target_of_another_form_is_400(server: ServerProcess, target: str) -> None:
+    for method in ("GET", "OPTIONS", "CONNECT"):
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        assert status_of(raw(server.port, head.encode())) == 400
 
 
 def test_no_host_at_all_is_400(server: ServerProcess) -> None:
@@ -406,8 +447,13 @@ PAGES_POSTS = ("/build", "/api/builds", "/build/1/cancel", "/build/1/rebuild")
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": ""},
         {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://localhost"},
+        {"Origin": "http://localhost.evil.example"},
+        {"Origin": "chrome-extension://abcdefgh"},
         {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "Cross-Site"},
     ],
 )
 def test_a_post_from_another_site_is_403(
@@ -429,6 +475,35 @@ def test_an_agents_call_from_another_site_is_403(server: ServerProcess, path: st
     assert "intruder" not in [agent["name"] for agent in server.agents()]
 
 
+def test_without_a_host_no_origin_is_the_own_one(server: ServerProcess) -> None:
+    before = server.api("/builds")
+    for origin in (b"null", b"", b"http://", b"http://localhost"):
+        head = b"POST /api/builds?commit=HEAD&command=true HTTP/1.0\r\nOrigin: %s\r\n\r\n" % origin
+        assert status_of(raw(server.port, head)) == 403, origin
+    assert server.api("/builds") == before
+
+
+def test_an_agent_takes_no_post_from_another_site(agent: AgentProcess, alone: FakeServer) -> None:
+    params = {"id": 78, "repository": "/x", "commit": "HEAD", "command": "true"}
+    for path in ("/build", "/cancel"):
+        assert agent.post(path, params, Sec_Fetch_Site="cross-site").status == 403
+    assert agent.post("/build", params, Origin="").status == 403
+    holds_for(lambda: not agent.ping()["running"], 0.2, "nothing runs")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "image/png"])
+def test_what_a_form_of_another_site_can_send_starts_nothing(
+    server: ServerProcess, kind: str
+) -> None:
+    """A form without scripts can send JSON as text/plain; an old browser names no Origin."""
+    before = server.api("/builds")
+    for body in (b'{"commit": "HEAD", "command": "true", "x": "="}', b"commit=HEAD&command=true"):
+        for path in ("/build", "/api/builds"):
+            reply = server.request("POST", path, body, {"Content-Type": kind})
+            assert reply.status == 415, reply
+    assert server.api("/builds") == before
+
+
 def test_a_post_from_the_pages_themselves_is_taken(server: ServerProcess) -> None:
     origin = f"http://127.0.0.1:{server.port}"
     params = {"commit": "HEAD", "command": "true"}
@@ -441,8 +516,12 @@ def test_a_post_from_the_configured_url_is_taken(place: Place) -> None:
     params = {"commit": "HEAD", "command": "true"}
     near = {"Host": "ci.example", "Origin": "https://ci.example"}
     assert server.post("/build", params, **near).status == 303
-    far = {"Host": "ci.example", "Origin": "https://evil.example"}
-    assert server.post("/build", params, **far).status == 403
+    within = {"Host": f"127.0.0.1:{server.port}", "Origin": "https://ci.example"}
+    assert server.post("/build", params, **within).status == 303
+    for origin in ("https://evil.example", "http://ci.example", "https://ci.example:8443"):
+        for host in ("ci.example", "ci.example:443", f"127.0.0.1:{server.port}"):
+            far = {"Host": host, "Origin": origin}
+            assert server.post("/build", params, **far).status == 403, far
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -17,7 +17,8 @@ from typing import Any, Optional
 
 import pytest
 
-from minici.git import Git, GitError, Interrupted, public
+from minici.build import public
+from minici.git import Git, GitError, Interrupted
 from minici.mirror import Commit, Mirror, Mirrors, folder_name
 from minici.process import Account, Runner, StopOrder
 from minici.workspace import Workspace
@@ -691,7 +692,9 @@ def closed_repository() -> Iterator[str]:
 
 def test_passwords_are_not_shown() -> None:
     assert public("https://user:pass@host/x") == "https://host/x"
-    assert public("ssh://git@host/x and https://h/y@z") == "ssh://host/x and https://h/y@z"
+    assert public("https://token@host/x, HTTP://a:b@c@h/x") == "https://host/x, HTTP://h/x"
+    assert public("ssh://git@host/x and https://h/y@z") == "ssh://git@host/x and https://h/y@z"
+    assert public("ssh://git:pass@host:22/x") == "ssh://git@host:22/x"
     assert public("git@host:x") == "git@host:x"
 
 
