@@ -39,7 +39,7 @@ DRAIN_LIMIT = 256 * 1024  # bytes of an unread body that are read to keep a conn
 LINGER_SECONDS = 10.0  # for a client that still sends, to read its answer
 LINGER_IDLE_SECONDS = 2.0  # likewise, without a byte from it
 MOST_CONNECTIONS = 1000
-RESERVED_FILES = 24  # descriptors that are not for connections: files, logs, calls to agents
+RESERVED_FILES = 24  # descriptors that are not for connections: records, logs, calls to agents
 
 
 # A name of RFC 9110 with nothing before or behind it, and no control character in the value:
@@ -152,7 +152,7 @@ class Connection(BaseHTTPRequestHandler):
         if not self._await_request():
             return
         started = time.monotonic()
-        self.requestline, self.command = "", ""
+        self.requestline, self.command, self.request_version = "", "", ""
         request: Optional[Request] = None
         body: Optional[_Body] = None
         with contextlib.ExitStack() as held:
@@ -186,6 +186,8 @@ class Connection(BaseHTTPRequestHandler):
         self.rfile = limited  # where the base class reads headers
         try:
             self.raw_requestline = limited.readline(LINE_LIMIT + 1)
+            if self.raw_requestline in (b"\r\n", b"\n"):  # left over from before: RFC 9112, 2.2
+                self.raw_requestline = limited.readline(LINE_LIMIT + 1)
             self._check_line(self.raw_requestline)
             if not self.parse_request():
                 raise HttpError(400, "this is no HTTP request")
@@ -279,6 +281,8 @@ class Connection(BaseHTTPRequestHandler):
     ) -> None:
         if body is None or body.left > DRAIN_LIMIT or (body.left and body.before_read):
             self.close_connection = True  # where the next request begins can't be known
+        if self.request_version == "HTTP/1.0":
+            self.close_connection = True  # it can't be told that it may go on
         try:
             self._respond(request, response)
         finally:
@@ -365,7 +369,7 @@ class _HeadLines:
             raise HttpError(431, f"the headers are longer than {HEAD_LIMIT} bytes")
         if not self._first and line.strip(b"\r\n") and not _HEADER.fullmatch(line):
             raise HttpError(400, "a header is not of the form name: value")
-        self._first = False
+        self._first = self._first and not line.strip(b"\r\n")
         return line
 
 
@@ -387,7 +391,7 @@ class Listener(ThreadingHTTPServer):
         self.site = site
         self.context = context
         self.stopping = False
-        self._most = min(MOST_CONNECTIONS, max(4, (_raise_file_limit() - RESERVED_FILES) // 2))
+        self._most = _most_connections(_raise_file_limit())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
         self._lock = threading.Condition()  # guards _open
         # By the socket as accepted: the one to shut (TLS wraps it), and whether it waits for a
@@ -497,6 +501,12 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass
+
+
+def _most_connections(files: int) -> int:
+    """How many connections go with so many descriptors: three quarters are people's, of whom each
+    may read an output, which is three files."""
+    return min(MOST_CONNECTIONS, max(4, (files - RESERVED_FILES) * 2 // 7))
 
 
 def _raise_file_limit() -> int:
