@@ -2,6 +2,7 @@
 #               ARGS='-k git' has one pytest do what it says, SUITE is for `python -m tests`
 # make lint     format, rules and types
 # make chaos    builds while everything dies, ten minutes or ARGS='--minutes 2 --seed 7'
+# make pictures the pictures of the README, anew
 # make zipapp   dist/minici.pyz, the package in one file
 # make clean    removes what the others made
 
@@ -15,7 +16,7 @@ LINT := .venv/lint-$(VERSION)
 
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: test lint chaos zipapp clean
+.PHONY: test lint chaos pictures zipapp clean
 
 # setuptools and wheel: the tests install the package as pip does, without asking the network.
 test: $(TEST)/ready
@@ -32,6 +33,9 @@ lint: $(LINT)/ready
 
 chaos:
 	$(PYTHON) -m tests.chaos $(ARGS)
+
+pictures: $(TEST)/ready
+	MINICI_PICTURES=new $(TEST)/bin/python -m pytest -q tests/test_pictures.py
 
 $(TEST)/ready: Makefile
 	$(PYTHON) -m venv --clear $(TEST)

@@ -14,7 +14,9 @@ from minici.parts import (
     ago,
     badge,
     frame,
+    lasted,
     panel,
+    repository_name,
     seconds_of,
     short_commit,
     sign,
@@ -29,6 +31,7 @@ from minici.views import BuildJson, FormView, IndexView, Site, Waiting
 STRIP_LENGTH = 60
 _BAR, _BAR_PIXELS = 12, 18  # how wide a bar is: in units of the drawing, and at most on screen
 _FIELDS = ("commit", "command")
+_ICONS = {"success": "icon-success", "failure": "icon-failure", "lost": "icon-failure"}
 
 
 def index_page(language: str, view: IndexView) -> Html:
@@ -46,15 +49,30 @@ def index_page(language: str, view: IndexView) -> Html:
         list=_list(words, view),
         pages=_pages(words, view),
     )
-    title = f"{view.site.repository.rstrip('/').rsplit('/', 1)[-1]} · minici"
-    return frame(words, "index", title, content, view.site, icon=_icon(view))
+    state, icon = _headline(words, view)
+    title = " · ".join([*state, repository_name(view.site.repository), "minici"])
+    return frame(words, "index", title, content, view.site, icon=icon, head=_feed_link(words, view))
 
 
-def _icon(view: IndexView) -> str:
-    for build in view.strip or view.builds:
-        if status_of(build) in ("running", "success", "failure"):
-            return f"icon-{status_of(build)}"
-    return "icon"
+def _headline(words: Words, view: IndexView) -> tuple[list[str], str]:
+    """What the tab says of all builds, whichever are listed, and its icon: how many run, or how
+    the newest one ended that nobody cancelled."""
+    running = sum(status_of(build) == "running" for build in view.last)
+    if running:
+        return [words("running_count", n=running)], "icon-running"
+    for build in view.last:
+        if status_of(build) in _ICONS:
+            word = status_word(words, status_of(build))
+            return [words("build_ended", id=build.get("id"), status=word)], _ICONS[status_of(build)]
+    return [], "icon-queued" if view.last and status_of(view.last[0]) == "queued" else "icon"
+
+
+def _feed_link(words: Words, view: IndexView) -> Html:
+    return markup(
+        '<link rel="alternate" type="application/atom+xml" title="$title" href="$url">\n',
+        title=words("feed"),
+        url="/feed.atom" + _address(view.filter, view.text)[1:],
+    )
 
 
 def _form_values(words: Words, form: FormView) -> dict[str, object]:
@@ -106,31 +124,42 @@ def _no_agents(words: Words, site: Site) -> Html:
 
 
 def _strip(words: Words, view: IndexView) -> Html:
-    builds = list(view.strip[:STRIP_LENGTH])
-    if len(builds) < 2:
+    builds = list(view.last[:STRIP_LENGTH])
+    if len(builds) < 2 or view.filter or view.text or view.newer:
         return NOTHING
     title = words("strip_title", n=len(builds))
     counts = _counts(words, builds)
-    text = words("strip_text", title=title, summary=counts)
+    text = words("strip_text", title=title, summary=counts, scale=words("strip_scale"))
     bars = join(_bars(words, builds, view))
     return markup(
         '<figure class="strip"><div class="strip-bars"><svg viewBox="0 0 $units 48" '
         'width="$width" role="img" aria-label="$text"><path class="base" d="M0 47.5H$units"/>'
-        "$bars</svg></div><figcaption>$title: $counts</figcaption></figure>",
+        "$bars</svg></div><figcaption>$title: $counts. $scale</figcaption></figure>",
         units=_BAR * len(builds),
         width=_BAR_PIXELS * len(builds),
         text=text,
         bars=bars,
         title=title,
         counts=counts,
+        scale=words("strip_scale"),
     )
+
+
+_COUNTS = {
+    "queued": "count_queued",
+    "running": "count_running",
+    "success": "count_success",
+    "failure": "count_failure",
+    "lost": "count_lost",
+    "cancelled": "count_cancelled",
+    "damaged": "count_damaged",
+}
 
 
 def _counts(words: Words, builds: Sequence[BuildJson]) -> str:
-    counted = [(status, sum(status_of(b) == status for b in builds)) for status in STATUSES]
-    return ", ".join(
-        f"{status_word(words, status).lower()} {count}" for status, count in counted if count
-    )
+    statuses = [status_of(build) for build in builds]
+    counted = [(status, statuses.count(status)) for status in _COUNTS]
+    return ", ".join(words(_COUNTS[status], n=n) for status, n in counted if n)
 
 
 def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> list[Html]:
@@ -166,9 +195,9 @@ def _bar(
         label.append(words.duration(seconds))
     marked = max(height, 12.0) if status in _MARKS else height
     return markup(
-        '<g class="bar-$status" data-build="$id"><title>$label</title>'
+        '<a class="bar-$status" href="/build/$id" tabindex="-1"><title>$label</title>'
         '<rect class="hit" x="$left" y="0" width="12" height="48"/>'
-        '<rect class="body" x="$x" y="$y" width="9" height="$height" rx="1.5"/>$mark</g>',
+        '<rect class="body" x="$x" y="$y" width="9" height="$height" rx="1.5"/>$mark</a>',
         id=build.get("id"),
         status=status,
         label=", ".join(label),
@@ -242,17 +271,25 @@ def _list(words: Words, view: IndexView) -> Html:
         rows = join(_row(words, view, build) for build in view.builds)
         return fill("list", words, rows=rows)
     if view.filter or view.text:
-        back = markup('<p><a class="button" href="/">$all</a></p>', all=words("show_all"))
-        return fill(
-            "panel",
-            words,
-            title=words("none_match"),
-            text=words("none_match_text"),
-            more=back,
-            kind="panel-empty",
-        )
+        return _none_match(words, view)
     title, text = words("no_builds"), words("no_builds_text")
     return panel(words, title, text, _curl_line(view.site, view.form), "panel-empty")
+
+
+def _none_match(words: Words, view: IndexView) -> Html:
+    """Nothing fits; or nothing among the builds that one page may read, and older ones may."""
+    back = markup('<a class="button" href="/">$all</a>', all=words("show_all"))
+    further = markup(
+        '<a class="button" href="$url">$text</a> ', url=view.older, text=words("look_further")
+    )
+    return fill(
+        "panel",
+        words,
+        title=words("none_match"),
+        text=words("none_match_here" if view.older else "none_match_text"),
+        more=markup("<p>$further$back</p>", further=further if view.older else "", back=back),
+        kind="panel-empty",
+    )
 
 
 def _curl_line(site: Site, form: FormView) -> str:
@@ -310,21 +347,30 @@ def _duration(words: Words, build: BuildJson, view: IndexView) -> Html:
     seconds = seconds_of(build, view.site.now)
     if seconds is None:
         return markup('<span class="none">—</span>')
-    text = words.duration(seconds)
+    text = lasted(words, build, view.site.now)
     usual = view.medians.get(str(build.get("command") or ""))
     if status_of(build) != "running" or not usual:
-        return markup("<span>$text</span>", text=text)
+        return text
     return markup(
-        '<span>$text</span><progress max="$max" value="$value" aria-label="$usual" '
-        'title="$usual"></progress>',
+        '$text<progress max="$max" value="$value" data-began="$began" aria-label="$usual" '
+        'title="$usual"></progress>$late',
         text=text,
         max=round(usual, 1),
         value=round(min(seconds, usual), 1),
+        began=build.get("started_at"),
         usual=words("usual", duration=words.duration(usual)),
+        late=_late(words, usual) if seconds > usual + max(5.0, usual / 2) else "",
     )
 
 
+def _late(words: Words, usual: float) -> Html:
+    text = words("usual", duration=words.duration(usual))
+    return markup('<span class="late">$text</span>', text=text)
+
+
 def _pages(words: Words, view: IndexView) -> Html:
+    if not view.builds and not view.newer:
+        return NOTHING
     links: list[tuple[Optional[str], str, str]] = [
         (view.newer, "newer", "← " + words("newest")),
         (view.older, "older", words("older") + " →"),

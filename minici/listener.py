@@ -322,7 +322,7 @@ class Connection(BaseHTTPRequestHandler):
             **self.server.site.headers,
             **response.headers,
         }
-        if length is not None:
+        if length is not None and response.status != 304:  # whose length is that of the 200
             fields["Content-Length"] = str(length)
         if self.close_connection:
             fields["Connection"] = "close"

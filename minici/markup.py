@@ -17,10 +17,11 @@ from string import Template
 from minici.texts import Words
 
 # Everything that can change what surrounds it, or hide: control characters except tab and
-# line feed, directional marks and overrides, line separators, invisible joiners, surrogates.
+# line feed, directional marks and overrides, line separators, invisible joiners, surrogates,
+# and what XML does not take.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import re
-import statistics
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -24,6 +23,7 @@ from minici.answers import (
 from minici.api import find_builds
 from minici.build import Build, check_command, check_commit, public
 from minici.config import ServerConfig
+from minici.day import QUARTER, Quarter
 from minici.dispatch import Dispatcher
 from minici.live import place_after
 from minici.output import STREAMS
@@ -40,6 +40,7 @@ from minici.views import (
     FormView,
     IndexView,
     OutputPiece,
+    QuarterView,
     RunningBuild,
     Site,
     Waiting,
@@ -47,7 +48,7 @@ from minici.views import (
 from minici.web import HttpError, Request, Response, Route, html_response, redirect
 
 _PAGE = 30
-_STRIP = 60
+_LAST = 60  # builds that the strip, the tab's icon and its title are made from
 _PART = 256 * 1024  # bytes of output on one page; the rest is a link away
 _LINES = 4000  # likewise
 
@@ -123,8 +124,7 @@ class Pages:
             wanted, text = read_status(request), request.query.optional("text")
             before = read_before(request)
             page = find_builds(self._store, before, _PAGE, wanted, text)
-            first_page = not (before or wanted or text)
-            strip = self._store.page(None, _STRIP).records if first_page else []
+            last = self._store.page(None, _LAST).records
         listed = self._json(request, page.records)
         agents = self._state.agents()
         view = IndexView(
@@ -136,10 +136,23 @@ class Pages:
             text=text,
             newer=_list_url(None, wanted, text) if before else None,
             older=_list_url(page.before, wanted, text) if page.before else None,
-            strip=self._json(request, strip),
-            medians=_medians(strip),
+            last=self._json(request, last),
+            medians=self._medians(page.records, last),
         )
         return self._page(html.index_page(self._language(request), view), status)
+
+    def _medians(self, shown: Sequence[Record], last: Sequence[Record]) -> Mapping[str, float]:
+        """How long the commands of the running builds usually take, in seconds."""
+        for record in last:
+            if isinstance(record, Build):
+                self._state.usual.note(record)  # a server that was just started knows none
+        commands = {
+            record.command
+            for record in shown
+            if isinstance(record, Build) and record.status == builds.RUNNING
+        }
+        usual = {command: self._state.usual.of(command) for command in commands}
+        return {command: seconds for command, seconds in usual.items() if seconds}
 
     # One build.
 
@@ -242,6 +255,8 @@ class Pages:
             agents_total=len(there),
             slots_free=sum(agent.free_slots for agent in there),
             slots_total=sum(agent.slots for agent in there),
+            agents_gone=len(agents) - len(there),
+            start_agent_command=_start_agent(self._base(request), self._config.secret),
             queued=len(queued),
             oldest_wait=_seconds_since(queued[0].queued_at, now) if queued else None,
             user=request.user,
@@ -269,6 +284,9 @@ class Pages:
             running=[
                 self._running(each.build, each.attempt) for each in agent.assignments.values()
             ],
+            note=agent.gone_reason if agent.gone else "",
+            gone_since=parse_time(agent.gone_since),
+            day=[_quarter(each) for each in agent.day.quarters(self._state.clock())],
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
@@ -351,17 +369,6 @@ def _error_key(name: str, complaint: str) -> str:
     return f"error_{name}_{getattr(complaint, 'kind', 'wrong')}"
 
 
-def _medians(records: Sequence[Record]) -> Mapping[str, float]:
-    """How long each command usually takes, in seconds, by its last successes."""
-    times: dict[str, list[float]] = {}
-    for record in records:
-        if isinstance(record, Build) and record.status == builds.SUCCESS:
-            begun, ended = parse_time(record.started_at), parse_time(record.finished_at)
-            if begun and ended:
-                times.setdefault(record.command, []).append((ended - begun).total_seconds())
-    return {command: statistics.median(each) for command, each in times.items()}
-
-
 def _list_url(before: Optional[int], status: Optional[str], text: Optional[str]) -> str:
     values = {"before": before, "status": status, "text": text}
     query = urllib.parse.urlencode({name: value for name, value in values.items() if value})
@@ -378,6 +385,20 @@ def _part_url(number: int, attempt: Optional[int], at: Optional[int]) -> Optiona
 def _seconds_since(moment: str, now: datetime) -> float:
     begun = parse_time(moment)
     return max(0.0, (now - begun).total_seconds()) if begun else 0.0
+
+
+def _start_agent(url: str, secret: Optional[str]) -> str:
+    """The shell lines that start an agent for this server: as they stand, or, where there is a
+    secret, which no page shows, with the file that holds it."""
+    if secret:
+        return "python3 -m minici.agent config.ini"
+    section = f"[agent]\\nport = 8001\\nserver = {url}\\n"
+    return f"printf '{section}' >agent.ini\npython3 -m minici.agent agent.ini"
+
+
+def _quarter(quarter: Quarter) -> QuarterView:
+    busy = quarter.busy / quarter.here if quarter.here else 0.0
+    return QuarterView(quarter.here / QUARTER, quarter.gone / QUARTER, busy)
 
 
 def _state(agent: Agent) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import datetime
 from functools import cache
 from typing import Optional
@@ -137,11 +138,30 @@ def lasted(words: Words, build: BuildJson, now: datetime) -> Html:
     return markup('<span data-since="$at">$text</span>', at=started.isoformat(), text=text)
 
 
+def clock(words: Words, value: object, now: datetime) -> Html:
+    """How long ago something began that still goes on, with the date behind it."""
+    began = parse_time(value)
+    if began is None:
+        return markup('<span class="none">—</span>')
+    return markup(
+        '<time datetime="$iso" title="$date" data-age data-since="$iso">$text</time>',
+        iso=began.isoformat(),
+        date=words.date(began),
+        text=words.duration((now - began).total_seconds()),
+    )
+
+
 def short_commit(build: BuildJson) -> str:
     """How the commit is shown where room is scarce: a name whole, a hash by 10 digits."""
     commit = str(build.get("commit") or "")
     is_hash = len(commit) >= 40 and all(digit in "0123456789abcdefABCDEF" for digit in commit)
     return commit[:10] if is_hash else commit[:80]
+
+
+def repository_name(repository: str) -> str:
+    """What people call the repository: the last part of its address, without `.git`."""
+    last = re.split("[/:]", repository.rstrip("/"))[-1]
+    return (last[:-4] if last.endswith(".git") else last) or repository
 
 
 def panel(words: Words, title: str, text: object, lines: str = "", kind: str = "") -> Html:
@@ -161,9 +181,13 @@ def shell(lines: str) -> Html:
 def summary(words: Words, site: Site) -> Html:
     """One line: free slots, builds waiting, the oldest wait."""
     if site.agents_total:
-        agents = phrase(words, "slots_free", free=site.slots_free, total=site.slots_total)
+        free = phrase(words, "slots_free", free=site.slots_free, total=site.slots_total)
+        agents = join((phrase(words, "agent_count", n=site.agents_total), free), ", ")
     else:
         agents = phrase(words, "no_agents_short")
+    if site.agents_gone:
+        gone = markup('<a href="/agents">$text</a>', text=words("gone_count", n=site.agents_gone))
+        agents = join((agents, gone), ", ")
     waiting = phrase(words, "waiting_count", n=site.queued)
     parts = [agents, waiting if site.queued else phrase(words, "nothing_waits")]
     if site.queued and site.oldest_wait is not None:
@@ -180,8 +204,10 @@ def frame(
     site: Optional[Site] = None,
     refresh: bool = False,
     icon: str = "icon",
+    head: Html = NOTHING,
 ) -> Html:
-    """The whole page. `refresh` makes a browser without JavaScript load it again."""
+    """The whole page. `refresh` makes a browser without JavaScript load it again; `head` is
+    what the page's own head holds beside what all have."""
     current = {page: markup(' aria-current="page"')}
     return fill(
         "frame",
@@ -198,6 +224,8 @@ def frame(
         now=site.now.isoformat() if site else "",
         texts=_script_texts(words.language),
         refresh=_REFRESH if refresh else "",
+        head=head,
+        foot=fill("foot", words) if site else "",
         builds_current=current.get("index", ""),
         agents_current=current.get("agents", ""),
     )

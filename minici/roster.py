@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from minici.day import Day
+
 _MOST_DELAY = 60.0  # seconds, after many refusals
 _REFUSED_PINGS = 2
 _MISSES = 2
@@ -49,6 +51,7 @@ class Agent:
     gone_since: Optional[str] = None
     gone_reason: str = ""
     heard: str = ""  # when it was last heard, for people
+    day: Day = field(default_factory=lambda: Day(0.0), compare=False)
     registered: str = ""
     next_ping: float = 0.0
     pinging: bool = False
@@ -65,13 +68,19 @@ class Agent:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def free_slots(self) -> int:
-        """Slots that nothing is known to fill: builds of ours, and others that it reports."""
-        if self.closing:
-            return 0
+    def taken_slots(self) -> int:
+        """Slots that something is known to fill: builds of ours, and others that it reports."""
         ours = {assignment.held for assignment in self.assignments.values()}
-        others = sum(held not in ours for held in self.reported)
-        return max(0, self.slots - len(ours) - others)
+        return len(ours) + sum(held not in ours for held in self.reported)
+
+    @property
+    def free_slots(self) -> int:
+        return 0 if self.closing else max(0, self.slots - self.taken_slots)
+
+    @property
+    def busy(self) -> float:
+        """The share of its slots that are taken."""
+        return min(1.0, self.taken_slots / max(1, self.slots))
 
     @property
     def needs_ping(self) -> bool:
@@ -121,6 +130,9 @@ class Roster:
 
     def add(self, agent: Agent) -> None:
         self._agents[agent.address] = agent
+        agent.day = Day(agent.heard_at)
+        if agent.gone:
+            agent.day.note(agent.heard_at, here=False)
 
     def forget(self, address: str) -> None:
         self._agents.pop(address, None)
@@ -158,7 +170,13 @@ class Roster:
         was_gone, agent.gone, agent.gone_since = agent.gone, False, None
         agent.heard_at, agent.heard = max(agent.heard_at, now), at
         agent.refused_pings = 0
+        agent.day.note(now, here=True, busy=agent.busy)
         return was_gone
+
+    def lost(self, agent: Agent, reason: str, now: float, at: str) -> None:
+        """It is concluded that the agent is gone."""
+        agent.gone, agent.gone_since, agent.gone_reason = True, at, reason
+        agent.day.note(now, here=False)
 
     def refused(self, agent: Agent, now: float) -> None:
         """It did not take a build: it gets none before a good ping, and later and later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 import sys
@@ -20,6 +21,7 @@ from minici.endpoints import AgentEndpoints
 from minici.guard import Hosts, ServerGuard
 from minici.listener import Listener
 from minici.live import OutputEndpoints
+from minici.monitors import Monitors
 from minici.pages import Pages
 from minici.passwords import Users
 from minici.reports import Reports
@@ -34,7 +36,7 @@ from minici.service import (
     warn_if_readable,
 )
 from minici.state import State
-from minici.store import Store, StoreDamaged
+from minici.store import Store, StoreDamaged, StoreUnavailable
 from minici.watchdog import Watchdog
 from minici.web import Request
 from minici.web import Site as WebSite
@@ -100,12 +102,15 @@ class Server:
         self.state.stop()
         self.dispatcher.join()
         self._listener.stop()
+        with contextlib.suppress(StoreUnavailable):
+            self.state.save_days()
         self.store.close()
 
     def _site(self) -> WebSite:
         limit = 8 * self._config.output_limit + _RESULT_SLACK
         routes = [
             *self._pages.routes(),
+            *Monitors(self.store, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
             *Api(self.state, self.store, self._records).routes(),
             *AgentEndpoints(Reports(self.state, self.dispatcher), limit).routes(),

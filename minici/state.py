@@ -9,6 +9,7 @@ before it is durable. Section 5 of the contract.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -22,6 +23,8 @@ from minici.build import Build
 from minici.config import ServerConfig
 from minici.roster import Agent, Held, Roster
 from minici.store import BuildUnusable, DamagedBuild, Record, Store
+from minici.texts import parse_time
+from minici.usual import UsualTimes
 
 log = logging.getLogger("minici.state")
 
@@ -89,11 +92,14 @@ class State:
         self.roster = Roster(
             config.ping_interval, config.agent_timeout, config.build_timeout + OVERDUE_SECONDS
         )
+        self.usual = UsualTimes()
         self.attention = threading.Event()  # the watchdog has something to look at now
         self.stopping = False
         self._entries: dict[int, Entry] = {}
         self._queue: list[int] = []  # ids of queued builds, oldest first
         self._starting = 0
+        self._saving = threading.Lock()  # held while agents.json is written: the last state wins
+        self._days_saved = self.clock()
 
     # Starting and ending.
 
@@ -111,6 +117,7 @@ class State:
             if build.cancel_requested:
                 entry.cancel_by = now + CANCEL_SECONDS
             self._restore_assignment(build, attempt, now)
+        self._restore_days(now)
         log.info(
             "%d builds queued, %d running, %d agents known",
             len(self._queue),
@@ -130,6 +137,9 @@ class State:
                 registered=str(record.get("registered") or ""),
                 scheme="https" if record.get("scheme") == "https" else "http",
             )
+            if record.get("gone_since"):
+                agent.gone, agent.gone_since = True, str(record["gone_since"])
+                agent.gone_reason = str(record.get("gone_reason") or "")
         except (KeyError, ValueError):
             log.warning("agents.json: an agent can't be read; it will announce itself")
             return
@@ -141,6 +151,7 @@ class State:
             host, _, port = attempt.address.rpartition(":")
             agent = Agent(host.strip("[]"), int(port or 0), attempt.agent, 1, now)
             self.roster.add(agent)
+        agent.gone, agent.gone_since = False, None  # it has a build: it may have come back
         self.roster.assign(agent, build.id, attempt.number, now)
         self.roster.accepted(agent, build.id, now)
 
@@ -280,6 +291,7 @@ class State:
             self._free(before, build)
             self.lock.notify_all()
         entry.touch()
+        self.usual.note(build)
         return build
 
     def _requeue_or_remove(self, build: Build, before: Build) -> None:
@@ -320,7 +332,9 @@ class State:
         """The agents as they are now, copied, by name."""
         with self.lock:
             copies = [
-                dataclasses.replace(agent, assignments=dict(agent.assignments))
+                dataclasses.replace(
+                    agent, assignments=dict(agent.assignments), day=agent.day.copy()
+                )
                 for agent in self.roster
             ]
         return sorted(copies, key=lambda agent: (agent.name, agent.address))
@@ -340,25 +354,52 @@ class State:
         return True
 
     def save_agents(self) -> None:
+        """Make durable which agents there are, and which are gone. Raises StoreUnavailable."""
+        with self._saving:
+            with self.lock:
+                records = [_agent_record(agent) for agent in self.roster]
+            self.store.save_agents(records)
+
+    def save_days(self, least: float = 0.0) -> None:
+        """Keep the agents' last 24 hours for the next server, unless that was done less than
+        `least` seconds ago. Raises StoreUnavailable."""
+        now = self.clock()
+        if now - self._days_saved < least:
+            return
+        self._days_saved = now
         with self.lock:
-            records = [
-                {
-                    "host": agent.host,
-                    "port": agent.port,
-                    "name": agent.name,
-                    "slots": agent.slots,
-                    "scheme": agent.scheme,
-                    "registered": agent.registered,
-                    "heard": agent.heard,
-                }
-                for agent in self.roster
-            ]
-        self.store.save_agents(records)
+            days = {agent.address: agent.day.copy() for agent in self.roster}
+        written = {address: day.written(now) for address, day in days.items()}
+        self.store.save_days(self.now(), written)
+
+    def _restore_days(self, now: float) -> None:
+        saved_at, written = self.store.load_days()
+        begun, ended = parse_time(saved_at), parse_time(self.now())
+        if begun is None or ended is None:
+            return
+        ago = max(0.0, (ended - begun).total_seconds())
+        for agent in self.roster:
+            with contextlib.suppress(ValueError, TypeError):
+                agent.day.read(written.get(agent.address, ()), ago)
 
     def release(self, address: str, held: Held) -> None:
         with self.lock:
             self.roster.release(address, held)
             self.lock.notify_all()
+
+
+def _agent_record(agent: Agent) -> dict[str, object]:
+    gone = {"gone_since": agent.gone_since, "gone_reason": agent.gone_reason}
+    return {
+        "host": agent.host,
+        "port": agent.port,
+        "name": agent.name,
+        "slots": agent.slots,
+        "scheme": agent.scheme,
+        "registered": agent.registered,
+        "heard": agent.heard,
+        **(gone if agent.gone else {}),
+    }
 
 
 def check_attempt(build: Build, attempt: int) -> None:

@@ -2,6 +2,7 @@
 
     counter           the last id given out
     agents.json       the agents last known
+    agents-day.json   when they were there, and how busy, in the last 24 hours
     unfinished/ID     an empty file for each build that is not final
     builds/ID/        build.json, and a folder for each attempt's output
 
@@ -291,6 +292,19 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("agents.json can't be read (%s): waiting for agents to register", error)
             return []
+
+    def save_days(self, at: str, days: Mapping[str, Sequence[str]]) -> None:
+        """Remember what the agents did of late, by address; for people to look at, no more."""
+        with self._writing():
+            write_atomic(self.folder / "agents-day.json", _json({"saved_at": at, "days": days}))
+
+    def load_days(self) -> tuple[str, Mapping[str, Sequence[str]]]:
+        """When `save_days` was called last, and with what; nothing if nobody can tell."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found = json.loads((self.folder / "agents-day.json").read_bytes())
+            if isinstance(found, dict) and isinstance(found.get("days"), dict):
+                return str(found.get("saved_at")), found["days"]
+        return "", {}
 
     # The counter.
 

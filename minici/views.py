@@ -25,6 +25,7 @@ class Site:
     slots_free: int = 0
     slots_total: int = 0
     queued: int = 0
+    agents_gone: int = 0
     oldest_wait: Optional[float] = None  # seconds, of the build that waits longest
     start_agent_command: str = "python3 -m minici.agent config.ini"
     user: Optional[str] = None
@@ -59,10 +60,10 @@ class IndexView:
     waiting: Mapping[int, Waiting] = field(default_factory=dict)
     filter: Optional[str] = None
     text: Optional[str] = None
-    newer: Optional[str] = None  # addresses of the neighbouring pages
+    newer: Optional[str] = None  # addresses of the first and of the next page
     older: Optional[str] = None
-    strip: Sequence[BuildJson] = ()  # the last builds, newest first, without any filter
-    medians: Mapping[str, float] = field(default_factory=dict)  # command: usual seconds
+    last: Sequence[BuildJson] = ()  # the last builds, newest first, without any filter
+    medians: Mapping[str, float] = field(default_factory=dict)  # running command: usual seconds
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,16 @@ class RunningBuild:
 
 
 @dataclass(frozen=True)
+class QuarterView:
+    """A quarter of an hour of an agent: the shares of it, 0 to 1, for which the agent was there
+    and was gone, and how much of the time that it was there its slots were busy."""
+
+    here: float
+    gone: float
+    busy: float
+
+
+@dataclass(frozen=True)
 class AgentView:
     """One agent. `state` is "ready", "busy", "gone" or "refusing"."""
 
@@ -120,6 +131,8 @@ class AgentView:
     heard: Optional[datetime] = None
     running: Sequence[RunningBuild] = ()
     note: str = ""  # why it is gone or refuses
+    gone_since: Optional[datetime] = None
+    day: Sequence[QuarterView] = ()  # its last 24 hours, oldest first
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from minici.store import BuildUnusable, StoreUnavailable
 log = logging.getLogger("minici.watchdog")
 
 _LEAST_PAUSE = 0.05  # seconds: a thousand agents are pinged in groups, not one by one
+_DAYS_KEPT = 900.0  # seconds from one writing of the agents' last 24 hours to the next
 _MOST_PAUSE = 0.25  # seconds: what is not a ping falls due by itself
 
 
@@ -42,6 +43,7 @@ class Watchdog:
                 for agent in self.due_pings():
                     self._ping_beside(agent)
                 self.settle()
+                self._remember_days()
             except Exception:
                 log.exception("the watchdog stumbled, and goes on")
             self._rest()
@@ -89,6 +91,7 @@ class Watchdog:
             self._state.lock.notify_all()
         if back:
             log.info("agent %s at %s is back", agent.name, agent.address)
+            self._remember_agents()
         for number, attempt in strays:
             if (number, attempt) not in agent.told:
                 log.info(
@@ -116,8 +119,7 @@ class Watchdog:
             now = self._state.clock()
             gone = self._state.roster.newly_gone(now)
             for agent, reason in gone:
-                agent.gone, agent.gone_since = True, self._state.now()
-                agent.gone_reason = reason
+                self._state.roster.lost(agent, reason, now, self._state.now())
             orphans = self._state.roster.orphans(now)
             late = self._state.late_cancels()
         for agent, reason in gone:
@@ -127,6 +129,17 @@ class Watchdog:
             self._orphan(agent, assignment, ending)
         for entry in late:
             self._abandon(entry)
+        if gone:
+            self._remember_agents()
+
+    def _remember_agents(self) -> None:
+        """For the pages of the next server; while nothing can be written, this one goes on."""
+        with contextlib.suppress(StoreUnavailable):
+            self._state.save_agents()
+
+    def _remember_days(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            self._state.save_days(least=_DAYS_KEPT)
 
     def _orphan(self, agent: Agent, assignment: Assignment, ending: str) -> None:
         entry = self._state.entry(assignment.build)

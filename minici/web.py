@@ -7,6 +7,7 @@ here that keep it alive, stand in section 4 of the design in docs/.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -115,6 +116,20 @@ def json_response(
 
 def html_response(page: str, status: int = 200) -> Response:
     return Response(status, page.encode("utf-8", "replace"), "text/html; charset=utf-8")
+
+
+def revalidated(request: Request, response: Response) -> Response:
+    """The response with a tag of its content: whoever has that already is answered 304.
+
+    It may be kept, and is asked for again each time. For bodies that are bytes.
+    """
+    assert isinstance(response.body, bytes)
+    tag = f'"{hashlib.sha256(response.body).hexdigest()[:20]}"'
+    response.headers.update({"ETag": tag, "Cache-Control": "no-cache"})
+    known = {each.strip().removeprefix("W/") for each in request.header("If-None-Match").split(",")}
+    if tag in known or "*" in known:
+        response.status, response.body = 304, b""
+    return response
 
 
 def redirect(path: str) -> Response:

@@ -14,6 +14,7 @@ from minici.views import (
     FormView,
     IndexView,
     OutputPiece,
+    QuarterView,
     RunningBuild,
     Site,
     Waiting,
@@ -105,10 +106,9 @@ def index_view(say: Text = plain, **changes: Any) -> IndexView:
         "builds": builds,
         "form": FormView(say("form_commit"), say("form_command")),
         "waiting": {20: Waiting(2, 2)},
-        "text": say("filter_text"),
-        "newer": "/?after=20",
+        "newer": None,
         "older": "/?before=9",
-        "strip": builds,
+        "last": builds,
         "medians": {say("command"): 120.0},
     }
     return IndexView(**{**values, **changes})
@@ -125,18 +125,27 @@ def build_view(build: dict[str, Any], say: Text = plain, **changes: Any) -> Buil
     return BuildView(**{**values, **changes})
 
 
+def day() -> list[QuarterView]:
+    """A day in which an agent came after an hour, was gone for two quarters, and worked at last."""
+    nothing, idle = QuarterView(0, 0, 0), QuarterView(1, 0, 0)
+    gone, busy = QuarterView(0, 1, 0), QuarterView(1, 0, 0.5)
+    return [nothing] * 4 + [idle] * 40 + [gone] * 2 + [idle] * 26 + [busy] * 24
+
+
 def agents_view(say: Text = plain, **changes: Any) -> AgentsView:
     """An agent of each state."""
     running = [RunningBuild(7, 1, iso(30), say("running_commit"), say("running_command"))]
     agents = [
         AgentView(
             say("agent_name"),
-            say("agent_address"),
+            say("agent_address") + ("" if state == "gone" else f" {state}"),
             2,
             state,
             NOW - timedelta(seconds=2),
             running if state == "busy" else [],
-            say("agent_note"),
+            say("agent_note") if state == "gone" else "",
+            NOW - timedelta(minutes=3) if state == "gone" else None,
+            day(),
         )
         for state in ("ready", "busy", "gone", "refusing")
     ]
@@ -150,8 +159,9 @@ def all_pages(language: str, say: Text = plain) -> Iterator[tuple[str, html.Html
     wrong = FormView(say("form_commit"), say("form_command"), errors)
     yield "form", html.index_page(language, index_view(say, form=wrong))
     alone = site(say, agents_total=0, queued=0)
-    yield "empty", html.index_page(language, index_view(say, builds=[], strip=[], site=alone))
-    none = index_view(say, builds=[], strip=[], filter="lost")
+    yield "empty", html.index_page(language, index_view(say, builds=[], last=[], site=alone))
+    yield "filtered", html.index_page(language, index_view(say, text=say("filter_text")))
+    none = index_view(say, text=say("filter_text"), older=None, builds=[], last=[], filter="lost")
     yield "none", html.index_page(language, none)
     for status in STATUSES:
         build = build_json(12, status, say)

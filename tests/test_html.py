@@ -257,6 +257,9 @@ def test_the_pages_obey_their_own_policy(language: str) -> None:
         assert not [attribute for attribute in names if attribute.startswith("on")], name
         assert "style" not in names, name
         loaded = [a for tag, a in page.elements if tag in ("link", "script", "img", "source")]
+        named = [str(a["href"]) for a in loaded if a.get("rel") == "alternate"]
+        assert all(url.startswith("/feed.atom") for url in named), name
+        loaded = [a for a in loaded if a.get("rel") != "alternate"]
         assert all(str(a.get("href") or a.get("src")).startswith("/static/") for a in loaded), name
         actions = page.values("action")
         assert all(action.startswith("/") and "//" not in action for action in actions), name
@@ -337,7 +340,7 @@ def test_a_status_is_a_word_and_a_sign_of_its_own(language: str) -> None:
     }
     signs = {}
     for status, word in zip(STATUSES, contract[language].split("|")):
-        page = html.index_page(language, index_view(builds=[build_json(5, status)], strip=[]))
+        page = html.index_page(language, index_view(builds=[build_json(5, status)], last=[]))
         pattern = rf'<span class="badge badge-{status}"><svg[^>]*>(.*?)</svg>(.*?)</span>'
         found = re.search(pattern, page)
         assert found and word in found.group(2), status
@@ -455,7 +458,7 @@ def test_a_running_build_has_a_bar_against_the_usual_time() -> None:
 
 def test_a_long_hash_is_shortened_and_a_long_command_is_its_first_line() -> None:
     build = build_json(5, "success", commit="a" * 40, command="\nfirst\nsecond")
-    page = Page(html.index_page("en", index_view(builds=[build], strip=[])))
+    page = Page(html.index_page("en", index_view(builds=[build], last=[])))
     assert "a" * 10 in page.text and "a" * 11 not in page.text
     assert "first …" in page.text and "second" not in page.text
 
@@ -470,15 +473,16 @@ def test_filters_keep_each_other() -> None:
 
 
 def test_pages_of_the_list() -> None:
-    page = Page(html.index_page("en", index_view()))
+    page = Page(html.index_page("en", index_view(newer="/")))
     assert page.all("a", rel="next", href="/?before=9") and page.all("a", rel="prev")
+    assert not page.all("svg", class_="strip"), "the last builds are those of the first page"
     assert not Page(html.index_page("en", index_view(older=None, newer=None))).all("a", rel="next")
 
 
 def test_without_builds_there_is_the_line_that_makes_one(tmp_path: Path) -> None:
     where = site(url="http://127.0.0.1:8000", user=None)
     form = FormView("HEAD", "echo 'it'\n# $x &")
-    view = index_view(site=where, builds=[], strip=[], filter=None, text=None, form=form)
+    view = index_view(site=where, builds=[], last=[], filter=None, text=None, form=form)
     page = Page(html.index_page("en", view))
     line = next(text for text in page.texts if text.startswith("curl "))
     (tmp_path / "curl").write_text('#!/bin/sh\nfor each; do printf "%s\\0" "$each"; done\n')
@@ -506,26 +510,39 @@ def test_without_agents_there_is_the_command_that_starts_one() -> None:
 
 
 def test_nothing_matches_a_filter() -> None:
-    page = Page(html.index_page("en", index_view(builds=[], filter="lost")))
+    page = Page(html.index_page("en", index_view(builds=[], filter="lost", older=None)))
     assert "Nothing matches" in page.text and "curl" not in page.text
+    assert "Look further" not in page.text
+
+
+def test_nothing_matches_among_the_builds_that_were_looked_at() -> None:
+    page = Page(html.index_page("en", index_view(builds=[], filter="lost", older="/?before=9")))
+    assert "Nothing among the newest" in page.text
+    assert page.all("a", class_="button", href="/?before=9")
+    assert not page.all("a", rel="next"), "the same link twice"
 
 
 def test_the_strip_says_what_it_shows() -> None:
     page = Page(html.index_page("en", index_view()))
     picture = page.all("svg", role="img")[0]
-    assert "failure 1" in str(picture["aria-label"]) and "success 1" in str(picture["aria-label"])
+    assert "1 failed" in str(picture["aria-label"]) and "1 succeeded" in str(picture["aria-label"])
     bars = page.all("rect", class_="body")
-    assert len(bars) == len(index_view().strip)
+    assert len(bars) == len(index_view().last)
     heights = [float(str(bar["height"])) for bar in bars]
     assert all(4 <= height <= 44 for height in heights)
-    assert Page(html.index_page("en", index_view(strip=[]))).all("svg", role="img") == []
+    assert Page(html.index_page("en", index_view(last=[]))).all("svg", role="img") == []
     many = [build_json(n, "success") for n in range(200, 1, -1)]
-    assert len(Page(html.index_page("en", index_view(strip=many))).all("rect", class_="body")) == 60
+    assert len(Page(html.index_page("en", index_view(last=many))).all("rect", class_="body")) == 60
 
 
 def test_the_line_above_the_list() -> None:
     page = Page(html.index_page("en", index_view()))
-    assert "1 of 3 slots free · 2 builds waiting · the longest for 1 m 24 s" in page.text
+    line = "2 agents, 1 of 3 slots free · 2 builds waiting · the longest for 1 m 24 s"
+    assert line in page.text
+    missing = index_view(site=site(agents_gone=3, queued=0))
+    assert (
+        "1 of 3 slots free, 3 gone · nothing waiting" in Page(html.index_page("en", missing)).text
+    )
 
 
 # A build
@@ -746,7 +763,7 @@ def test_the_agents() -> None:
     for text in ("Ready", "Busy", "Gone", "Refusing", "the agent_name", "the agent_address"):
         assert text in page.text
     assert "1 / 2" in page.text and "/build/7" in page.values("href")
-    assert "the running_commit 30 s ago" in page.text and "just now" in page.text
+    assert "the running_commit 30 s" in page.text and "just now" in page.text
     assert len(page.all("form", action="/agents/forget")) == 1, "only one that is gone"
     assert page.all("input", name="address", value="the agent_address")
 

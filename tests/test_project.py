@@ -39,19 +39,21 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
         "serving": {"forms", "guard", "listener", "passwords", "web"},
         "calling": {"client"},
         "pages": {
-            *("ansi", "html", "html_build", "html_index", "html_output", "markup"),
+            *("ansi", "badge", "feeds", "html", "html_agents", "html_build", "html_index"),
+            *("html_output", "markup"),
             *("parts", "phrases", "sentences", "texts", "verdict", "views"),
         },
         "processes": {"service"},
     },
     {
         "dispatching": {
-            *("calls", "dispatch", "reports", "retention", "roster", "state", "watchdog"),
+            *("calls", "day", "dispatch", "reports", "retention", "roster", "state", "usual"),
+            "watchdog",
         },
         "building": {"courier", "holdings", "outbox", "registrar", "sender", "slot"},
     },
     {
-        "answering": {"answers", "api", "endpoints", "live", "pages"},
+        "answering": {"answers", "api", "endpoints", "live", "monitors", "pages"},
     },
     {
         "server": {"server"},

@@ -58,6 +58,9 @@ const minici = (() => {
     for (const element of document.querySelectorAll("[data-since]")) {
       element.textContent = duration((now() - Date.parse(element.dataset.since)) / 1000);
     }
+    for (const bar of document.querySelectorAll("progress[data-began]")) {
+      bar.value = Math.min(bar.max, (now() - Date.parse(bar.dataset.began)) / 1000);
+    }
   }
 
   /* Changing a part of the page into its newer version: what is the same stays the same
@@ -140,15 +143,40 @@ const minici = (() => {
     if (notice.textContent !== text) notice.textContent = text;
   }
 
+  /* A line that only screen readers are told: which builds of the list have changed. */
+  const spoken = make("p", { class: "hidden", role: "status" });
+  body.append(spoken);
+  const statuses = () => new Map([...document.querySelectorAll(".builds tbody tr")].map((row) =>
+    [row.querySelector(".c-id a").title, row.querySelector(".word").textContent]));
+
+  function speakOfChanges(before) {
+    const changed = [...statuses()].filter(([build, status]) => before.has(build) && before.get(build) !== status);
+    if (changed.length) spoken.textContent = changed.map((each) => each.join(": ")).join(". ");
+  }
+
+  /* Seconds, or until the reader comes back to this tab. */
+  const pause = (seconds) => new Promise((done) => {
+    const over = () => {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", over);
+      done();
+    };
+    document.addEventListener("visibilitychange", over);
+    setTimeout(() => { document.removeEventListener("visibilitychange", over); done(); }, seconds * 1000);
+  });
+
+  /* A tab in the background goes on more slowly: its title and icon are still looked at. A page
+     that is long in coming is asked for less often. */
   async function keepFresh(section, seconds) {
     let wait = seconds;
     for (;;) {
-      await new Promise((done) => setTimeout(done, wait * 1000));
-      if (document.hidden) continue;
+      await pause(document.hidden ? Math.max(wait, 10) : wait);
       try {
+        const begun = performance.now(), before = statuses();
         adopt(await fetchPage(section.dataset.refresh), "[data-refresh]");
+        speakOfChanges(before);
         announce(null);
-        wait = seconds;
+        wait = Math.max(seconds, (performance.now() - begun) / 100);
       } catch {
         announce("offline");
         wait = Math.min(wait * 1.5, 20);
@@ -224,28 +252,41 @@ const minici = (() => {
   key("?", "key_help", showHelp);
   key("j", "key_down", () => choose(1), ["index"]);
   key("k", "key_up", () => choose(-1), ["index"]);
+  key("/", "key_find", () => document.querySelector(".text-filter input")?.focus(), ["index"]);
   key("n", "key_new", () => document.getElementById("command").focus(), ["index"]);
   key("h", "key_list", () => follow('.top nav a[href="/"]'));
   key("a", "key_agents", () => follow('.top nav a[href="/agents"]'));
+  key("[", "key_first_page", () => follow('a[rel="prev"]'), ["index"]);
+  key("]", "key_next_page", () => follow('a[rel="next"]'), ["index"]);
   key("[", "key_older", () => follow('a[rel="prev"]'), ["build"]);
   key("]", "key_newer", () => follow('a[rel="next"]'), ["build"]);
   key("g", "key_top", () => scrollTo({ top: 0 }), ["build"]);
 
+  /* On a keyboard of another script the key counts that stands at the same place. */
+  const PLACES = { BracketLeft: "[", BracketRight: "]", Slash: "/" };
+  function pressedKey({ key, code }) {
+    if (code === "Slash" && ".,".includes(key)) return key === "." ? "/" : "?"; // as in Russian
+    if (/^[\x20-\x7e]$/.test(key) || key.length > 1) return key;
+    return PLACES[code] || code.replace(/^Key/, "").toLowerCase();
+  }
+
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
-    if (help.open && event.key !== "?") return;
-    const found = keys.find(({ pressed }) => pressed === event.key);
+    if (event.target.closest("input, textarea, select, [contenteditable]")) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    const pressed = pressedKey(event);
+    if (help.open && pressed !== "?") return;
+    const found = keys.find((each) => each.pressed === pressed);
     if (!found) return;
     event.preventDefault();
     found.act();
   });
 
-  // A bar of the strip leads to its build; the list below has the same links for keys and readers.
-  document.addEventListener("click", (event) => {
-    const bar = event.target.closest("[data-build]");
-    if (bar) location.href = `/build/${bar.dataset.build}`;
-  });
+  const opener = make("button", { type: "button", class: "keys" }, say("keys"), " ", make("kbd", { "aria-hidden": "true" }, "?"));
+  opener.addEventListener("click", showHelp);
+  document.querySelector(".foot")?.append(opener);
 
   showZones();
   addCopyButtons();

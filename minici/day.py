@@ -1,0 +1,117 @@
+"""What an agent did in the last 24 hours, in quarters of an hour, in a kilobyte.
+
+Pure: time comes as a parameter, in seconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+QUARTER = 900.0  # seconds
+QUARTERS = 96
+
+_HERE, _GONE, _BUSY = range(3)
+_CELLS = 3
+_LEVELS = 9  # a share is kept on disk as a digit
+
+
+@dataclass(frozen=True)
+class Quarter:
+    """Seconds of one quarter of an hour: when the agent was there, and when it was gone. In the
+    rest nobody looked. `busy` are seconds too, by its share of slots that ran something."""
+
+    here: float = 0.0
+    gone: float = 0.0
+    busy: float = 0.0
+
+
+class Day:
+    """Keeps what is noted of one agent. The State's lock guards it.
+
+    What was noted last holds until the next note, so noting at every sign of life is enough, and
+    the state that is asked for in between is never far off.
+    """
+
+    __slots__ = ("_seconds", "_until", "_here", "_gone", "_busy")
+
+    def __init__(self, now: float) -> None:
+        self._seconds = array("f", [0.0]) * (QUARTERS * _CELLS)  # a ring, by quarter
+        self._until = now
+        self._here = False
+        self._gone = False
+        self._busy = 0.0
+
+    def copy(self) -> Day:
+        other = Day(self._until)
+        other._seconds = self._seconds[:]
+        other._here, other._gone, other._busy = self._here, self._gone, self._busy
+        return other
+
+    def note(self, now: float, here: bool, busy: float = 0.0) -> None:
+        """From now on the agent is there or gone, with this share of its slots busy: 0 to 1."""
+        self._pass(now)
+        self._here, self._gone, self._busy = here, not here, busy
+
+    def quarters(self, now: float) -> list[Quarter]:
+        """The last 96 quarters, oldest first; the last one has just begun."""
+        self._pass(now)
+        newest = int(self._until // QUARTER)
+        return [self._quarter(each) for each in range(newest - QUARTERS + 1, newest + 1)]
+
+    def _quarter(self, number: int) -> Quarter:
+        place = number % QUARTERS * _CELLS
+        here, gone, busy = self._seconds[place : place + _CELLS]
+        return Quarter(here, gone, busy)
+
+    def _pass(self, now: float) -> None:
+        """Put the time since the last note into the quarters that it fell into."""
+        begun = max(self._until, now - QUARTER * QUARTERS)
+        if begun > self._until:
+            self._until = begun
+            self._seconds = array("f", [0.0]) * len(self._seconds)
+        while self._until < now:
+            quarter = int(self._until // QUARTER)
+            end = min(now, (quarter + 1) * QUARTER)
+            self._add(quarter, end - self._until)
+            self._until = end
+            if end == (quarter + 1) * QUARTER:
+                self._clear(quarter + 1)
+
+    def _add(self, quarter: int, seconds: float) -> None:
+        place = quarter % QUARTERS * _CELLS
+        self._seconds[place + _HERE] += seconds * self._here
+        self._seconds[place + _GONE] += seconds * self._gone
+        self._seconds[place + _BUSY] += seconds * self._busy
+
+    def _clear(self, quarter: int) -> None:
+        place = quarter % QUARTERS * _CELLS
+        self._seconds[place : place + _CELLS] = array("f", [0.0]) * _CELLS
+
+    # Over a restart of the server.
+
+    def written(self, now: float) -> list[str]:
+        """The day in three lines of digits, for `read` in another life of the server."""
+        quarters = self.quarters(now)
+        return [
+            "".join(_digit(value) for value in values)
+            for values in zip(*((each.here, each.gone, each.busy) for each in quarters))
+        ]
+
+    def read(self, written: Sequence[str], ago: float) -> None:
+        """Take over what was written `ago` seconds ago. Raises ValueError for anything else."""
+        if len(written) != _CELLS or any(len(line) != QUARTERS for line in written):
+            raise ValueError("a day has three lines of 96 digits")
+        levels = [[int(digit) for digit in line] for line in written]
+        newest = int(self._until // QUARTER) - round(ago / QUARTER)
+        oldest = int(self._until // QUARTER) - QUARTERS + 1
+        for cell in range(_CELLS):
+            for back, level in enumerate(reversed(levels[cell])):
+                if oldest <= newest - back:
+                    place = (newest - back) % QUARTERS * _CELLS
+                    self._seconds[place + cell] = level * QUARTER / _LEVELS
+
+
+def _digit(seconds: float) -> str:
+    return str(min(_LEVELS, round(seconds / QUARTER * _LEVELS)))
