@@ -109,7 +109,8 @@ def _day(words: Words, day: Sequence[QuarterView]) -> Html:
     return markup(
         '<svg class="day" viewBox="0 0 $width $height" width="$width" height="$height" role="img" '
         'aria-label="$text"><title>$text</title><path class="here" d="$here"/>'
-        '<path class="busy" d="$busy"/><path class="gone" d="$gone"/><path class="base" d="$scale"/></svg>',
+        '<path class="busy" d="$busy"/><path class="gone" d="$gone"/>'
+        '<path class="base" d="$scale"/></svg>',
         width=_WIDE * len(day),
         height=_HIGH,
         text=_day_text(words, day),

@@ -288,6 +288,69 @@ def test_sentences_of_a_record(english: str, russian: str) -> None:
     assert said(Words("en"), english) == english
 
 
+# What may stand on a page: an error's sentence, or the reason of a build, an attempt or an agent.
+SAYING = {
+    *("HttpError", "BadParams", "StoreUnavailable", "BuildUnusable", "NoSuchBuild", "QueueFull"),
+    *("NoSuchAttempt", "DamagedBuild", "ValueError", "Offered", "Failed", "TimeoutError"),
+    *("GitError", "Interrupted", "TooManyTries"),
+}
+# What only programs are told: agents, their callers, and who sends JSON or half a request.
+PROGRAMS = {"agent", "api", "config", "courier", "day", "endpoints", "listener", "outbox", "output"}
+KEPT = {
+    "HTTP 17",
+    "the body must be a JSON object",
+    "the body is no JSON",
+    "an agent answers no browser",
+    "the secret is missing or wrong; set the same `secret` on server and agents",
+    "the parameter host must be a host name or an IP address",
+    "the parameter port must be a number from 1 to 65535",
+    # Mistakes of our own.
+    "build 17 takes no result of attempt 17",
+    "build 17 is 17, not 17",
+}
+
+
+def sentence_of(node: ast.AST) -> Optional[str]:
+    """A text in the code with something in the place of each value."""
+    if isinstance(node, ast.JoinedStr):
+        parts = [sentence_of(value) or "17" for value in node.values]
+        return "".join(parts)
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return str(node.value) if is_text else None  # type: ignore[attr-defined]
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    for path in MODULES:
+        if path.stem in PROGRAMS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in SAYING:
+                continue
+            for argument in node.args:
+                sentence = sentence_of(argument)
+                if sentence and " " in sentence:
+                    yield path.name, sentence
+
+
+def test_every_sentence_that_a_page_may_show_is_there_in_russian() -> None:
+    found = set(sentences())
+    assert len(found) > 25
+    english = {
+        (name, sentence)
+        for name, sentence in found
+        if said(Words("ru"), sentence) == sentence and sentence not in KEPT
+    }
+    assert not english
+
+
+@pytest.mark.parametrize(
+    "reason", ["its port refuses connections", "silent for 10.3 s", "git ended with status -9"]
+)
+def test_reasons_that_are_made_elsewhere_are_there_in_russian(reason: str) -> None:
+    assert re.search("[а-я]", said(Words("ru"), reason))
+    assert not re.search("[a-z]{5}", said(Words("ru"), reason))
+
+
 def test_a_sentence_within_sentences_has_an_end() -> None:
     endless = "HTTP 500: " * 200
     assert said(Words("ru"), endless).startswith("HTTP 500: ")
