@@ -3,6 +3,7 @@
 # make lint     format, rules and types
 # make chaos    builds while everything dies, ten minutes or ARGS='--minutes 2 --seed 7'
 # make pictures the pictures of the README, anew
+# make bench    what minici costs, beside a floor; ARGS='cost rate --quick --json FILE' for a part
 # make zipapp   dist/minici.pyz, the package in one file
 # make clean    removes what the others made
 
@@ -16,7 +17,7 @@ LINT := .venv/lint-$(VERSION)
 
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: test lint chaos pictures zipapp clean
+.PHONY: test lint chaos pictures bench zipapp clean
 
 # setuptools and wheel: the tests install the package as pip does, without asking the network.
 test: $(TEST)/ready
@@ -36,6 +37,9 @@ chaos:
 
 pictures: $(TEST)/ready
 	MINICI_PICTURES=new $(TEST)/bin/python -m pytest -q tests/test_pictures.py
+
+bench:
+	$(PYTHON) -m benchmarks $(ARGS)
 
 $(TEST)/ready: Makefile
 	$(PYTHON) -m venv --clear $(TEST)
@@ -58,4 +62,4 @@ zipapp:
 
 clean:
 	rm -rf .venv dist build minici.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find minici tests -name __pycache__ -prune -exec rm -rf {} +
+	find minici tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

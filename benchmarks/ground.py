@@ -1,0 +1,185 @@
+"""The ground on which one measure stands: a folder, and the processes that were started in it.
+
+Leaving the `with` block ends the processes and removes the folder, however the block ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Callable, Optional, TypeVar, Union
+
+ROOT = Path(__file__).resolve().parent.parent
+Setting = Union[str, int, float, Path]
+T = TypeVar("T")
+
+_PATIENCE = 60.0  # seconds that anything may take to be there
+_GRACE = 20.0  # seconds for a process to end by itself
+
+
+class Ground:
+    """`parent` is where its folder is made; `quick` asks for few repetitions."""
+
+    def __init__(self, parent: Optional[Path] = None, quick: bool = False) -> None:
+        self.quick = quick
+        self.folder = Path(tempfile.mkdtemp(prefix="minici-benchmarks-", dir=parent))
+        self._processes: list[Minici] = []
+
+    def __enter__(self) -> Ground:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def times(self, full: int, quick: int) -> int:
+        """How often to do something."""
+        return quick if self.quick else full
+
+    def server(self, repository: Path, **settings: Setting) -> Server:
+        """A server that answers, on a data folder of its own."""
+        name = self._name("server")
+        given = {"repository": repository, "data": self.folder / f"{name}-data", **settings}
+        return self._start(Server(self, name, given))
+
+    def agent(self, server: Server, **settings: Setting) -> Agent:
+        """An agent that is registered."""
+        name = self._name("agent")
+        given = {"server": server.address, "data": self.folder / f"{name}-data", **settings}
+        agent = self._start(Agent(self, name, given))
+        wait_for(lambda: "registered with" in agent.log(), f"the registration of {name}")
+        return agent
+
+    def _name(self, kind: str) -> str:
+        return f"{kind}{len(self._processes) + 1}"
+
+    def _start(self, process: AnyMinici) -> AnyMinici:
+        self._processes.append(process)
+        process.start()
+        return process
+
+    def environment(self) -> dict[str, str]:
+        """What everything here is started with: nothing of the person's own settings."""
+        names = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
+        env = {name: os.environ[name] for name in names if name in os.environ}
+        env.update(
+            HOME=str(self.folder),
+            LANG="C.UTF-8",
+            PYTHONPATH=str(ROOT),
+            PYTHONPYCACHEPREFIX=str(self.folder / "pycache"),
+            GIT_CONFIG_GLOBAL=os.devnull,
+            GIT_CONFIG_NOSYSTEM="1",
+        )
+        return env
+
+    def run(self, words: Sequence[Union[str, Path]], data: Optional[bytes] = None) -> str:
+        """Run a program in the folder and return what it printed; it must succeed."""
+        done = subprocess.run(
+            words,
+            check=False,
+            cwd=self.folder,
+            env=self.environment(),
+            input=data,
+            capture_output=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{words}: {done.stderr.decode('utf-8', 'replace')[-1000:]}")
+        return done.stdout.decode("utf-8", "replace").strip()
+
+
+class Minici:
+    """A process of minici: its configuration, its address and its log."""
+
+    section = ""
+
+    def __init__(self, ground: Ground, name: str, settings: Mapping[str, Setting]) -> None:
+        self._ground = ground
+        self.settings = {"port": 0, **settings}
+        self._config = ground.folder / f"{name}.ini"
+        self._log = ground.folder / f"{name}.log"
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self.port = 0
+
+    def start(self) -> None:
+        """Start the process, and wait until it says where it answers."""
+        lines = [f"{key} = {value}" for key, value in self.settings.items()]
+        self._config.write_text("\n".join([f"[{self.section}]", *lines, ""]), encoding="utf-8")
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"minici.{self.section}", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._ground.folder,
+                env=self._ground.environment(),
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().decode()
+        if not line:
+            raise RuntimeError(f"{self.section} has ended at once: {self.log()[-1000:]}")
+        self.port = int(line.split(": ", 1)[1].split("/ ")[0].strip("/\n").rsplit(":", 1)[1])
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def end(self) -> None:
+        """SIGTERM, and SIGKILL for what does not end by it."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process = None
+
+
+class Server(Minici):
+    section = "server"
+
+    @property
+    def data(self) -> Path:
+        return Path(str(self.settings["data"]))
+
+
+class Agent(Minici):
+    section = "agent"
+
+
+AnyMinici = TypeVar("AnyMinici", bound=Minici)
+
+
+def wait_for(condition: Callable[[], T], what: str, pause: float = 0.02) -> T:
+    """The first true value of `condition`; it is asked again after `pause` seconds."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {_PATIENCE:g} s")
+        time.sleep(pause)
