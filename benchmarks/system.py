@@ -37,7 +37,7 @@ def _status(pid: int, name: str) -> int:
 
 def processor_seconds(pid: int) -> float:
     """What a process, all that live below it, and all that died there have used. For Linux."""
-    parents = {each: fields for each, fields in _processes()}
+    parents = dict(_processes())
     found = 0
     for each, fields in parents.items():
         if each == pid or _is_below(each, pid, parents):
