@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from benchmarks import cost, machine, rate, report, turn
+from benchmarks import cost, machine, output, rate, report, size, turn
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
 
@@ -31,6 +31,8 @@ MEASURES = {
     "cost": Measure("a build's cost", cost.measure, 240),
     "rate": Measure("builds a second", rate.measure, 600),
     "queue": Measure("the queue", turn.measure, 240),
+    "output": Measure("output", output.measure, 900),
+    "size": Measure("size", size.measure, 120),
 }
 
 

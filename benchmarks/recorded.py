@@ -19,14 +19,17 @@ from typing import Callable, Optional
 from benchmarks.ground import Server
 
 _IN_DELETE = 0x200  # inotify(7)
-_PATIENCE = 60.0  # seconds without an end before something must be wrong
 _PAUSE = 0.0005  # seconds between two looks, where nothing tells us
 
 
 class Recorded:
-    """Waits for the ends of builds, in whatever order they come."""
+    """Waits for the ends of builds, in whatever order they come.
 
-    def __init__(self, server: Server) -> None:
+    `patience` is how many seconds may go by without one before something must be wrong.
+    """
+
+    def __init__(self, server: Server, patience: float = 60.0) -> None:
+        self._patience = patience
         self._folder = server.data / "unfinished"
         self._notices: Optional[int] = None
         if sys.platform == "linux":
@@ -54,13 +57,13 @@ class Recorded:
         self._until(lambda: not os.listdir(self._folder), "the end of all builds")
 
     def _until(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._patience
         while not condition():
             if self._notices is None:
                 time.sleep(_PAUSE)
-            elif select.select([self._notices], [], [], _PATIENCE)[0]:
+            elif select.select([self._notices], [], [], self._patience)[0]:
                 os.read(self._notices, 65536)
-                deadline = time.monotonic() + _PATIENCE
+                deadline = time.monotonic() + self._patience
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{what} did not come")
 

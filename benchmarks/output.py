@@ -1,0 +1,120 @@
+"""Output: how fast it comes from a command to the server's disk, and what memory it takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from benchmarks import repositories, system
+from benchmarks.caller import Caller
+from benchmarks.figures import Figure, Goal, Spread, at_least, at_most
+from benchmarks.ground import Ground, Server
+from benchmarks.recorded import Recorded
+from benchmarks.repositories import SMALL, Repository
+from benchmarks.system import MB
+
+_LIMIT = "2G"  # so that all of it is kept
+_SIZES = (10, 100, 1000)  # MB, at which memory is looked at
+_PATIENCE = 200.0  # seconds that one build may take
+
+# 64 bytes with the line's end, as of a log.
+_LINE = "2026-01-02 03:04:05 INFO compiling module 17 of 99: parser.c ok"
+_LINES = "awk 'BEGIN {{ for (i = 0; i < {count}; i++) {{ {act} }} }}'"
+_PRINT = f'print "{_LINE}"'
+_BLOCKS = "i=0; while [ $i -lt {count} ]; do cat {file}; i=$((i + 1)); done"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to write, and how much of it to measure; `act` is what awk does for each line."""
+
+    name: str
+    megabytes: int
+    act: Optional[str] = None
+    goal: Optional[Goal] = None
+
+    def command(self, megabytes: int, text: Path) -> str:
+        """What writes so many MB, a multiple of ten; `text` is a file of ten."""
+        if self.act is None:
+            return _BLOCKS.format(count=megabytes // 10, file=text)
+        return _LINES.format(count=megabytes * MB // len(_LINE + "\n"), act=self.act)
+
+
+_LARGE = Kind("large blocks", 400, goal=at_least(times=0.3))
+_KINDS = (
+    _LARGE,
+    Kind("64-byte lines, some at a time", 100, _PRINT),
+    Kind("64-byte lines, each for itself", 20, f"{_PRINT}; fflush()"),
+)
+
+
+def measure(ground: Ground) -> Iterator[Figure]:
+    repository = repositories.make(ground, SMALL)
+    text = ground.folder / "text"
+    text.write_bytes((_LINE + "\n").encode() * (10 * MB // 64))
+    yield from _rates(ground, repository, text)
+    if system.HAS_PROC:
+        for megabytes in _SIZES[: ground.times(len(_SIZES), 1)]:
+            yield from _memory(ground, repository, text, megabytes)
+
+
+def _rates(ground: Ground, repository: Repository, text: Path) -> Iterator[Figure]:
+    server = ground.server(repository.path, output_limit=_LIMIT)
+    agent = ground.agent(server)
+    for kind in _KINDS:
+        megabytes = ground.times(kind.megabytes, 10)
+        command = kind.command(megabytes, text)
+        rates, floor = [], []
+        _build(server, repository, kind.command(10, text))
+        for _ in range(ground.times(5, 1)):
+            rates.append(megabytes / _build(server, repository, command))
+            floor.append(megabytes / _into_a_file(ground, command))
+        yield Figure(kind.name, "MB/s", Spread.of(rates), Spread.of(floor), kind.goal)
+    agent.end()
+    server.end()
+
+
+def _build(server: Server, repository: Repository, command: str) -> float:
+    """The seconds from the start request to the record, which survives a power cut."""
+    with Caller(server) as caller, Recorded(server, _PATIENCE) as recorded:
+        begun = time.perf_counter()
+        recorded.wait(caller.start(repository.commits[0], command))
+        return time.perf_counter() - begun
+
+
+def _into_a_file(ground: Ground, command: str) -> float:
+    """The seconds until the same output is in a file that survives a power cut, too."""
+    path = ground.folder / "floor-output"
+    begun = time.perf_counter()
+    with open(path, "wb") as file:
+        subprocess.run(["sh", "-c", command], stdout=file, check=True, env=ground.environment())
+        os.fsync(file.fileno())
+    seconds = time.perf_counter() - begun
+    path.unlink()
+    return seconds
+
+
+def _memory(ground: Ground, repository: Repository, text: Path, megabytes: int) -> Iterator[Figure]:
+    """What both processes have at most, beside what they had before."""
+    server = ground.server(repository.path, output_limit=_LIMIT)
+    agent = ground.agent(server)
+    processes = {"server": server.pid, "agent": agent.pid}
+    _build(server, repository, "true")
+    before = {name: system.resident(pid) for name, pid in processes.items()}
+    _build(server, repository, _LARGE.command(megabytes, text))
+    peaks = {name: system.peak(pid) for name, pid in processes.items()}
+    agent.end()
+    server.end()
+    for name in processes:
+        yield Figure(
+            f"memory of the {name}, {megabytes} MB of output",
+            "MB",
+            Spread.of([peaks[name] / MB]),
+            Spread.of([before[name] / MB]),
+            at_most(times=1.0, plus=20.0),
+        )
