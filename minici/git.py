@@ -7,15 +7,16 @@ transports that run commands; of the agent's environment it gets nothing that be
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
 from minici.build import public
-from minici.durable import write_all
 from minici.output import STDERR, STDOUT
 from minici.process import Account, Exit, Runner, StopOrder
 
@@ -41,20 +42,6 @@ _ENVIRONMENT = {
     "GIT_ASKPASS": "",
     "SSH_ASKPASS_REQUIRE": "never",
 }
-_FOLDERS = ("", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags")
-_CONFIG = """\
-[core]
-\trepositoryformatversion = {version}
-\tbare = {bare}
-\tlogAllRefUpdates = false
-[extensions]
-\t{extension}
-[remote "origin"]
-\turl = {url}
-\tfetch = +refs/heads/*:refs/remotes/origin/*
-[lfs]
-\tstorage = {lfs}
-"""
 _REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
 
 # What git adds to any trouble with a repository.
@@ -104,7 +91,8 @@ class Git:
         a way around it.
         """
         options = [word for option in _OPTIONS for word in ("-c", option)]
-        return self._call(["git", *options, *words], folder, self.account, strict)
+        program = _program(self._env.get("PATH", os.defpath))
+        return self._call([program, *options, *words], folder, self.account, strict)
 
     def delete(self, files: Iterable[Path]) -> None:
         """Delete files where commands may have been at work, with no more power than theirs."""
@@ -148,6 +136,12 @@ class Git:
         return bytes(captured[STDOUT])
 
 
+@functools.lru_cache(maxsize=10)
+def _program(path: str) -> str:
+    """Where git is. Whoever is told only its name tries every folder of PATH each time."""
+    return shutil.which("git", path=path) or "git"
+
+
 def _shell(script: str, *paths: Path) -> list[str]:
     return ["/bin/sh", "-c", script, "sh", *map(str, paths)]
 
@@ -161,50 +155,3 @@ def _complaint(exit: Exit, stderr: str) -> str:
     fatal = [line for line in telling if line.startswith(("fatal:", "error:"))]
     said = (fatal[:1] or telling[-1:] or lines[-1:] or [f"git ended with status {exit.status}"])[0]
     return public(re.sub(r"^(fatal|error): ", "", said)[:300])
-
-
-def lay_out(
-    folder: Path,
-    repository: str,
-    account: Optional[Account],
-    alternate: Optional[Path] = None,
-    bare: bool = False,
-    sha256: bool = False,
-) -> None:
-    """Make an empty repository, of git's oldest format, whatever git's own settings say."""
-    for name in _FOLDERS:
-        os.mkdir(folder / name)
-    config = _CONFIG.format(
-        version=int(sha256),
-        bare=str(bare).lower(),
-        extension="objectFormat = sha256" if sha256 else "",
-        url=_quoted(repository),
-        lfs=_quoted(str((alternate or folder) / "lfs")),  # one for all: it may be large
-    )
-    files = {"config": os.fsencode(config), "HEAD": b"ref: refs/heads/none\n", "packed-refs": b""}
-    if alternate:
-        files["objects/info/alternates"] = os.fsencode(alternate / "objects") + b"\n"
-    for name, data in files.items():
-        write(folder / name, data)
-    give([*map(folder.__truediv__, (*_FOLDERS, *files))], account)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Make a file, in no more system calls than it takes: a build makes several."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        write_all(descriptor, data)
-    finally:
-        os.close(descriptor)
-
-
-def _quoted(value: str) -> str:
-    """A value as it stands in a configuration file of git."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def give(paths: list[Path], account: Optional[Account]) -> None:
-    if account:
-        for path in paths:
-            os.chown(path, account.uid, account.gid, follow_symlinks=False)

@@ -525,4 +525,6 @@ def _raise_file_limit() -> int:
 
 def _safe(text: str) -> str:
     """Text that stays on its line, in a header and in a log."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Optional
 
 from minici.build import public
-from minici.git import Git, GitError, lay_out
+from minici.git import Git, GitError
+from minici.layout import empty, lay_out
 
 _FULL_HASH = re.compile(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?([~^][~^0-9]*)?\Z")
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
@@ -175,20 +176,24 @@ class Mirror:
             git.remove(*folders)
 
     def _renew(self, git: Git) -> None:
-        lay_out(self._new, self.repository, git.account, bare=True)
+        self._lay_out(git)
         try:
             self._fetch(self._new, git, strict=False)
         except GitError as error:
             if "mismatched algorithms" not in str(error):
                 raise
             git.remove(self._new)
-            lay_out(self._new, self.repository, git.account, bare=True, sha256=True)
+            self._lay_out(git, sha256=True)
             self._fetch(self._new, git, strict=False)
         if self.folder.exists():
             os.rename(self.folder, self._old)
         os.rename(self._new, self.folder)
         self._known.clear()
         git.remove(self._old)
+
+    def _lay_out(self, git: Git, sha256: bool = False) -> None:
+        files = empty(self.repository, self.folder, bare=True, sha256=sha256)
+        lay_out(self._new, files, git.account)
 
     def _fetch(self, folder: Path, git: Git, strict: bool = True) -> None:
         words = (

@@ -68,8 +68,11 @@ class Outbox:
     def begin(self, held: Held) -> Path:
         """Make the folder in which a build that begins now keeps its output."""
         folder = self._running / _name(held)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # an earlier life of the agent was given this attempt
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
         return folder
 
     def add(

@@ -124,6 +124,8 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         text = super().formatMessage(record)
+        if text.isprintable():
+            return text
         return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
-from minici.git import Git, GitError, give, lay_out, write
+from minici.git import Git, GitError
+from minici.layout import empty, give, lay_out, restore
 from minici.mirror import Commit, Mirror, Mirrors, folder_name
 from minici.process import Account
 
@@ -68,7 +68,8 @@ class Workspace:
             tree.mkdir(parents=True)
             give([tree], git.account)
             sha256 = len(revision) == 64
-            lay_out(own, mirror.repository, git.account, mirror.folder, sha256=sha256)
+            files = empty(mirror.repository, mirror.folder, alternate=True, sha256=sha256)
+            lay_out(own, files, git.account)
         options = (f"--git-dir={own}", f"--work-tree={tree}")
         if _has_submodules(own / "index"):
             self._forget_submodules(options, tree, git)
@@ -97,26 +98,20 @@ class Workspace:
 
 
 def _hand_out(own: Path, target: Path, mirror: Mirror, account: Optional[Account]) -> None:
-    """Give a working tree its `.git`: laid out anew, with the slot's index and HEAD, the refs of
-    the mirror, and where its history ends. Raises GitError.
+    """Give a working tree its `.git`: the slot's own, with the refs of the mirror, and where its
+    history ends. Raises GitError.
 
     Nothing that a build has started lives now, so nothing can change under this.
     """
     try:
-        if _is_folder(target):
-            shutil.rmtree(target)
-        elif os.path.lexists(target):
-            target.unlink()
-        head = (own / "HEAD").read_bytes()
-        sha256 = len(head.strip()) == 64
-        lay_out(target, mirror.repository, account, mirror.folder, sha256=sha256)
-        write(target / "HEAD", head)
-        given = [target / "HEAD"]
-        for source in (own / "index", mirror.folder / "packed-refs", mirror.folder / "shallow"):
+        files = {
+            name: (own / name).read_bytes()
+            for name in ("config", "HEAD", "objects/info/alternates")
+        }
+        for path in (own / "index", mirror.folder / "packed-refs", mirror.folder / "shallow"):
             with suppress(FileNotFoundError):
-                write(target / source.name, source.read_bytes())
-                given.append(target / source.name)
-        give(given, account)
+                files[path.name] = path.read_bytes()
+        restore(target, files, account, like=own)
     except OSError as error:
         raise GitError(f"{target} can't be made: {error.strerror or error}") from None
 

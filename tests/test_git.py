@@ -310,6 +310,46 @@ def test_nothing_of_a_build_meets_the_next(agent: Agent, upstream: Upstream, com
     assert agent.sh("git config core.fsmonitor || git branch | grep -v 'no branch' || true") == ""
 
 
+def test_a_git_folder_that_a_build_has_left_alone_is_kept(agent: Agent, upstream: Upstream) -> None:
+    """To make files is what costs most of a checkout: only what differs is written."""
+    agent.checkout(upstream.folder, "main")
+    git = agent.tree / ".git"
+    before = {path: path.stat().st_ino for path in git.rglob("*")}
+    agent.checkout(upstream.folder, "main~1")
+    assert {path: path.stat().st_ino for path in git.rglob("*")} == before
+    assert agent.sh("git log -1 --format=%s; git status --porcelain --ignored") == "First"
+    agent.sh("git describe --always; git status; touch .git/left")
+    agent.checkout(upstream.folder, "main")
+    assert {path.name for path in git.rglob("*")} == {path.name for path in before}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ln .git/index ../kept",
+        "mv .git/HEAD ../kept; ln -s ../../kept .git/HEAD",
+        "mv .git/refs ../kept; ln -s ../../kept .git/refs",
+        "chmod 600 .git/config; touch ../kept",
+        "chmod 777 .git/refs/heads; touch ../kept",
+        "mkfifo ../kept; rm .git/packed-refs; ln ../kept .git/packed-refs",
+    ],
+)
+def test_a_git_folder_whose_files_are_not_its_own_is_made_anew(
+    agent: Agent, upstream: Upstream, command: str
+) -> None:
+    """What a build has left a second name for is not written to."""
+    agent.checkout(upstream.folder, "main")
+    agent.sh(command)
+    kept = agent.tree.parent / "kept"
+    before = kept.read_bytes() if kept.is_file() else b""
+    agent.checkout(upstream.folder, "main~1")
+    assert agent.sh("git log -1 --format=%s; git status --porcelain --ignored") == "First"
+    assert (kept.read_bytes() if kept.is_file() else b"") == before
+    for path in (agent.tree / ".git").rglob("*"):
+        assert not path.is_symlink() and (path.is_dir() or path.stat().st_nlink == 1)
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+
+
 def test_a_working_tree_that_a_build_has_replaced(
     agent: Agent, upstream: Upstream, tmp_path: Path
 ) -> None:

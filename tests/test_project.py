@@ -35,7 +35,10 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
     },
     {
         "store": {"store", "transcript"},
-        "running": {"environment", "family", "git", "mirror", "process", "runner", "workspace"},
+        "running": {
+            *("environment", "family", "git", "layout", "mirror", "process", "runner"),
+            "workspace",
+        },
         "serving": {"forms", "guard", "listener", "passwords", "web"},
         "calling": {"client"},
         "pages": {
