@@ -24,7 +24,7 @@ from typing import IO, Optional
 
 from minici.durable import write_atomic
 from minici.passwords import hash_password
-from minici.service import LIFELINE, Stop
+from minici.service import LIFELINE, OWN_PATH, Stop
 
 _USUAL_PORT = 8000
 _PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)
@@ -124,6 +124,10 @@ def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> Non
             print(f"builds are kept in {data}; Ctrl-C ends all of it", flush=True)
             _watch(members, stop)
         finally:
+            # The agents all at once, for else one's builds would go to the next; the server last,
+            # so that it hears of what they give back.
+            for agent in members[1:]:
+                agent.ask_to_stop()
             for member in reversed(members):
                 member.stop()
 
@@ -141,9 +145,10 @@ class _Member:
         """Start it; several may start at once."""
         write_atomic(self._config, config.encode("utf-8", "surrogateescape"))
         os.chmod(self._config, 0o600)
-        environ = {**os.environ, LIFELINE: str(self._lifeline)}
-        paths = [_PACKAGE_ROOT, *filter(None, [environ.get("PYTHONPATH")])]
-        environ["PYTHONPATH"] = os.pathsep.join(paths)
+        own = os.environ.get("PYTHONPATH", "")
+        paths = os.pathsep.join(filter(None, [_PACKAGE_ROOT, own]))
+        environ = {**os.environ, LIFELINE: str(self._lifeline), "PYTHONPATH": paths}
+        environ[OWN_PATH] = own  # what builds are to find
         with open(self._config.with_suffix(".log"), "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"minici.{self.kind}", str(self._config)],
@@ -167,11 +172,16 @@ class _Member:
     def ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
+    def ask_to_stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
+        """Stop it, and wait until it has ended."""
+        self.ask_to_stop()
         if self._process is None:
             return
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(timeout=20)
             except subprocess.TimeoutExpired:
@@ -307,9 +317,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["password"]:
+            _password_parser().parse_args(given[1:])
             return print_hash()
         if given[:1] == ["init"]:
-            return write_config(Path(given[1] if len(given) > 1 else "config.ini"))
+            return write_config(Path(_init_parser().parse_args(given[1:]).file))
         options = _parser().parse_args(given)
         stop = Stop()
         stop.on_signals()
@@ -330,9 +341,39 @@ def _parser() -> argparse.ArgumentParser:
         "`python3 -m minici init [FILE]` writes a config.ini for several hosts.",
     )
     parser.add_argument("folder", nargs="?", default=".", help="a folder of the repository")
-    parser.add_argument("--port", type=int, help="where to listen (8000, or a free one)")
-    parser.add_argument("--agents", type=int, default=2, help="how many agents (2)")
+    parser.add_argument("--port", type=_port, help="where to listen (8000, or a free one)")
+    parser.add_argument("--agents", type=_number, default=2, help="how many agents (2)")
     return parser
+
+
+def _password_parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog="python3 -m minici password",
+        description="Ask for a password, and print its hash for the section [users].",
+    )
+
+
+def _init_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m minici init",
+        description="Write a config.ini for several hosts, with a fresh secret and a first user.",
+    )
+    parser.add_argument("file", nargs="?", default="config.ini", help="(config.ini)")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(
+            f"{text}: a port is a number from 0 to 65535; 0 takes a free one"
+        )
+    return int(text)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", text):
+        raise argparse.ArgumentTypeError(f"{text}: there are 1 to 999 agents")
+    return int(text)
 
 
 if __name__ == "__main__":

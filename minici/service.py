@@ -24,6 +24,7 @@ log = logging.getLogger("minici")
 BAD_CONFIG = 2
 CAN_NOT_START = 1
 LIFELINE = "MINICI_LIFELINE"
+OWN_PATH = "MINICI_PYTHONPATH"  # PYTHONPATH as it was before minici had itself found by it
 
 
 class CanNotStart(Exception):
@@ -99,6 +100,7 @@ def run(main: Callable[[Path, Stop], None], arguments: Sequence[str], usage: str
     stop = Stop()
     stop.on_signals()
     stop.on_lifeline()
+    _restore_path()
     try:
         main(Path(arguments[0]), stop)
     except ConfigError as error:
@@ -108,6 +110,15 @@ def run(main: Callable[[Path, Stop], None], arguments: Sequence[str], usage: str
         print(error, file=sys.stderr)
         return CAN_NOT_START
     return 0
+
+
+def _restore_path() -> None:
+    """Builds inherit this process's environment, and their Python may be another one."""
+    own = os.environ.pop(OWN_PATH, None)
+    if own:
+        os.environ["PYTHONPATH"] = own
+    elif own is not None:
+        os.environ.pop("PYTHONPATH", None)
 
 
 def set_up_log() -> None:

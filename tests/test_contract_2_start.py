@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
@@ -692,9 +693,9 @@ def in_one_go(place: Place, folder: Path) -> InOneGo:
     return process
 
 
-def finish_one(minici: InOneGo) -> dict[str, object]:
+def finish_one(minici: InOneGo, command: str = "cat file.txt") -> dict[str, object]:
     """Start a build of HEAD and wait for its end."""
-    reply = minici.post("/api/builds", {"commit": "HEAD", "command": "cat file.txt"})
+    reply = minici.post("/api/builds", {"commit": "HEAD", "command": command})
     assert reply.status == 201, reply
     number = reply.json()["id"]
 
@@ -728,6 +729,44 @@ def test_everything_in_one_go_on_the_repository_in_which_one_stands(place: Place
     assert minici.get("/api/builds/1").json()["status"] == "success"
     assert finish_one(minici)["id"] == 2
     assert minici.stop(20, signal.SIGTERM) == 0
+
+
+def test_a_build_in_one_go_finds_pythonpath_as_it_was(place: Place) -> None:
+    minici = in_one_go(place, place.repository.path)
+    minici.launch()
+    minici.ready()
+    finish_one(minici, 'printf %s "$PYTHONPATH"')
+    assert minici.get("/build/1/stdout").text == minici.env["PYTHONPATH"]
+
+
+def test_a_stop_in_one_go_hands_a_build_from_agent_to_agent_no_more(place: Place) -> None:
+    minici = in_one_go(place, place.repository.path)
+    minici.launch()
+    minici.ready()
+    params = {"commit": "HEAD", "command": "sleep 100"}
+    assert minici.post("/api/builds", params).status == 201
+    running = wait_for(lambda: minici.get("/api/builds/1").json()["agent"], 60, "an agent")
+    assert minici.stop(30, signal.SIGINT) == 0
+    record = next(Path(minici.env["HOME"]).rglob("builds/1/build.json"))
+    attempts = json.loads(record.read_text())["attempts"]
+    assert [each["agent"] for each in attempts if each["ending"] == "returned"] == [running]
+
+
+@pytest.mark.parametrize(
+    "words", [["--agents", "0"], ["--port", "70000"], ["init", "--bogus"], ["password", "word"]]
+)
+def test_a_wrong_argument_is_refused_and_nothing_is_touched(place: Place, words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "minici", *words],
+        cwd=place.elsewhere,
+        env=environment("refused", place.home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2 and words[-1] in done.stderr, done
+    assert list(place.elsewhere.iterdir()) == list(place.home.iterdir()) == []
 
 
 def test_in_one_go_outside_of_a_repository_is_one_clear_line(place: Place) -> None:
