@@ -78,8 +78,8 @@ def whole(record: Record) -> Build:
 
 def read_host(params: Params) -> tuple[str, int]:
     """The parameters `host` and `port`. Raises BadParams."""
-    host = params.text("host").strip("[]")
-    if not _HOST.fullmatch(host) and not _is_ipv6(host):
+    host = _plain_host(params.text("host").strip("[]"))
+    if host is None:
         raise BadParams("the parameter host must be a host name or an IP address")
     port = params.number("port", least=1)
     if port > 65535:
@@ -87,11 +87,14 @@ def read_host(params: Params) -> tuple[str, int]:
     return host, port
 
 
-def _is_ipv6(host: str) -> bool:
+def _plain_host(text: str) -> Optional[str]:
+    """A host in the one way to write it, or None for what is none: an agent is known by it."""
+    if _HOST.fullmatch(text):
+        return text.lower()
     try:
-        return "%" not in str(ipaddress.IPv6Address(host))
+        return None if "%" in text else str(ipaddress.IPv6Address(text))
     except ValueError:
-        return False
+        return None
 
 
 def read_before(request: Request) -> Optional[int]:

@@ -217,7 +217,7 @@ class Pages:
     def health(self, request: Request) -> Response:
         with as_http():
             self._store.check_writable()
-        return Response(200, b"ok\n")
+        return Response(200, b"ok")
 
     def static(self, request: Request, name: str) -> Response:
         found = html.static_file(name)

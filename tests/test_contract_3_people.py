@@ -585,7 +585,7 @@ def test_json_is_json(server: ServerProcess) -> None:
 
 def test_healthz_is_ok(server: ServerProcess) -> None:
     reply = server.get("/healthz")
-    assert reply.status == 200 and reply.text.strip() == "ok"
+    assert reply.status == 200 and reply.text == "ok"
 
 
 def test_words_typed_into_a_path_are_404_and_never_500(server: ServerProcess) -> None:

@@ -51,6 +51,15 @@ def test_a_registration_is_renewed_not_doubled(server: ServerProcess, agent: Fak
     assert len(server.agents()) == 1
 
 
+@pytest.mark.parametrize("hosts", [["::1", "[::1]", "0:0:0:0:0:0:0:1"], ["localhost", "LocalHost"]])
+def test_an_agent_is_one_however_its_host_is_written(
+    server: ServerProcess, hosts: list[str]
+) -> None:
+    for host in hosts:
+        assert server.post("/notify_agent", {"host": host, "port": 9}).status == 200
+    assert len(server.agents()) == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
