@@ -410,16 +410,17 @@ def test_output_is_visible_while_the_build_runs(server: ServerProcess, agent: Fa
     assert "visible" in server.get("/build/1").text
 
 
-def test_the_server_keeps_the_limit_where_an_agent_does_not(place: Place) -> None:
+@pytest.mark.parametrize("lines", [1000, 2_000_000])
+def test_the_server_keeps_the_limit_where_an_agent_does_not(place: Place, lines: int) -> None:
     server = place.server(output_limit=1000)
     agent = place.keep(FakeAgent(server))
     build = handed(server, agent)
-    text = "".join(f"{line:07d}\n" for line in range(1000))
+    text = "".join(f"{line:07d}\n" for line in range(lines))
     assert agent.result(build, 0, text, "short").status == 200
     kept = server.output(1, "stdout").decode()
     known = server.build(1)
-    assert known["stdout_bytes"] == 1000 and known["dropped_bytes"] == 7000
-    marker = "[minici: 7000 bytes dropped]"
+    assert known["stdout_bytes"] == 1000 and known["dropped_bytes"] == 8 * lines - 1000
+    marker = f"[minici: {8 * lines - 1000} bytes dropped]"
     assert kept == text[:500] + "\n" * (text[499] != "\n") + marker + "\n" + text[-500:]
     assert server.output(1, "stderr") == b"short"
 
