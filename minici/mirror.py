@@ -105,6 +105,8 @@ class Mirror:
         spellings = [f"refs/remotes/origin/{branch}", f"refs/tags/{name}", name]
         if name == "HEAD":
             spellings = [_HEAD]
+        elif name.endswith("_HEAD"):  # FETCH_HEAD and others are the mirror's own
+            spellings.pop()
         each = (self._find(spelling + commit[len(name) :], git) for spelling in spellings)
         return next(filter(None, each), None)
 

@@ -164,8 +164,9 @@ def test_subject_and_author_are_as_written(agent: Agent, upstream: Upstream) -> 
     assert agent.checkout(upstream.folder, "main").subject == ""
 
 
-@pytest.mark.parametrize("typed", ["nowhere", NOBODY, "0123456", "HEAD~9", "v1^2"])
+@pytest.mark.parametrize("typed", ["nowhere", NOBODY, "0123456", "HEAD~9", "v1^2", "FETCH_HEAD"])
 def test_an_unknown_commit_says_so(agent: Agent, upstream: Upstream, typed: str) -> None:
+    agent.checkout(upstream.folder, "main")
     with pytest.raises(GitError, match="no commit") as error:
         agent.checkout(upstream.folder, typed)
     assert typed in str(error.value) and str(upstream.folder) in str(error.value)
