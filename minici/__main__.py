@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import getpass
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -61,14 +62,24 @@ def find_repository(folder: str) -> Path:
             answer = subprocess.run(
                 ["git", "-C", folder, "rev-parse", question],
                 capture_output=True,
-                text=True,
                 check=False,
             )
         except FileNotFoundError:
             raise Unusable("git is missing: install it, then start again") from None
-        if answer.returncode == 0 and answer.stdout.strip():
-            return Path(answer.stdout.strip())
+        path = answer.stdout.rstrip(b"\n")
+        if answer.returncode == 0 and path:
+            return _writable_in_a_config(path)
     raise Unusable(f"{folder} is in no git repository: go into one, then start again")
+
+
+def _writable_in_a_config(path: bytes) -> Path:
+    try:
+        lines = path.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    if len(lines) != 1:
+        raise Unusable(f"{path!r} is no path of one line in UTF-8: give the folder another name")
+    return Path(os.fsdecode(path))
 
 
 def sensible_command(repository: Path) -> str:
@@ -315,6 +326,8 @@ admin = {hash}
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Start everything, or one of the tools; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may have what the terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if given[:1] == ["password"]:
             _password_parser().parse_args(given[1:])

@@ -769,6 +769,25 @@ def test_a_wrong_argument_is_refused_and_nothing_is_touched(place: Place, words:
     assert list(place.elsewhere.iterdir()) == list(place.home.iterdir()) == []
 
 
+def test_in_one_go_whatever_the_folder_is_called(place: Place) -> None:
+    own = Repository(place.folder / "проект 1% b")
+    minici = in_one_go(place, own.path)
+    minici.env["PYTHONIOENCODING"] = "ascii"
+    minici.launch()
+    minici.ready()
+    assert finish_one(minici)["status"] == "success"
+    assert minici.stop(20) == 0 and "\\u043f" in minici.out.read_text()
+
+
+def test_in_one_go_in_a_folder_whose_name_is_no_text_is_one_clear_line(place: Place) -> None:
+    folder = os.fsencode(place.folder) + b"/caf\xe9"
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    minici = in_one_go(place, Path(os.fsdecode(folder)))
+    minici.launch()
+    assert minici.wait_end() == 1
+    assert len(minici.log().splitlines()) == 1 and "caf\\xe9" in minici.log()
+
+
 def test_in_one_go_outside_of_a_repository_is_one_clear_line(place: Place) -> None:
     minici = in_one_go(place, place.elsewhere)
     minici.launch()
