@@ -48,7 +48,7 @@ class Api:
 
     def start_build(self, request: Request) -> Response:
         params = request.params()
-        commit = params.text("commit", "").strip()
+        commit = params.text("commit", "").strip(" \t")
         command = tidy_command(params.text("command", ""))
         for name, complaint in (
             ("commit", check_commit(commit)),

@@ -98,7 +98,7 @@ class Pages:
 
     def start(self, request: Request) -> Response:
         params = request.params()
-        commit = params.text("commit", "").strip()
+        commit = params.text("commit", "").strip(" \t")
         command = tidy_command(params.text("command", ""))
         errors = _form_errors(commit, command)
         if errors and request.wants_json():

@@ -33,6 +33,8 @@ COMMITS = [
     "-",
     "a b",
     "a\nb",
+    "HEAD\n",
+    "\r\nHEAD",
     "a\0b",
     "x" * 10_240,
     "$(touch X)",
