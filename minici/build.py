@@ -262,7 +262,8 @@ def _lost_reason(build: Build) -> str:
         f"attempt {attempt.number} on {attempt.agent}: {attempt.reason}"
         for attempt in build.failed_attempts
     )
-    return f"given up after {len(build.failed_attempts)} attempts: {each}"
+    count = len(build.failed_attempts)
+    return f"given up after {count} attempt{'s' if count > 1 else ''}: {each}"
 
 
 # What a person or a server may ask for.

@@ -30,7 +30,7 @@ _RUSSIAN = tuple(
         (r"no answer from (?P<a>.+?): (?P<sentence>.+)", "нет ответа от {a}: {sentence}"),
         (r"(?P<a>\S+) refused: (?P<sentence>.+)", "{a} отказался: {sentence}"),
         (
-            r"given up after (?P<n>\d+) attempts: (?P<sentences>.+)",
+            r"given up after (?P<n>\d+) attempts?: (?P<sentences>.+)",
             "оставлена после стольких попыток: {n}; {sentences}",
         ),
         (

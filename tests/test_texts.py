@@ -269,6 +269,10 @@ def test_another_language_is_refused() -> None:
             "оставлена после стольких попыток: 2; попытка 1 на a: агент a её больше не знает; "
             "попытка 2 на b: агент b не уложился во время",
         ),
+        (
+            "given up after 1 attempt: attempt 1 on a: agent a no longer has it",
+            "оставлена после стольких попыток: 1; попытка 1 на a: агент a её больше не знает",
+        ),
         ("b refused: HTTP 503: every slot is taken", "b отказался: HTTP 503: все места заняты"),
         (
             'checkout failed: no commit "x {n}" in /r',
