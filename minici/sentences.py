@@ -98,6 +98,7 @@ _RUSSIAN = tuple(
             r"the parameter (?P<a>\S+) must be a whole number from (?P<n>\d+) on",
             "параметр {a} — целое число не меньше {n}",
         ),
+        (r"the parameter (?P<a>\S+) must be a number above 0", "параметр {a} — число больше 0"),
         (r"the parameter (?P<a>\S+) must be text", "параметр {a} — текст"),
         (
             r"the parameter (?P<a>\S+) must be text or a whole number",
