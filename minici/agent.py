@@ -41,6 +41,7 @@ from minici.web import HttpError, Request, Response, Route, Site, json_response
 
 _TIMEOUT = 3600.0  # seconds, where a server names none: the default of `build_timeout`
 _OUTPUT_LIMIT = 64 * 1024 * 1024  # bytes; likewise
+_KEPT = 2.0  # seconds that a connection to the server is kept without a call
 _LAST_SECONDS = 12.0  # for the commands to end, and their builds to be given back
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -56,7 +57,9 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         context = server_tls(config.certificate, config.private_key)
-        client = Client(config.server, config.secret, _trust(config))
+        trust = _trust(config)
+        # Results and output come one after the other; what registers is not to hold a connection.
+        client = Client(config.server, config.secret, trust, kept=_KEPT)
         self._listener = self._listen(context)
         self._port = self._listener.server_port
         self._scheme = "http" if context is None else "https"
@@ -75,7 +78,9 @@ class Agent:
             self._listener.server_close()
             raise
         self._courier = Courier(client, self._holdings, outbox)
-        self._registrar = Registrar(client, self._description, self._courier.hurry)
+        self._registrar = Registrar(
+            Client(config.server, config.secret, trust), self._description, self._courier.hurry
+        )
         settings = _settings(config, data)
         mirrors = Mirrors(data / "mirrors")
         self._slots = [

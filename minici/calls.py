@@ -21,7 +21,8 @@ REFUSED = "refused"
 IMPOSSIBLE = "impossible"  # 400: no agent can run this build
 UNANSWERED = "unanswered"
 
-_MOST_CLIENTS = 4096
+_KEPT = 4.0  # seconds: from one ping to the next, and less than the 5 of a server in Node
+_MOST_KNOWN = 1000
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Offered:
 
 
 class AgentCalls:
-    """Calls to agents. Any thread may use it; each call takes at most `timeout` seconds."""
+    """Calls to agents. Any thread may use it; each call takes at most `timeout` seconds.
+
+    To the `most_known` agents that were called last, connections are kept.
+    """
 
     def __init__(
         self,
@@ -41,13 +45,13 @@ class AgentCalls:
         timeout: float,
         context: Optional[ssl.SSLContext] = None,
         clock: Callable[[], float] = time.monotonic,
+        most_known: int = _MOST_KNOWN,
     ) -> None:
         self._secret = secret
         self._timeout = timeout
         self._context = context
         self._clock = clock
-        # A client costs more to make than many a call.
-        self._client_at = functools.lru_cache(maxsize=_MOST_CLIENTS)(self._make_client)
+        self._client_at = functools.lru_cache(maxsize=most_known)(self._make_client)
 
     def offer(self, agent: Agent, build: Build, params: Mapping[str, object]) -> Offered:
         """Hand a build over, with the limits and addresses in `params`."""
@@ -104,7 +108,7 @@ class AgentCalls:
         return self._client_at(f"{agent.scheme}://{agent.address}")
 
     def _make_client(self, base: str) -> Client:
-        return Client(base, self._secret, self._context, self._timeout)
+        return Client(base, self._secret, self._context, self._timeout, kept=_KEPT)
 
 
 def _slots(value: Any) -> Optional[int]:

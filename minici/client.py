@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Optional, Union
 
+from minici.connections import Keeper
+
 Body = Union[bytes, BinaryIO]
 
 _ANSWER_LIMIT = 1024 * 1024  # bytes: an agent's ping with thousands of builds is far below it
@@ -27,6 +29,7 @@ _AGAIN = frozenset((401, 408, 429))
 _NEVER_SENT = frozenset(
     (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EMFILE)
 )
+_MOST_KEPT = 2  # connections: one for a call while another is under way
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -79,6 +82,7 @@ class Client:
 
     `base` is a URL without a slash at its end; `secret` goes along with every call; `context`
     is what HTTPS is checked by; `timeout` is in seconds, for each step and for the whole answer.
+    For `kept` seconds a connection waits for the next call.
     """
 
     def __init__(
@@ -87,15 +91,14 @@ class Client:
         secret: Optional[str] = None,
         context: Optional[ssl.SSLContext] = None,
         timeout: float = 10.0,
+        kept: float = 0.0,
     ) -> None:
         self.base = base
         self._secret = secret
         self._timeout = timeout
         self._opener = urllib.request.OpenerDirector()
-        if base.startswith("https:"):
-            self._opener.add_handler(urllib.request.HTTPSHandler(context=context))
-        else:
-            self._opener.add_handler(urllib.request.HTTPHandler())
+        self._keeper = Keeper(kept, _MOST_KEPT if kept else 0, context)
+        self._opener.add_handler(self._keeper)
         self._opener.add_handler(urllib.request.UnknownHandler())
 
     def get(self, path: str, timeout: Optional[float] = None) -> Answer:
@@ -142,8 +145,12 @@ class Client:
         if self._secret is not None:
             request.add_unredirected_header("Authorization", f"Bearer {self._secret}")
         try:
-            with self._opener.open(request, timeout=timeout) as response:
-                return _sort(response.status, _read(response, timeout))
+            response: Any = self._opener.open(request, timeout=timeout)
+            try:
+                body_read = _read(response, timeout)
+            finally:
+                self._keeper.keep(response)
+            return _sort(response.status, body_read)
         except urllib.error.URLError as error:
             raise _failure(error.reason, self.base) from None
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -82,8 +82,8 @@ class Courier:
         else:
             log.info("build %d (attempt %d): its result is delivered", *entry.held)
         self._complaint = ""
-        self._holdings.settle(entry)
         self._outbox.discard(entry.folder)
+        self._holdings.settle(entry)
 
     def _set_aside(self, entry: Entry, why: str) -> None:
         folder = self._outbox.set_aside(entry)

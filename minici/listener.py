@@ -391,7 +391,7 @@ class Listener(ThreadingHTTPServer):
         self.site = site
         self.context = context
         self.stopping = False
-        self._most = _most_connections(_raise_file_limit())
+        self._most = _most_connections(descriptors())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
         self._lock = threading.Condition()  # guards _open
         # By the socket as accepted: the one to shut (TLS wraps it), and whether it waits for a
@@ -509,10 +509,10 @@ def _most_connections(files: int) -> int:
     return min(MOST_CONNECTIONS, max(4, (files - RESERVED_FILES) * 2 // 7))
 
 
-def _raise_file_limit() -> int:
-    """Allow this process as many open files as it may have, up to what it can use."""
+def descriptors() -> int:
+    """How many files this process may have open, as many as it can use if it is allowed to."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MOST_CONNECTIONS
+    wanted = 16 * MOST_CONNECTIONS
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
     if soft < most:
         try:

@@ -19,7 +19,7 @@ from minici.config import ConfigError, ServerConfig, read_server
 from minici.dispatch import Dispatcher
 from minici.endpoints import AgentEndpoints
 from minici.guard import Hosts, ServerGuard
-from minici.listener import Listener
+from minici.listener import Listener, descriptors
 from minici.live import OutputEndpoints
 from minici.monitors import Monitors
 from minici.pages import Pages
@@ -50,6 +50,7 @@ _HEADERS = {
     # Not `no-referrer`: browsers then send `Origin: null` with our own forms.
     "Referrer-Policy": "same-origin",
 }
+_FOR_AGENTS = 16  # of so many descriptors, one is for a kept connection to an agent
 # A result carries both streams, and a form may take three bytes for one. An agent that knows no
 # limit sends more, of which the middle is dropped here.
 _RESULT_SLACK = 64 * 1024 * 1024
@@ -67,7 +68,10 @@ class Server:
         self.store = Store(config.data, config.output_limit)
         self.state = State(self.store, config)
         calls = AgentCalls(
-            config.secret, min(10.0, config.agent_timeout), _client_tls(config.certificate)
+            config.secret,
+            min(10.0, config.agent_timeout),
+            _client_tls(config.certificate),
+            most_known=max(1, descriptors() // _FOR_AGENTS),
         )
         page_url = self._page_url if config.url else None
         self.dispatcher = Dispatcher(self.state, calls, page_url)

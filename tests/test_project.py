@@ -40,7 +40,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
             "workspace",
         },
         "serving": {"forms", "guard", "listener", "passwords", "web"},
-        "calling": {"client"},
+        "calling": {"client", "connections"},
         "pages": {
             *("ansi", "badge", "feeds", "html", "html_agents", "html_build", "html_index"),
             *("html_output", "markup"),

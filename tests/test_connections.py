@@ -1,0 +1,161 @@
+"""Connections that are kept between calls: `minici/connections.py`, by way of its one user."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from minici.client import Client, Failed
+from tests.harness import wait_for
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+Serve = Callable[[socket.socket], bool]
+
+
+class Peer:
+    """A server that is a script: `serve` answers one request, and says whether it goes on."""
+
+    def __init__(self, serve: Serve) -> None:
+        self.serve = serve
+        self.connections: list[socket.socket] = []
+        self.heads: list[bytes] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.base = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                self.connections.append(connection)
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while True:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    data = connection.recv(65536)
+                    if not data:
+                        return
+                    head += data
+                self.heads.append(head)
+                if not self.serve(connection):
+                    return
+
+
+@pytest.fixture
+def made() -> Iterator[Callable[[Serve], Peer]]:
+    peers: list[Peer] = []
+
+    def make(serve: Serve) -> Peer:
+        peers.append(Peer(serve))
+        return peers[-1]
+
+    yield make
+    for peer in peers:
+        peer.listener.close()
+
+
+def answers(connection: socket.socket) -> bool:
+    connection.sendall(ANSWER)
+    return True
+
+
+def answers_once(connection: socket.socket) -> bool:
+    connection.sendall(ANSWER)
+    return False
+
+
+def test_the_next_call_takes_the_same_connection(made: Callable[[Serve], Peer]) -> None:
+    peer = made(answers)
+    client = Client(peer.base, kept=60)
+    for _ in range(5):
+        assert client.get("/ping").status == 200
+    assert client.post("/build", {"id": 1}).status == 200
+    assert len(peer.connections) == 1
+
+
+def test_without_keeping_each_call_has_its_own(made: Callable[[Serve], Peer]) -> None:
+    peer = made(answers)
+    client = Client(peer.base)
+    for _ in range(3):
+        client.get("/ping")
+    assert len(peer.connections) == 3
+    assert all(b"connection: close" in head.lower() for head in peer.heads)
+
+
+def test_a_connection_that_the_other_side_has_ended_is_not_used(
+    made: Callable[[Serve], Peer],
+) -> None:
+    peer = made(answers_once)
+    client = Client(peer.base, kept=60)
+    for count in range(1, 5):
+        assert client.post("/build", {"id": count}).status == 200
+        assert len(peer.connections) == count
+
+
+def test_a_connection_that_ends_under_a_call_is_followed_by_another(
+    made: Callable[[Serve], Peer],
+) -> None:
+    """The other side ends it after it has taken the request: nobody answered, and it is asked
+    again, once."""
+
+    def answers_first_of_each(connection: socket.socket) -> bool:
+        if peer.connections[0] is connection and len(peer.heads) > 1:
+            return False
+        return answers(connection)
+
+    peer = made(answers_first_of_each)
+    client = Client(peer.base, kept=60)
+    client.get("/ping")
+    assert client.get("/ping").status == 200
+    assert len(peer.connections) == 2 and len(peer.heads) == 3
+
+
+def test_an_idle_connection_is_not_trusted(made: Callable[[Serve], Peer]) -> None:
+    peer = made(answers)
+    client = Client(peer.base, kept=0.001)
+    client.get("/ping")
+    wait_for(lambda: client.get("/ping") and len(peer.connections) > 1)
+
+
+def test_what_was_not_read_to_its_end_is_not_used_again(made: Callable[[Serve], Peer]) -> None:
+    def slow(connection: socket.socket) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        return True
+
+    peer = made(slow)
+    client = Client(peer.base, timeout=0.3, kept=60)
+    with pytest.raises(Failed):
+        client.get("/ping")
+    peer.serve = answers
+    assert client.get("/ping").status == 200
+    assert len(peer.connections) == 2
+
+
+def test_calls_at_the_same_time_have_a_connection_each(made: Callable[[Serve], Peer]) -> None:
+    gate = threading.Barrier(3)
+
+    def together(connection: socket.socket) -> bool:
+        gate.wait(30)
+        return answers(connection)
+
+    peer = made(together)
+    client = Client(peer.base, kept=60)
+    threads = [threading.Thread(target=client.get, args=("/ping",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(peer.connections) == 3
+    gate.reset()
+    peer.serve = answers
+    client.get("/ping")
+    assert len(peer.connections) == 3
