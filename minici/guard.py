@@ -85,7 +85,8 @@ class ServerGuard:
 
     def _check_user(self, request: Request) -> str:
         try:
-            name = sign_in(request.header("Authorization"), self._users, request.client)
+            address = self._address_of(request)
+            name = sign_in(request.header("Authorization"), self._users, address)
         except TooManyTries as error:
             retry = {"Retry-After": str(int(error.wait) + 1)}
             raise HttpError(429, str(error), retry) from None
@@ -93,6 +94,16 @@ class ServerGuard:
             challenge = {"WWW-Authenticate": 'Basic realm="minici", charset="UTF-8"'}
             raise HttpError(401, "sign in with a name and a password", challenge)
         return name
+
+    def _address_of(self, request: Request) -> str:
+        """From where somebody tries to sign in: where `url` is set, a proxy on this host says so.
+
+        What it adds stands last; what stands before it, anybody may have written.
+        """
+        if self._outside and is_loopback(request.client):
+            said = request.header("X-Forwarded-For").rpartition(",")[2].strip()
+            return said if _is_address(said) else request.client
+        return request.client
 
 
 class AgentGuard:

@@ -171,6 +171,25 @@ def test_wrong_passwords_slow_no_other_address_down(place: Place) -> None:
     connection.close()
 
 
+def wrong(server: ServerProcess, said: str) -> int:
+    return server.get("/", {**basic("ada", "guess"), "X-Forwarded-For": said}).status
+
+
+def test_nobody_but_a_proxy_says_from_where_a_try_comes(place: Place) -> None:
+    """Without `url` there is no proxy: another address each time does not help."""
+    server = with_users(place)
+    assert [wrong(server, f"192.0.2.{n}") for n in range(6)] == [401] * 5 + [429]
+
+
+def test_a_proxy_on_this_host_says_from_where_a_try_comes(place: Place) -> None:
+    server = with_users(place, url="https://ci.example")
+    assert [wrong(server, f"192.0.2.{n}, 192.0.2.9") for n in range(6)] == [401] * 5 + [429]
+    assert wrong(server, "192.0.2.9, 192.0.2.7") == 401, "what stands last is the proxy's"
+    assert server.get("/", ADA).status == 200
+    nonsense = ["", "x" * 5000, "192.0.2.1:80", "unknown", "192.0.2.300"]
+    assert [wrong(server, said) for said in nonsense] == [401] * 5 and wrong(server, "x") == 429
+
+
 class Clock:
     now = 0.0
 
