@@ -67,7 +67,7 @@ class Agent:
         self.url = shown_url(config.host, self._port, context is not None)
         data = config.data or config.folder / f"minici-agent-{self._port}"
         try:
-            self._lock = _own(data)
+            self._lock = _own(data, shared=config.user is not None)
             outbox = Outbox(data)
             self._holdings = Holdings(outbox, config.slots)
             self._holdings.restore(outbox.open())
@@ -228,20 +228,29 @@ def _trust(config: AgentConfig) -> Optional[ssl.SSLContext]:
         raise ConfigError(f"authority {config.authority}: it can't be used ({error})") from None
 
 
-def _own(data: Path) -> FolderLock:
+def _own(data: Path, shared: bool) -> FolderLock:
     """Make the data folder this process's own, and end what an earlier one has left.
 
-    Raises OSError, FolderLocked.
+    If `shared`, the user as whom commands run gets through to what is theirs; nobody else reads
+    here, and not even they the results. Raises OSError, FolderLocked.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    passable = 0o711 if shared else 0o700
+    _make(data, passable)
     lock = FolderLock(data)
     lock.acquire()
-    for name in ("mirrors", "workspaces", "processes"):
-        (data / name).mkdir(exist_ok=True)
+    for name, mode in (("mirrors", passable), ("workspaces", passable), ("processes", 0o700)):
+        _make(data / name, mode)
     ended = end_leftovers((data / "processes").iterdir())
     if ended:
         log.warning("ended %d processes that an earlier life of this agent left", ended)
     return lock
+
+
+def _make(folder: Path, mode: int) -> None:
+    """Make a folder, unless it is there: who may read that one is not for us to say."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(mode)  # whatever the umask
 
 
 def _settings(config: AgentConfig, data: Path) -> Settings:

@@ -42,6 +42,11 @@ _ENVIRONMENT = {
     "GIT_ASKPASS": "",
     "SSH_ASKPASS_REQUIRE": "never",
 }
+# A copy of the git folder $1 as $2, with the refs of the mirror $3, and where its history ends.
+_COPY = """
+rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3/packed-refs" "$2" || exit
+if [ -e "$3/shallow" ]; then cp -p "$3/shallow" "$2"; fi
+"""
 _REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
 
 # What git adds to any trouble with a repository.
@@ -93,6 +98,11 @@ class Git:
         options = [word for option in _OPTIONS for word in ("-c", option)]
         program = _program(self._env.get("PATH", os.defpath))
         return self._call([program, *options, *words], folder, self.account, strict)
+
+    def copy(self, git_folder: Path, target: Path, mirror: Path) -> None:
+        """Give a working tree its `.git`, with no more power than a command has: whatever a build
+        of this user has put there, a link to a file of root's, say, is read as that user."""
+        self._call(_shell(_COPY, git_folder, target, mirror), target.parent, self.account)
 
     def delete(self, files: Iterable[Path]) -> None:
         """Delete files where commands may have been at work, with no more power than theirs."""

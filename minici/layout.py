@@ -67,16 +67,15 @@ def lay_out(folder: Path, files: Mapping[str, bytes], account: Optional[Account]
         os.mkdir(folder / name)
     for name, data in files.items():
         _write(folder / name, data)
-    give((folder / name for name in (*_FOLDERS, *files)), account)
+    # The innermost first: what is theirs already, they may have replaced by a link.
+    give([folder / name for name in reversed((*_FOLDERS, *files))], account)
 
 
-def restore(
-    folder: Path, files: Mapping[str, bytes], account: Optional[Account], like: Path
-) -> None:
+def restore(folder: Path, files: Mapping[str, bytes], like: Path) -> None:
     """Have these files in a git folder and nothing else, whatever a command has done to it.
 
     Owners and modes are as in the git folder `like`. Nothing that a build has started may live
-    now. Raises OSError.
+    now, and builds must be the agent's own user: see `Git.copy`. Raises OSError.
     """
     if _holds_only(folder, files, like):
         for name, data in files.items():
@@ -87,7 +86,7 @@ def restore(
         shutil.rmtree(folder)
     elif os.path.lexists(folder):
         folder.unlink()
-    lay_out(folder, files, account)
+    lay_out(folder, files, None)
 
 
 def give(paths: Iterable[Path], account: Optional[Account]) -> None:

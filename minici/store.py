@@ -119,7 +119,7 @@ class Store:
         """
         try:
             for folder in (self.folder, self._builds, self._unfinished):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire()
             self._last = self.newest = self._recover_counter()
             return self._recover_builds()

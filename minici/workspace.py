@@ -16,12 +16,10 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Optional
 
 from minici.git import Git, GitError
 from minici.layout import empty, give, lay_out, restore
 from minici.mirror import Commit, Mirror, Mirrors, folder_name
-from minici.process import Account
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +63,8 @@ class Workspace:
         own = tree.with_suffix(".git")
         if not _is_folder(tree) or not _is_folder(own):
             self._discard(tree, git)
-            tree.mkdir(parents=True)
+            self._make_parent(tree, git)
+            tree.mkdir()
             give([tree], git.account)
             sha256 = len(revision) == 64
             files = empty(mirror.repository, mirror.folder, alternate=True, sha256=sha256)
@@ -75,7 +74,16 @@ class Workspace:
             self._forget_submodules(options, tree, git)
         git(*options, "clean", "-ffdxq", folder=tree)
         git(*options, "checkout", "--force", "--detach", "--quiet", revision, "--", folder=tree)
-        _hand_out(own, tree / ".git", mirror, git.account)
+        if git.account:
+            git.copy(own, tree / ".git", mirror.folder)
+        else:
+            _hand_out(own, tree / ".git", mirror)
+
+    @staticmethod
+    def _make_parent(tree: Path, git: Git) -> None:
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        if git.account:
+            tree.parent.chmod(0o711)  # they get through to their tree, whatever the umask
 
     def _forget_submodules(self, options: tuple[str, ...], tree: Path, git: Git) -> None:
         """Take them out of the index: `clean` spares what a build has put into a submodule."""
@@ -97,11 +105,11 @@ class Workspace:
             log.warning("can't remove what a build has left, so it stays: %s", error)
 
 
-def _hand_out(own: Path, target: Path, mirror: Mirror, account: Optional[Account]) -> None:
+def _hand_out(own: Path, target: Path, mirror: Mirror) -> None:
     """Give a working tree its `.git`: the slot's own, with the refs of the mirror, and where its
     history ends. Raises GitError.
 
-    Nothing that a build has started lives now, so nothing can change under this.
+    Quicker than `Git.copy`; only where builds are the agent's own user, who could do the same.
     """
     try:
         files = {
@@ -111,7 +119,7 @@ def _hand_out(own: Path, target: Path, mirror: Mirror, account: Optional[Account
         for path in (own / "index", mirror.folder / "packed-refs", mirror.folder / "shallow"):
             with suppress(FileNotFoundError):
                 files[path.name] = path.read_bytes()
-        restore(target, files, account, like=own)
+        restore(target, files, like=own)
     except OSError as error:
         raise GitError(f"{target} can't be made: {error.strerror or error}") from None
 

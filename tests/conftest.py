@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,17 @@ def place(tmp_path: Path, repository: Repository) -> Iterator[Place]:
     place = Place(tmp_path, repository)
     yield place
     _ended(place)
+
+
+@pytest.fixture
+def open_place(repository: Repository) -> Iterator[Place]:
+    """A place to which other users get through; pytest shuts its own folders again and again."""
+    folder = Path(tempfile.mkdtemp(prefix="minici-open-"))
+    folder.chmod(0o711)
+    place = Place(folder, repository)
+    yield place
+    _ended(place)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

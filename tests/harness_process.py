@@ -47,6 +47,7 @@ class Minici:
         self.lives = 0
         self.port = 0
         self.descriptors = 0  # a bound on open files, if it is not 0
+        self.prefix: list[str] = []  # words before the program: as whom, and with what
 
     def launch(self) -> None:
         """Start the process without waiting for its ready line."""
@@ -55,7 +56,14 @@ class Minici:
         self.out = self.place.folder / f"{self.name}.{self.lives}.out"
         with open(self.out, "wb") as out, open(self.err, "ab") as err:
             self.process = subprocess.Popen(
-                [*self._bounds(), sys.executable, "-m", self.module, str(self.config)],
+                [
+                    *self.prefix,
+                    *self._bounds(),
+                    sys.executable,
+                    "-m",
+                    self.module,
+                    str(self.config),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
