@@ -17,7 +17,7 @@ from typing import Callable, Optional
 from minici import badge, feeds
 from minici.answers import Records, as_http, read_status
 from minici.api import find_builds
-from minici.build import Build
+from minici.build import Build, public
 from minici.config import ServerConfig
 from minici.store import NoSuchBuild, Record, Store
 from minici.texts import LANGUAGES, Words, choose_language
@@ -94,7 +94,7 @@ class Monitors:
 
     def _site(self, request: Request) -> Site:
         now = datetime.now(timezone.utc)
-        return Site(self._config.repository, now, self._base(request))
+        return Site(public(self._config.repository), now, self._base(request))
 
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
         return [self._records.json(request, record) for record in records]

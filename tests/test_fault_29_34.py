@@ -105,6 +105,37 @@ def test_fault_30_odd_repositories(world: tuple[ServerProcess, AgentProcess], ad
     assert_no_x(server.place)
 
 
+TRICKS = [
+    "ssh://-oProxyCommand=touch X/x",
+    "ssh://-oProxyCommand=touch${IFS}X/x.git",
+    "git@-oProxyCommand=touch${IFS}X:x",
+    "127.0.0.1:-oProxyCommand=touch X",
+    "ssh://127.0.0.1:1/--upload-pack=touch X",
+    "git://-x/x",
+    "http://-oX/x",
+    "file://--upload-pack=touch X",
+    "./--upload-pack=touch X",
+    "$(touch X)",
+    "`touch X`",
+    "|touch X",
+    "http://127.0.0.1:1/$(touch${IFS}X)",
+]
+
+
+@pytest.mark.parametrize("address", TRICKS)
+def test_fault_30_addresses_with_options_or_commands_in_them(place: Place, address: str) -> None:
+    """What has the form of an address is given to git and to ssh: it must stay an address."""
+    server = place.keep(FakeServer())
+    agent = place.agent(server)
+    params = {"id": 1, "repository": address, "commit": "HEAD", "command": "touch X"}
+    reply = agent.post("/build", {**params, "timeout": 10})
+    assert reply.status in (202, 400), reply
+    if reply.status == 202:
+        result = server.wait_result(1)
+        assert int(result["status"]) != 0 and "checkout failed" in result["reason"]
+    assert_no_x(place)
+
+
 @pytest.mark.parametrize("inner", ["ext::touch X", "ext::sh -c touch% X"])
 def test_fault_30_a_submodule_or_alternate_does_not_run_either(place: Place, inner: str) -> None:
     own = Repository(place.folder / "own")

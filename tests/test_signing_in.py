@@ -20,7 +20,7 @@ from minici import guard
 from minici.forms import Params
 from minici.passwords import TooManyTries, Users, hash_password
 from minici.web import HttpError, Request
-from tests.harness import AgentProcess, Place, ServerProcess, environment, wait_for
+from tests.harness import ROOT, AgentProcess, Place, ServerProcess, environment, wait_for
 from tests.harness_fakes import FakeAgent, FakeServer
 
 HASHES = {"ada": hash_password("engine"), "bob": hash_password("pa:ss wörd")}
@@ -77,11 +77,16 @@ FOR_PEOPLE = [
     ("POST", "/api/builds"),
     ("GET", "/api/builds/1"),
     ("GET", "/api/agents"),
+    ("GET", "/badge.svg"),
+    ("GET", "/badge.json"),
+    ("GET", "/feed.atom"),
+    ("GET", "/cc.xml"),
     ("GET", "/healthz"),
     ("GET", "/nothing"),
     ("GET", "/build/99999"),
     ("DELETE", "/build/1"),
 ]
+ROUTE = re.compile(r'Route\(\s*"([A-Z]+)",\s*f?"([^"]+)",\s*[\w.]+,\s*"(\w+)"')
 NO_PASSWORD = [
     None,
     "Bearer word",  # the agents' secret opens nothing to people
@@ -93,6 +98,21 @@ NO_PASSWORD = [
     "Digest username=ada",
     "ada:engine",
 ]
+
+
+def test_these_are_all_the_paths_that_people_have() -> None:
+    """A route that is added is added here: whoever adds one decides who may use it."""
+    named = {(method, path) for method, path in FOR_PEOPLE}
+    found = set()
+    for source in (ROOT / "minici").glob("*.py"):
+        text = source.read_text(encoding="utf-8")
+        for method, pattern, audience in ROUTE.findall(text):
+            path = pattern.replace("{ID}", "1").replace("(output|stdout|stderr)", "stdout")
+            if audience == "people":
+                found.add((method, path))
+            else:
+                assert audience in ("agents", "server") or path.startswith("/static/"), path
+    assert found and not found - named
 
 
 @pytest.mark.parametrize(("method", "path"), FOR_PEOPLE)
@@ -347,7 +367,8 @@ def test_the_repositorys_password_is_shown_nowhere(place: Place) -> None:
     number = server.start_build()
     known = server.wait_final(number)
     assert known["status"] == "failure" and known["repository"] == url.replace("ada:pass-word@", "")
-    for path in ("/", f"/build/{number}", "/api/builds", f"/build/{number}/output", "/nothing"):
+    paths = ["/", f"/build/{number}", f"/build/{number}/output", "/api/builds", "/nothing"]
+    for path in (*paths, "/feed.atom", "/cc.xml", "/badge.svg", "/badge.json"):
         assert "pass-word" not in server.get(path).text, path
     assert "pass-word" not in server.log() + agent.log()
 
