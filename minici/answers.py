@@ -47,10 +47,18 @@ class Records:
 
     def json(self, request: Request, record: Record) -> Mapping[str, Any]:
         """A build as JSON; one whose record is damaged says so."""
-        if isinstance(record, DamagedBuild):
-            return {"id": record.id, "status": None, "damaged": record.reason}
-        url = page_url(self._base(request), record.id)
-        return builds.to_json(self._with_output_so_far(record), url)
+        return self.teller(request)(record)
+
+    def teller(self, request: Request) -> Callable[[Record], Mapping[str, Any]]:
+        """`json` for one caller, without holding on to the request."""
+        base = self._base(request)
+
+        def tell(record: Record) -> Mapping[str, Any]:
+            if isinstance(record, DamagedBuild):
+                return {"id": record.id, "status": None, "damaged": record.reason}
+            return builds.to_json(self._with_output_so_far(record), page_url(base, record.id))
+
+        return tell
 
     def _with_output_so_far(self, build: Build) -> Build:
         if build.status != builds.RUNNING:

@@ -24,7 +24,8 @@ from typing import Any, Callable, Optional
 from urllib.parse import unquote_to_bytes
 
 from minici.forms import BadParams, read_query
-from minici.web import PEOPLE, HttpError, Request, Response, Site
+from minici.viewers import Viewers
+from minici.web import PEOPLE, HttpError, Request, Response, Site, Viewing
 
 log = logging.getLogger("minici.web")
 
@@ -107,7 +108,10 @@ class _Body:
 
 
 class Connection(BaseHTTPRequestHandler):
-    """One connection, in a thread of its own; requests on it come one after the other."""
+    """One connection, in a thread of its own; requests on it come one after the other.
+
+    It goes to the viewers when its last answer is something to watch.
+    """
 
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.1"  # a line that is no HTTP gets an answer that is
@@ -117,6 +121,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.accepted = self.request
+        self.viewing: Optional[Viewing] = None
+        self.room = contextlib.ExitStack()  # what a connection that is handed over keeps
         if self.server.context is not None:
             self.request = self._secure(self.server.context)
             self.server.mark(self.accepted, self.request, waiting=True)
@@ -138,7 +144,9 @@ class Connection(BaseHTTPRequestHandler):
             super().finish()
         except (OSError, ValueError):
             pass
-        if isinstance(self.connection, ssl.SSLSocket):
+        if self.viewing is not None:
+            self.server.hand_over(self.accepted, self.connection, self.viewing, self.room)
+        elif isinstance(self.connection, ssl.SSLSocket):
             self.connection.close()
 
     def handle(self) -> None:
@@ -169,7 +177,10 @@ class Connection(BaseHTTPRequestHandler):
                 self.close_connection = self.close_connection or request is None
                 self.server.mark(self.accepted, self.connection, waiting=True)  # it may go
             self._finish_request(request, response, body, started)
-        self._see_off(body)
+            if self.viewing is not None:
+                self.room = held.pop_all()
+        if self.viewing is None:
+            self._see_off(body)
 
     def _await_request(self) -> bool:
         """Wait for the first byte of a request; False if there will be none."""
@@ -259,11 +270,7 @@ class Connection(BaseHTTPRequestHandler):
             body,
             str(self.client_address[0]),
             secure=self.server.context is not None,
-            alive=self._alive,
         )
-
-    def _alive(self) -> bool:
-        return not self.server.stopping
 
     def _answer_of(self, request: Request, respond: Callable[[], Response]) -> Response:
         try:
@@ -300,11 +307,14 @@ class Connection(BaseHTTPRequestHandler):
             body.read()
 
     def _respond(self, request: Optional[Request], response: Response) -> None:
+        self.connection.settimeout(WRITE_SECONDS)
+        if response.viewing is not None:
+            self._begin_viewing(request, response, response.viewing)
+            return
         stream = not isinstance(response.body, bytes)
         length = response.length if stream else len(response.body)  # type: ignore[arg-type]
         if length is None or self.server.stopping:
             self.close_connection = True
-        self.connection.settimeout(WRITE_SECONDS)
         self.wfile.write(self._head(response, length))
         blocks: Iterable[bytes] = response.body if stream else (response.body,)  # type: ignore
         if request is None or request.method != "HEAD":
@@ -313,6 +323,20 @@ class Connection(BaseHTTPRequestHandler):
                 if length is None:
                     self.wfile.flush()
         self.wfile.flush()
+
+    def _begin_viewing(
+        self, request: Optional[Request], response: Response, viewing: Viewing
+    ) -> None:
+        """Send the head; what follows is sent by another thread, once this one has ended."""
+        self.close_connection = True
+        try:
+            self.wfile.write(self._head(response, None))
+            self.wfile.flush()
+            if request is not None and request.method != "HEAD":
+                self.viewing = viewing
+        finally:
+            if self.viewing is None:
+                viewing.close()
 
     def _head(self, response: Response, length: Optional[int]) -> bytes:
         reason = self.responses.get(response.status, ("",))[0]
@@ -391,9 +415,11 @@ class Listener(ThreadingHTTPServer):
         self.site = site
         self.context = context
         self.stopping = False
+        self.viewers = Viewers()
         self._most = _most_connections(descriptors())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
-        self._lock = threading.Condition()  # guards _open
+        self._lock = threading.Condition()  # guards _open and _watched
+        self._watched: set[socket.socket] = set()  # those that are with the viewers
         # By the socket as accepted: the one to shut (TLS wraps it), and whether it waits for a
         # request. The longest unmarked comes first.
         self._open: dict[socket.socket, tuple[socket.socket, bool]] = {}
@@ -415,6 +441,7 @@ class Listener(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         deadline = time.monotonic() + within
+        self.viewers.stop()
         with self._lock:
             for connection, waiting in self._open.values():
                 if waiting:
@@ -447,8 +474,36 @@ class Listener(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             with self._lock:
-                self._open.pop(request, None)
+                if request not in self._watched:
+                    self._open.pop(request, None)
                 self._lock.notify_all()
+
+    def hand_over(
+        self,
+        accepted: socket.socket,
+        connection: socket.socket,
+        viewing: Viewing,
+        room: contextlib.ExitStack,
+    ) -> None:
+        """Give a connection to the viewers, with the room it takes up. For the connection's own
+        thread, as its last act."""
+
+        def gone() -> None:
+            room.close()
+            with self._lock:
+                self._watched.discard(accepted)
+                self._open.pop(accepted, None)
+                self._lock.notify_all()
+
+        with self._lock:
+            self._watched.add(accepted)
+        self.viewers.add(connection, viewing, gone)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            if request in self._watched:
+                return
+        super().shutdown_request(request)
 
     def _make_room(self) -> None:
         """Drop the connection that has waited longest without sending a whole request."""

@@ -6,23 +6,25 @@ Section 3 of the contract: `/build/ID/output`, `/stdout`, `/stderr` and `/live`.
 from __future__ import annotations
 
 import codecs
-import itertools
+import dataclasses
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
 
 from minici.answers import ID, Records, as_http, whole
 from minici.build import Build
-from minici.output import STDERR, STDOUT, STREAMS
+from minici.output import STREAMS
 from minici.state import Entry, State
-from minici.store import Store
+from minici.store import Record, Store
 from minici.transcript import Piece
 from minici.web import HttpError, Request, Response, Route, serve_range
 
 MOST_VIEWERS = 400
-_AT_ONCE = 4  # pieces that are in memory for a viewer
-_SILENCE = 15.0  # seconds after which a comment shows that the connection lives
+_STEP = 64 * 1024  # bytes of output that are read for a viewer in one go
+_MOST_STEPS = 16  # that are remembered: viewers who are at the same place share them
 _PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})")
 
 
@@ -33,6 +35,8 @@ class OutputEndpoints:
         self._state = state
         self._store = store
         self._records = records
+        self._steps = _Steps(state, store)
+        self._lock = threading.Lock()  # guards the next
         self._viewers = 0
 
     def routes(self) -> list[Route]:
@@ -61,108 +65,193 @@ class OutputEndpoints:
     def live(self, request: Request, number: str) -> Response:
         with as_http():
             whole(self._state.load(int(number)))
-        if self._viewers >= MOST_VIEWERS:
-            raise HttpError(503, "too many are watching; look again later", {"Retry-After": "10"})
-        place = request.header("Last-Event-ID") or request.query.text("place", "")
+        place = _read_place(request.header("Last-Event-ID") or request.query.text("place", ""))
+        self._opened()
         return Response(
             200,
-            self._events(request, int(number), place),
-            "text/event-stream; charset=utf-8",
-            {"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            content_type="text/event-stream; charset=utf-8",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            viewing=_Live(
+                int(number),
+                place,
+                self._steps,
+                self._records.teller(request),
+                changes=request.query.text("changes", "") == "1",
+                closed=self._closed,
+            ),
         )
 
-    def _events(self, request: Request, number: int, place: str) -> Iterator[bytes]:
-        self._viewers += 1
-        try:
-            yield b"retry: 1000\n\n"
-            yield from self._follow(request, number, _Reader(place))
-        finally:
+    def _opened(self) -> None:
+        with self._lock:
+            if self._viewers >= MOST_VIEWERS:
+                sentence = "too many are watching; look again later"
+                raise HttpError(503, sentence, {"Retry-After": "10"})
+            self._viewers += 1
+
+    def _closed(self) -> None:
+        with self._lock:
             self._viewers -= 1
 
-    def _follow(self, request: Request, number: int, reader: _Reader) -> Iterator[bytes]:
-        while request.alive():
-            entry = self._state.entry(number)
-            version = entry.version if entry else 0
-            build = whole(self._state.load(number))
-            yield from reader.turn_to(build.attempt)
-            for piece in self._pieces(entry, build, reader):
-                yield from reader.output(piece)
-            if build.final:
-                yield from reader.rest()
-                yield _event("status", self._records.json(request, build), reader.name)
-                return
-            if entry and entry.wait(version, _SILENCE) == version:
-                yield b": still there\n\n"
 
-    def _pieces(self, entry: Optional[Entry], build: Build, reader: _Reader) -> Iterator[Piece]:
-        """What there is behind a reader's place, some at a time: a viewer may be slow."""
-        more = True
-        while more:
-            pieces = self._some(entry, build, reader.place)
-            more = len(pieces) == _AT_ONCE
-            yield from pieces
+@dataclass(frozen=True)
+class _Place:
+    """Where a viewer is: what it has been sent of which attempt, whole characters only.
 
-    def _some(self, entry: Optional[Entry], build: Build, place: tuple[int, int]) -> list[Piece]:
-        pieces, certain = self._read(build, place)
-        if entry is not None and not certain:
-            with entry.lock:  # nothing is written meanwhile
-                pieces, _ = self._read(build, place)
-        return pieces
+    `ends` is what has been read of each stream, and `held` the bytes at the end of it that wait
+    for the rest of a character.
+    """
 
-    def _read(self, build: Build, place: tuple[int, int]) -> tuple[list[Piece], bool]:
-        with self._store.transcript(build.id, build.attempt) as transcript:
-            pieces = list(itertools.islice(transcript.follow(place), _AT_ONCE))
-            return pieces, transcript.unhurried()
-
-
-class _Reader:
-    """Where one viewer is: what was sent to it of which attempt, whole characters only."""
-
-    def __init__(self, place: str) -> None:
-        found = _PLACE.fullmatch(place)
-        self._attempt = int(found[1]) if found else 0
-        self.place = (int(found[2]), int(found[3])) if found else (0, 0)
-        self._decoders = _decoders()
-        self._seconds = 0.0
+    attempt: int = 0
+    ends: tuple[int, int] = (0, 0)
+    held: tuple[bytes, bytes] = (b"", b"")
+    seconds: float = 0.0  # of what was read last
 
     @property
     def name(self) -> str:
-        """The place as an event's id: bytes that wait for the rest of a character are not in."""
-        held = [len(self._decoders[stream].getstate()[0]) for stream in STREAMS]
-        return f"{self._attempt}-{self.place[0] - held[0]}-{self.place[1] - held[1]}"
+        """The place as an event's id: bytes that are held are not in."""
+        sent = [end - len(held) for end, held in zip(self.ends, self.held)]
+        return f"{self.attempt}-{sent[0]}-{sent[1]}"
 
-    def turn_to(self, attempt: int) -> Iterator[bytes]:
+    def after(self, piece: Piece) -> tuple[_Place, str]:
+        """The place after a piece, and the text that it has completed."""
+        stream = STREAMS.index(piece.stream)
+        data, broken = self.held[stream] + piece.data, ""
+        if piece.marker:  # the end of what is held is in the gap
+            data, broken = piece.data, self.held[stream].decode("utf-8", "replace")
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        held = (data[used:], self.held[1]) if stream == 0 else (self.held[0], data[used:])
+        return _Place(self.attempt, piece.place, held, piece.seconds), broken + text
+
+    def let_go(self) -> tuple[_Place, list[tuple[str, str]]]:
+        """The place when nothing more will come, and what is left of broken characters."""
+        rest = [
+            (stream, held.decode("utf-8", "replace"))
+            for stream, held in zip(STREAMS, self.held)
+            if held
+        ]
+        return dataclasses.replace(self, held=(b"", b"")), rest
+
+
+class _Steps:
+    """From a place to what is read there and the place behind it. For one thread.
+
+    Hundreds of viewers who watch one build are at the same place: it is read once.
+    """
+
+    def __init__(self, state: State, store: Store) -> None:
+        self._state = state
+        self._store = store
+        self._known: dict[tuple[int, object, _Place], tuple[bytes, _Place]] = {}
+
+    def entry(self, number: int) -> Optional[Entry]:
+        return self._state.entry(number)
+
+    def load(self, number: int) -> Record:
+        """A build as it is now. Raises NoSuchBuild."""
+        return self._state.load(number)
+
+    def step(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+        """The events of what came behind a place, and the place behind them."""
+        key = (build.id, entry.version if entry else None, place)
+        if key not in self._known:
+            while len(self._known) >= _MOST_STEPS:
+                del self._known[next(iter(self._known))]
+            self._known[key] = self._certain(entry, build, place)
+        return self._known[key]
+
+    def _certain(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+        step, certain = self._read(build, place)
+        if entry is not None and not certain:
+            with entry.lock:  # nothing is written meanwhile
+                step, _ = self._read(build, place)
+        return step
+
+    def _read(self, build: Build, place: _Place) -> tuple[tuple[bytes, _Place], bool]:
+        events, taken = [], 0
+        with self._store.transcript(build.id, build.attempt) as transcript:
+            for piece in transcript.follow(place.ends):
+                place, text = place.after(piece)
+                if text:
+                    events.append(_output_event(piece.stream, text, place))
+                taken += len(piece.data)
+                if taken >= _STEP:
+                    break
+            return (b"".join(events), place), transcript.unhurried()
+
+
+class _Live:
+    """What one viewer of a build is sent. With `changes`, its new states as they come, too."""
+
+    sign_of_life = b": still there\n\n"
+
+    def __init__(
+        self,
+        number: int,
+        place: _Place,
+        steps: _Steps,
+        tell: Callable[[Record], Mapping[str, Any]],
+        changes: bool,
+        closed: Callable[[], None],
+    ) -> None:
+        self.subject = number
+        self._place = place
+        self._steps = steps
+        self._tell = tell
+        self._changes = changes
+        self._closed = closed
+        self._told: object = None  # the last state that was sent
+        self._greeted = False
+        self._ended = False
+
+    def close(self) -> None:
+        self._closed()
+
+    def more(self) -> Optional[bytes]:
+        """The next events: what has changed of the build, then what it has written."""
+        if self._ended:
+            return None
+        entry = self._steps.entry(self.subject)
+        build = entry.build if entry else self._steps.load(self.subject)
+        if not isinstance(build, Build):
+            return None  # damaged under the eyes of its viewers
+        events = [*self._greeting(), *self._news_of(build), *self._turned_to(build.attempt)]
+        data, behind = self._steps.step(entry, build, self._place)
+        moved, self._place = behind != self._place, behind
+        events.append(data)
+        if build.final and not moved:
+            events += self._end(build)
+        return b"".join(events) or (self.more() if moved else b"")
+
+    def _greeting(self) -> Iterator[bytes]:
+        if not self._greeted:
+            self._greeted = True
+            yield b"retry: 1000\n\n"
+
+    def _news_of(self, build: Build) -> Iterator[bytes]:
+        state = (build.status, build.attempt, build.cancel_requested, build.agent, build.revision)
+        if self._changes and not build.final and state != self._told:
+            self._told = state
+            yield _event("build", self._tell(build), self._place.name)
+
+    def _turned_to(self, attempt: int) -> Iterator[bytes]:
         """Begin anew where the build has gone on as another attempt."""
-        if attempt == self._attempt:
+        if attempt == self._place.attempt:
             return
-        begun, self._attempt = self._attempt, attempt
-        self.place, self._decoders = (0, 0), _decoders()
+        begun, self._place = self._place.attempt, _Place(attempt)
         if begun:
-            yield _event("attempt", {"attempt": attempt}, self.name)
+            yield _event("attempt", {"attempt": attempt}, self._place.name)
 
-    def output(self, piece: Piece) -> Iterator[bytes]:
-        decoder = self._decoders[piece.stream]
-        text = decoder.decode(b"", True) if piece.marker else ""  # its end is in the gap
-        self.place, self._seconds = piece.place, piece.seconds
-        text += decoder.decode(piece.data)
-        if text:
-            yield self._output_event(piece.stream, text)
-
-    def rest(self) -> Iterator[bytes]:
-        """What is left of characters that never were completed."""
-        for stream in STREAMS:
-            text = self._decoders[stream].decode(b"", True)
-            if text:
-                yield self._output_event(stream, text)
-
-    def _output_event(self, stream: str, text: str) -> bytes:
-        data = {"stream": stream, "seconds": round(self._seconds, 3), "text": text}
-        return _event("output", data, self.name)
+    def _end(self, build: Build) -> Iterator[bytes]:
+        self._ended = True
+        self._place, rest = self._place.let_go()
+        for stream, text in rest:
+            yield _output_event(stream, text, self._place)
+        yield _event("status", self._tell(build), self._place.name)
 
 
-def _decoders() -> dict[str, Any]:
-    make = codecs.getincrementaldecoder("utf-8")
-    return {STDOUT: make("replace"), STDERR: make("replace")}
+def _output_event(stream: str, text: str, place: _Place) -> bytes:
+    data = {"stream": stream, "seconds": round(place.seconds, 3), "text": text}
+    return _event("output", data, place.name)
 
 
 def _event(kind: str, data: Mapping[str, Any], place: str) -> bytes:
@@ -171,7 +260,11 @@ def _event(kind: str, data: Mapping[str, Any], place: str) -> bytes:
     return f"id: {place}\nevent: {kind}\ndata: {text}\n\n".encode("utf-8", "replace")
 
 
+def _read_place(text: str) -> _Place:
+    found = _PLACE.fullmatch(text)
+    return _Place(int(found[1]), (int(found[2]), int(found[3]))) if found else _Place()
+
+
 def place_after(build: Optional[Build], place: tuple[int, int]) -> str:
     """The place as `live` takes it up."""
-    attempt = build.attempt if build else 0
-    return f"{attempt}-{place[0]}-{place[1]}"
+    return _Place(build.attempt if build else 0, place).name

@@ -93,6 +93,7 @@ class Server:
                 f"can't listen on {config.host} port {config.port}: {error.strerror or error}; "
                 "is something else running there?"
             ) from None
+        self.state.watched = self._listener.viewers.wake
         self.url = shown_url(config.host, self._listener.server_port, context is not None)
         self.state.restore(unfinished)
 

@@ -41,27 +41,21 @@ class NoSuchAttempt(LookupError):
 
 
 class Entry:
-    """A build that is not final. `lock` is held to change it; `changed` wakes its viewers."""
+    """A build that is not final. `lock` is held to change it; `touch` tells who watches it."""
 
-    def __init__(self, build: Build, since: float) -> None:
+    def __init__(self, build: Build, since: float, watched: Callable[[int], None]) -> None:
         self.lock = threading.RLock()
         self.build = build
         self.since = since  # when the current attempt began, on the monotonic clock
         self.cancel_by: Optional[float] = None
         self.cancel_told = False
-        self.changed = threading.Condition()
-        self.version = 0
+        self.version = object()  # another one with whatever a viewer could see
+        self._watched = watched
 
     def touch(self) -> None:
-        with self.changed:
-            self.version += 1
-            self.changed.notify_all()
-
-    def wait(self, version: int, seconds: float) -> int:
-        """Wait for something newer than `version`, and return what there is then."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.version != version, seconds)
-            return self.version
+        """There is more output, or another state: after it can be read."""
+        self.version = object()
+        self._watched(self.build.id)
 
 
 def utc_now() -> str:
@@ -94,6 +88,9 @@ class State:
         )
         self.usual = UsualTimes()
         self.attention = threading.Event()  # the watchdog has something to look at now
+        self.watched: Callable[[int], None] = lambda number: (
+            None
+        )  # told of news; set before `restore`
         self.stopping = False
         self._entries: dict[int, Entry] = {}
         self._queue: list[int] = []  # ids of queued builds, oldest first
@@ -109,7 +106,7 @@ class State:
         for record in self.store.load_agents():
             self._restore_agent(record, now)
         for build in unfinished:
-            self._entries[build.id] = entry = Entry(build, now)
+            self._entries[build.id] = entry = self._entry(build, now)
             attempt = build.current
             if attempt is None:
                 bisect.insort(self._queue, build.id)
@@ -155,15 +152,15 @@ class State:
         self.roster.assign(agent, build.id, attempt.number, now)
         self.roster.accepted(agent, build.id, now)
 
+    def _entry(self, build: Build, since: float) -> Entry:
+        return Entry(build, since, self.watched)
+
     def stop(self) -> None:
         """Hand over no more builds. What runs goes on, and is found by the next server."""
         with self.lock:
             self.stopping = True
             self.lock.notify_all()
-            entries = list(self._entries.values())
         self.attention.set()
-        for entry in entries:
-            entry.touch()
 
     # Builds.
 
@@ -203,7 +200,7 @@ class State:
             with self.lock:
                 self._starting -= 1
                 if build is not None:
-                    self._entries[build.id] = Entry(build, self.clock())
+                    self._entries[build.id] = self._entry(build, self.clock())
                     bisect.insort(self._queue, build.id)
                     self.lock.notify_all()
 

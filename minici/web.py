@@ -61,7 +61,6 @@ class Request:
     secure: bool = False
     user: Optional[str] = None
     route: Optional[Route] = None
-    alive: Callable[[], bool] = lambda: True
 
     def header(self, name: str) -> str:
         return self.headers.get(name) or ""
@@ -94,16 +93,31 @@ class Request:
 Content = Union[bytes, Iterable[bytes]]
 
 
+class Viewing(Protocol):
+    """What somebody is sent while it comes, for as long as they watch. For one thread."""
+
+    subject: int  # whose news it is
+    sign_of_life: bytes  # what may be sent between two pieces, and means nothing
+
+    def more(self) -> Optional[bytes]:
+        """What comes next: nothing until there is news of the subject, None at the end."""
+
+    def close(self) -> None:
+        """It has ended, or nobody watches any more."""
+
+
 @dataclass
 class Response:
     """What goes back. `length` is that of a body that is made while it is sent; without it,
-    the connection ends with the body."""
+    the connection ends with the body. `viewing` goes on when the head has been sent, and needs
+    no thread."""
 
     status: int = 200
     body: Content = b""
     content_type: str = "text/plain; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
     length: Optional[int] = None
+    viewing: Optional[Viewing] = None
 
 
 def json_response(

@@ -39,7 +39,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
             *("environment", "family", "git", "layout", "mirror", "process", "runner"),
             "workspace",
         },
-        "serving": {"forms", "guard", "listener", "passwords", "web"},
+        "serving": {"forms", "guard", "listener", "passwords", "viewers", "web"},
         "calling": {"client", "connections"},
         "pages": {
             *("ansi", "badge", "feeds", "html", "html_agents", "html_build", "html_index"),
