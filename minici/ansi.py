@@ -9,9 +9,10 @@ output and follows this module.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Optional
 
 from minici.markup import Html, escape, join, markup
@@ -28,6 +29,8 @@ _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ 
 _LONGEST_SEQUENCE = 4096
 _URL = re.compile(r"https?://[^\s<>\"'`\x00-\x1f\x7f-\x9f\u200b-\u206f\ufeff]+")
 _TRAILING = ".,;:!?)]}"
+
+NO_LINES: Mapping[str, int] = MappingProxyType({})
 
 _ON = {1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike"}
 _OFF = {21: "bold", 22: "bold", 23: "italic", 24: "underline", 27: "inverse", 29: "strike"}
@@ -136,20 +139,22 @@ class Line:
 class _Stream:
     """What is open in one of the two streams: its pen, its line, half a sequence."""
 
-    def __init__(self) -> None:
+    def __init__(self, continued: Optional[int] = None) -> None:
         self.pen = Pen()
         self.line: Optional[Line] = None
+        self.continued = continued  # the number of the line that its first text goes on with
         self.carry = ""
 
 
 class Log:
     """Output turned into lines. A line stands where its first character arrived."""
 
-    def __init__(self, first_line: int = 1) -> None:
-        """`first_line` is the number of the first line."""
+    def __init__(self, first_line: int = 1, continued: Mapping[str, int] = NO_LINES) -> None:
+        """`first_line` is the number of the first line that begins here; `continued` has those,
+        by stream, that began before, and whose end may come here."""
         self.lines: list[Line] = []
-        self._first = first_line
-        self._streams: dict[str, _Stream] = {"stdout": _Stream(), "stderr": _Stream()}
+        self.next = first_line
+        self._streams = {name: _Stream(continued.get(name)) for name in ("stdout", "stderr")}
 
     def write(self, piece: OutputPiece) -> None:
         """Add a piece; a sequence or a line may go on in a later one."""
@@ -183,16 +188,24 @@ class Log:
     def _line(self, stream: _Stream, piece: OutputPiece) -> Line:
         if stream.line is None:
             name = "stderr" if piece.stream == "stderr" else "stdout"
-            number = self._first + len(self.lines)
+            number, stream.continued = stream.continued or self.next, None
             stream.line = Line(number, name, piece.seconds, raw=[stream.pen.sequence()])
-            self.lines.append(stream.line)
+            self._place(stream.line)
         return stream.line
+
+    def _place(self, line: Line) -> None:
+        if line.number == self.next:
+            self.next += 1
+            self.lines.append(line)
+            return
+        before = sum(other.number < line.number for other in self.lines[: len(self._streams)])
+        self.lines.insert(before, line)
 
     def open(self) -> dict[str, dict[str, object]]:
         """For each stream that can go on: its open line's number, or null, and raw text."""
         return {
             name: {
-                "line": stream.line.number if stream.line else None,
+                "line": stream.line.number if stream.line else stream.continued,
                 "text": ("".join(stream.line.raw) if stream.line else stream.pen.sequence())
                 + stream.carry,
             }

@@ -25,21 +25,8 @@ from minici.parts import (
 )
 from minici.sentences import is_exit, said
 from minici.texts import Words, parse_time
-from minici.verdict import signal_name, verdict_html, verdict_sentence
+from minici.verdict import ending_text, signal_name, verdict_html, verdict_sentence
 from minici.views import BuildJson, BuildView
-
-_ENDINGS = {
-    None: "ending_open",
-    "finished": "ending_finished",
-    "refused": "ending_refused",
-    "returned": "ending_returned",
-    "silent": "ending_silent",
-    "forgotten": "ending_forgotten",
-    "overdue": "ending_overdue",
-    "unanswered": "ending_unanswered",
-    "superseded": "ending_superseded",
-    "cancelled": "ending_cancelled",
-}
 
 
 def build_page(language: str, view: BuildView) -> Html:
@@ -280,8 +267,7 @@ def _attempt_agent(attempt: BuildJson) -> Html:
 
 
 def _ending(words: Words, attempt: BuildJson) -> Html:
-    key = _ENDINGS.get(attempt.get("ending"))
-    text = words(key) if key else str(attempt.get("ending"))
+    text = ending_text(words, attempt)
     if not attempt.get("reason"):
         return escape(text)
     reason = said(words, str(attempt["reason"]))

@@ -17,13 +17,15 @@ from typing import Any, Callable, Optional
 from minici.answers import ID, Records, as_http, whole
 from minici.build import Build
 from minici.output import STREAMS
+from minici.passage import FIND_LENGTH, find_lines
 from minici.state import Entry, State
 from minici.store import Record, Store
 from minici.transcript import Piece
-from minici.web import HttpError, Request, Response, Route, serve_range
+from minici.web import HttpError, Request, Response, Route, json_response, serve_range
 
 MOST_VIEWERS = 400
 _STEP = 64 * 1024  # bytes of output that are read for a viewer in one go
+_MOST_FOUND = 5000  # lines
 _MOST_STEPS = 16  # that are remembered: viewers who are at the same place share them
 _PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})")
 
@@ -42,15 +44,29 @@ class OutputEndpoints:
     def routes(self) -> list[Route]:
         return [
             Route("GET", f"/build/{ID}/(output|stdout|stderr)", self.text, "people"),
+            Route("GET", f"/build/{ID}/find", self.find, "people"),
             Route("GET", f"/build/{ID}/live", self.live, "people"),
         ]
 
-    def text(self, request: Request, number: str, view: str) -> Response:
+    def _asked_for(self, request: Request, number: str) -> tuple[Build, int]:
+        """The build and the attempt whose output a request is about."""
         with as_http():
             build = whole(self._state.load(int(number)))
             attempt = request.query.number("attempt", build.attempt)
             if attempt != build.attempt and not build.knows_attempt(attempt):
                 raise HttpError(404, f"build {number} never had an attempt {attempt}")
+            return build, attempt
+
+    def find(self, request: Request, number: str) -> Response:
+        """The numbers of the lines that hold a text, in the whole of an output."""
+        build, attempt = self._asked_for(request, number)
+        text = request.query.text("text", "")[:FIND_LENGTH]
+        with self._store.transcript(build.id, attempt) as transcript:
+            found = find_lines(transcript, text, _MOST_FOUND)
+        return json_response({"lines": [line.number for line in found.lines], "more": found.more})
+
+    def text(self, request: Request, number: str, view: str) -> Response:
+        build, attempt = self._asked_for(request, number)
         with self._store.transcript(build.id, attempt) as transcript:
             size = transcript.size(view)
 

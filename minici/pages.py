@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import bisect
-import re
+import dataclasses
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Callable, Optional
 
@@ -26,20 +25,19 @@ from minici.config import ServerConfig
 from minici.day import QUARTER, Quarter
 from minici.dispatch import Dispatcher
 from minici.live import place_after
-from minici.output import STREAMS
+from minici.passage import FIND_LENGTH, Passage, Wanted, find_lines
 from minici.roster import Agent
 from minici.state import QueueFull, State
 from minici.store import Record, Store, StoreUnavailable
 from minici.texts import parse_time
-from minici.transcript import BOTH, Transcript
 from minici.views import (
     AgentsView,
     AgentView,
     BuildJson,
     BuildView,
     FormView,
+    FoundLine,
     IndexView,
-    OutputPiece,
     QuarterView,
     RunningBuild,
     Site,
@@ -49,10 +47,7 @@ from minici.web import HttpError, Request, Response, Route, html_response, redir
 
 _PAGE = 30
 _LAST = 60  # builds that the strip, the tab's icon and its title are made from
-_PART = 256 * 1024  # bytes of output on one page; the rest is a link away
-_LINES = 4000  # likewise
-
-_Taken = tuple[str, float, bytes]  # stream, seconds since the start, bytes
+_FOUND = 200  # lines that a page lists where a text was found
 
 
 class Pages:
@@ -159,8 +154,12 @@ class Pages:
     def build(self, request: Request, number: str) -> Response:
         with as_http():
             record = self._state.load(int(number))
-            shown = request.query.number("attempt", 0, least=1) or None
-            at = request.query.number("at") if request.query.get("at") else None
+            shown = _optional_number(request, "attempt", 1)
+            wanted = Wanted(
+                at=_optional_number(request, "at"),
+                to=_optional_number(request, "to"),
+                line=_optional_number(request, "line", 1),
+            )
         before, after = self._store.neighbours(int(number))
         site = self._site(request, self._state.agents())
         if not isinstance(record, Build):
@@ -168,28 +167,43 @@ class Pages:
             return self._page(html.build_page(self._language(request), view))
         if shown is not None and not record.knows_attempt(shown):
             raise HttpError(404, f"build {number} never had an attempt {shown}")
-        attempt = record.attempt if shown is None else shown
-        with self._store.transcript(record.id, attempt) as transcript:
-            part = _Part(transcript, at)
-            output = list(_decoded(part.pieces))
-        live = None
-        if not record.final and attempt == record.attempt and part.last:
-            live = f"/build/{record.id}/live?place={place_after(record, part.place)}"
         view = BuildView(
             site=site,
             build=self._records.json(request, record),
-            output=output,
             waiting=self._waiting([record], self._state.agents()).get(record.id),
             max_attempts=self._config.max_attempts,
             previous=before,
             next=after,
             shown_attempt=shown,
-            first_line=part.first_line,
-            earlier=_part_url(record.id, shown, part.earlier),
-            later=_part_url(record.id, shown, part.later),
+        )
+        if request.query.text("log", "") != "no":
+            view = self._with_output(request, view, record, wanted)
+        return self._page(html.build_page(self._language(request), view))
+
+    def _with_output(
+        self, request: Request, view: BuildView, record: Build, wanted: Wanted
+    ) -> BuildView:
+        attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
+        find = request.query.text("find", "")[:FIND_LENGTH]
+        with self._store.transcript(record.id, attempt) as transcript:
+            passage = Passage(transcript, wanted)
+            kept = transcript.kept if attempt != record.attempt else None
+            found = find_lines(transcript, find, _FOUND).lines
+        live = None
+        if not record.final and attempt == record.attempt and passage.later is None:
+            live = f"/build/{record.id}/live?place={place_after(record, passage.place)}"
+        return dataclasses.replace(
+            view,
+            output=list(passage.pieces),
+            first_line=passage.standing.begun + 1,
+            continued=passage.standing.open,
+            kept=(kept.stdout, kept.stderr, kept.dropped) if kept else None,
+            find=find,
+            found=[FoundLine(line.number, line.text) for line in found],
+            earlier=_part_url(view, "to", passage.earlier, "log-end"),
+            later=_part_url(view, "at", passage.later, "log"),
             live=live,
         )
-        return self._page(html.build_page(self._language(request), view))
 
     def cancel(self, request: Request, number: str) -> Response:
         with as_http():
@@ -297,69 +311,6 @@ class Pages:
         return RunningBuild(number, attempt, build.started_at, build.commit, build.command)
 
 
-class _Part:
-    """The part of an output that one page shows: the end of it, or what follows place `at`.
-
-    It has at most _PART bytes and _LINES lines. `place` is where a live reader goes on.
-    """
-
-    def __init__(self, transcript: Transcript, at: Optional[int]) -> None:
-        size = transcript.size(BOTH)
-        start = max(0, size - _PART) if at is None else min(at, size)
-        begun = transcript.place_of(start)
-        taken = list(_take(transcript, begun, min(_PART, size - start)))
-        ends = _line_ends(taken)
-        first, last = 0, sum(len(data) for _, _, data in taken)
-        if len(ends) > _LINES and at is None:
-            first = ends[-_LINES - 1]
-        elif len(ends) > _LINES:
-            last = ends[_LINES - 1]
-        self.pieces = list(_slice(taken, first, last))
-        self.first_line = 1 + _count_lines(transcript, begun) + bisect.bisect(ends, first)
-        start, end = start + first, start + last
-        self.last = end >= size
-        self.earlier = max(0, start - _PART) if start else None
-        self.later = None if self.last else end
-        self.place = transcript.raw_place(transcript.place_of(end))
-
-
-def _take(transcript: Transcript, place: tuple[int, int], most: int) -> Iterator[_Taken]:
-    for piece in transcript.pieces(place):
-        data = piece.data[:most]
-        most -= len(data)
-        yield piece.stream, piece.seconds, data
-        if most <= 0:
-            return
-
-
-def _line_ends(taken: Sequence[_Taken]) -> list[int]:
-    """How many bytes stand before the end of each line, its newline included."""
-    text = b"".join(data for _, _, data in taken)
-    return [found.end() for found in re.finditer(b"\n", text)]
-
-
-def _slice(taken: Sequence[_Taken], first: int, last: int) -> Iterator[_Taken]:
-    """The bytes from `first` to `last` of all pieces, piece by piece."""
-    passed = 0
-    for stream, seconds, data in taken:
-        part = data[max(0, first - passed) : max(0, last - passed)]
-        passed += len(data)
-        if part:
-            yield stream, seconds, part
-
-
-def _count_lines(transcript: Transcript, place: tuple[int, int]) -> int:
-    lines = 0
-    for stream, end in zip(STREAMS, place):
-        lines += sum(block.count(b"\n") for block in transcript.read(stream, 0, end))
-    return lines
-
-
-def _decoded(pieces: Sequence[_Taken]) -> Iterator[OutputPiece]:
-    for stream, seconds, data in pieces:
-        yield OutputPiece(stream, seconds, data.decode("utf-8", "replace"))
-
-
 def _form_errors(commit: str, command: str) -> dict[str, str]:
     complaints = {"commit": check_commit(commit), "command": check_command(command)}
     return {name: complaint for name, complaint in complaints.items() if complaint}
@@ -375,11 +326,15 @@ def _list_url(before: Optional[int], status: Optional[str], text: Optional[str])
     return f"/?{query}" if query else "/"
 
 
-def _part_url(number: int, attempt: Optional[int], at: Optional[int]) -> Optional[str]:
-    if at is None:
+def _part_url(view: BuildView, side: str, byte: Optional[int], there: str) -> Optional[str]:
+    if byte is None:
         return None
-    shown = f"attempt={attempt}&" if attempt else ""
-    return f"/build/{number}?{shown}at={at}"
+    shown = f"attempt={view.shown_attempt}&" if view.shown_attempt else ""
+    return f"/build/{view.build['id']}?{shown}{side}={byte}#{there}"
+
+
+def _optional_number(request: Request, name: str, least: int = 0) -> Optional[int]:
+    return request.query.number(name, least=least) if request.query.get(name) else None
 
 
 def _seconds_since(moment: str, now: datetime) -> float:

@@ -57,7 +57,8 @@ _SHAPES = {
 
 _REFRESH = markup('<noscript><meta http-equiv="refresh" content="5"></noscript>\n')
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
-_TEXT_FILES = ("style.css", "palette.css", "minici.js", "log.js", "build.js")
+_SCRIPTS = ("minici.js", "log.js", "search.js", "build.js")
+_TEXT_FILES = ("style.css", "palette.css", *_SCRIPTS)
 _ICONS = ("icon", "icon-running", "icon-success", "icon-failure", "icon-queued")
 
 
@@ -232,7 +233,7 @@ def frame(
 
 
 def _scripts(page: str) -> Html:
-    names = ("minici.js", "log.js", "build.js") if page == "build" else ("minici.js",)
+    names = _SCRIPTS if page == "build" else _SCRIPTS[:1]
     return join(markup('<script src="$url" defer></script>', url=asset(name)) for name in names)
 
 

@@ -163,6 +163,22 @@ class Transcript:
         """The place at which a reader is who has seen `offset` bytes of both streams."""
         return self._at(max(0, min(offset, self.size(BOTH))))
 
+    def place_at(self, stream: str, offset: int) -> tuple[int, int]:
+        """The place before a byte of a stream: what of the other one had come by then."""
+        which = STREAMS.index(stream)
+        index = self._search(lambda ends: ends[which] > offset)
+        if which == 0:
+            return offset, self._ends(index - 1)[1]
+        return self._ends(min(index, self._count - 1))[0], offset
+
+    def first_beyond(
+        self, beyond: Callable[[tuple[int, int]], bool]
+    ) -> Optional[tuple[tuple[int, int], tuple[int, int]]]:
+        """The places before and after the first piece whose end is beyond something that rises
+        with the output; None if none is. Of what came together, stdout stands first."""
+        index = self._search(beyond)
+        return None if index >= self._count else (self._ends(index - 1), self._ends(index))
+
     @property
     def end(self) -> tuple[int, int]:
         """The place after everything."""

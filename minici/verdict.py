@@ -9,10 +9,22 @@ from minici.markup import Html, escape, join, markup, phrase
 from minici.parts import lasted, seconds_of, status_of, status_word
 from minici.sentences import is_exit, said
 from minici.texts import Words
-from minici.views import BuildView
+from minici.views import BuildJson, BuildView
 
 _REASON_LENGTH = 140
 _UNCOUNTED = ("refused", "returned")
+_ENDINGS = {
+    None: "ending_open",
+    "finished": "ending_finished",
+    "refused": "ending_refused",
+    "returned": "ending_returned",
+    "silent": "ending_silent",
+    "forgotten": "ending_forgotten",
+    "overdue": "ending_overdue",
+    "unanswered": "ending_unanswered",
+    "superseded": "ending_superseded",
+    "cancelled": "ending_cancelled",
+}
 
 
 def verdict_sentence(words: Words, view: BuildView) -> str:
@@ -109,6 +121,12 @@ def _where(words: Words, view: BuildView) -> str:
     if uncounted or attempt > view.max_attempts:
         return text + words("verdict_attempt_only", attempt=attempt)
     return text + words("verdict_attempt", attempt=attempt, max=view.max_attempts)
+
+
+def ending_text(words: Words, attempt: BuildJson) -> str:
+    """How an attempt ended, in a few words; as the record has it where nobody knows the word."""
+    key = _ENDINGS.get(attempt.get("ending"))
+    return words(key) if key else str(attempt.get("ending"))
 
 
 def signal_name(exit_status: int) -> str:

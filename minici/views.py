@@ -76,13 +76,23 @@ class OutputPiece:
 
 
 @dataclass(frozen=True)
+class FoundLine:
+    """A line of the output that holds what was looked for: its number, and how it begins."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
 class BuildView:
     """The page of one build.
 
     `output` is that of `shown_attempt`, or of the attempt that counts where that is None;
-    where it is a part only, `first_line` is the number of its first line and `earlier` and
-    `later` are the addresses of the neighbouring parts. `live` is the address of the events
-    that follow exactly what `output` holds, None for a build that is final.
+    where it is a part only, `first_line` is the number of the first line that begins in it,
+    `continued` has those, by stream, that began before, and `earlier` and `later` are the
+    addresses of the neighbouring parts. `live` is the address of the events that follow exactly
+    what `output` holds, None for a build that is final. `kept` is the size of the shown output,
+    as bytes of stdout, of stderr and dropped, where it is not what the build's record says.
     """
 
     site: Site
@@ -94,6 +104,10 @@ class BuildView:
     next: Optional[int] = None
     shown_attempt: Optional[int] = None
     first_line: int = 1
+    continued: Mapping[str, int] = field(default_factory=dict)
+    kept: Optional[tuple[int, int, int]] = None
+    find: str = ""  # what was looked for in the whole of the output
+    found: Sequence[FoundLine] = ()  # where it was found, as far as that is shown
     earlier: Optional[str] = None
     later: Optional[str] = None
     live: Optional[str] = None

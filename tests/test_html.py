@@ -171,7 +171,7 @@ def test_no_field_of_a_template_can_break_out(name: str) -> None:
     assert _starts(good_page) == _starts(bad_page)
     assert whole <= {"builds_current", "agents_current", "commit_invalid", "command_invalid"} | {
         "final",
-        "live",
+        "state",
     }
 
 
@@ -629,7 +629,8 @@ def test_a_long_reason_is_whole_below_the_verdict() -> None:
     reason = "x" * 500
     page = english_build("failure", exit_status=None, reason=reason)
     assert reason in page.text and "x" * 140 + "…" in page.text
-    short = english_build("failure", exit_status=None, reason="no such commit")
+    nothing = {"exit_status": None, "output": (), "stdout_bytes": 0, "stderr_bytes": 0}
+    short = english_build("failure", reason="no such commit", **nothing, dropped_bytes=0)
     assert short.text.count("no such commit") == 2, "in the title and in the verdict, nowhere else"
 
 
@@ -668,13 +669,14 @@ def test_how_an_attempt_ended_is_said_in_words(ending: Optional[str]) -> None:
 
 def test_buttons() -> None:
     def actions(page: Page) -> set[str]:
-        return {action.rsplit("/", 1)[1] for action in page.values("action")}
+        return {str(form["action"]).rsplit("/", 1)[1] for form in page.all("form", method="post")}
 
     assert actions(english_build("running")) == {"cancel", "rebuild"}
     assert actions(english_build("queued")) == {"cancel", "rebuild"}
     assert actions(english_build("success")) == {"rebuild"}
     assert actions(english_build("running", cancel_requested=True)) == {"rebuild"}
-    assert all(form["method"] == "post" for form in english_build("running").all("form"))
+    others = [form for form in english_build("running").all("form") if form["method"] != "post"]
+    assert [form["id"] for form in others] == ["search"], "only what changes nothing"
 
 
 def test_neighbours() -> None:
@@ -708,9 +710,12 @@ def test_the_output_with_its_numbers_marks_and_links() -> None:
 
 
 def test_no_output_is_said_in_words() -> None:
-    assert "The command wrote nothing." in english_build("success", output=()).text
-    assert "No output yet." in english_build("running", output=()).text
-    assert "once the build begins" in english_build("queued", output=()).text
+    nothing = {"output": (), "stdout_bytes": 0, "stderr_bytes": 0}
+    assert "The command wrote nothing." in english_build("success", **nothing).text
+    assert "No output yet." in english_build("running", **nothing).text
+    assert "once the build begins" in english_build("queued", **nothing).text
+    lost = english_build("lost", **nothing)
+    assert "There is no output." in lost.text and "wrote nothing" not in lost.text
 
 
 def test_the_exit_status_is_the_last_line_of_the_log() -> None:

@@ -422,34 +422,141 @@ def test_copying_a_command(browser: Browser, server: ServerProcess) -> None:
     browser.wait(lambda: browser.find("pre.command .copy").text == "Copied")
 
 
-def test_a_long_log_opens_at_its_end_and_in_parts(browser: Browser, server: ServerProcess) -> None:
-    line = "a line of the length that lines of output usually have, or so"
-    command = f"yes '{line}' | head -n 400000; echo the last line"  # 24 MB
-    number = server.start_build(command=command)
-    server.wait_final(number)
+LONG = "of a log of a hundred megabytes, as long as lines of output usually are"
+HUNDRED = 100 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def long(shared: Place) -> tuple[ServerProcess, int, int]:
+    """A server, its build with more than 100 MB of output, and how many lines that has."""
+    server = shared.server(output_limit="200M")
+    shared.agent(server)
+    count = 1_300_000
+    number = server.start_build(
+        command=f"seq -f 'line %.0f {LONG}' 1 {count}; echo 'a warning' >&2; sleep 1; echo the end"
+    )
+    assert server.wait_final(number, 120)["stdout_bytes"] > HUNDRED
+    return server, number, count + 2
+
+
+def first_and_last(browser: Browser) -> tuple[int, int]:
+    """The numbers of the first and the last line that the page holds."""
+    log = "document.getElementById('log')"
+    script = f"return [{log}.firstElementChild.id, {log}.lastElementChild.id]"
+    first, last = browser.script(script)
+    return int(first[1:]), int(last[1:])
+
+
+def wait_for_line(browser: Browser, number: int) -> None:
+    """Wait until a line is on the page, and can be seen."""
+    script = (
+        "const place = document.getElementById(arguments[0])?.getBoundingClientRect();"
+        "return place && place.top >= 0 && place.bottom <= innerHeight"
+    )
+    browser.wait(lambda: browser.script(script, f"L{number}"))
+
+
+def wait_for_matches(browser: Browser, text: str) -> None:
+    """Wait until the search says that."""
+    browser.wait(lambda: text in browser.find(".matches").text)
+
+
+def test_a_hundred_megabytes_open_at_their_end_within_a_second(
+    browser: Browser, long: tuple[ServerProcess, int, int]
+) -> None:
+    server, number, count = long
+    memory = server.memory()
+    times = []
+    for _ in range(3):
+        open_build(browser, server, number)
+        loaded = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
+        times.append(browser.script(loaded))
+    assert min(times) < 1000, times
+    assert server.memory() - memory < 30 * 1024 * 1024
+    assert browser.script("return document.querySelectorAll('*').length") < 25000
+    assert shown_lines(browser)[-1] == "the end" and first_and_last(browser)[1] == count
+    assert "Exit status 0" in browser.find("#log-foot").text
+
+
+def test_a_long_log_is_read_part_by_part(
+    browser: Browser, long: tuple[ServerProcess, int, int]
+) -> None:
+    server, number, count = long
     open_build(browser, server, number)
-    loaded = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
-    assert browser.script(loaded) < 2500, "ms; half a second where nothing else runs"
-    lines = shown_lines(browser)
-    assert lines[-1] == "the last line" and len(lines) < 10000
-    assert browser.find_all("#L400001")
-    browser.find(".part a").click()
-    browser.wait(lambda: "at=" in browser.url)
-    assert "the last line" not in shown_lines(browser)
+    first = first_and_last(browser)[0]
+    browser.find("#earlier").click()
+    browser.wait(lambda: "to=" in browser.url and browser.find_all("#later"))
+    assert first_and_last(browser)[1] == first - 1, "the lines right before"
+    browser.wait(lambda: end_is_seen(browser))
+    assert not browser.find_all(".log-end"), "the end of the output is on another part"
+    browser.find("#later").click()
+    browser.wait(lambda: "at=" in browser.url and browser.find_all("#log .line"))
+    assert first_and_last(browser)[0] == first
+    browser.find("#earlier + .part-far").click()
+    browser.wait(lambda: browser.find_all("#L1"))
+    assert shown_lines(browser)[0] == f"line 1 {LONG}"
+    browser.find("#to-end a").click()
+    browser.wait(lambda: browser.find_all(f"#L{count}"))
+    browser.wait(lambda: end_is_seen(browser))
+
+
+def test_a_link_to_a_line_opens_the_part_that_has_it(
+    browser: Browser, long: tuple[ServerProcess, int, int]
+) -> None:
+    server, number, count = long
+    for place, line, chosen in (
+        ("#L700000", 700000, 1),
+        ("#L5-L7", 5, 3),
+        ("#L1299999-L1299998", 1299998, 2),
+    ):
+        browser.go("about:blank")
+        open_build(browser, server, number, place)
+        wait_for_line(browser, line)
+        assert f"line {line} " in browser.find(f"#L{line} .text").text
+        assert len(browser.find_all(".chosen")) == chosen
+    browser.script("location.hash = '#L12'")
+    wait_for_line(browser, 12)
+    open_build(browser, server, number, "#L99999999")
+    assert browser.wait(lambda: first_and_last(browser)[1] == count), "there is no such line"
+
+
+def test_search_finds_what_is_on_other_parts(
+    browser: Browser, long: tuple[ServerProcess, int, int]
+) -> None:
+    server, number, _ = long
+    open_build(browser, server, number)
+    browser.keys("/")
+    browser.active.type("LINE 70000")  # and 700000 to 700009
+    wait_for_matches(browser, "of 11 in all of it")
+    browser.active.type(ENTER)
+    wait_for_line(browser, 70000)
+    assert browser.find("[name=find]").value() == "LINE 70000"
+    wait_for_matches(browser, "line 1 of 11 in all of it")
+    for line, place in ((700000, 2), (700001, 3)):
+        browser.find("button[title='Next match']").click()
+        wait_for_line(browser, line)
+        wait_for_matches(browser, f"line {place} of 11 in all of it")
+    marked = "return [...CSS.highlights.get('current')].map((range) => range.toString())"
+    assert browser.script(marked) == ["line 70000"]
+    for text, said in (("a warning", "of 1 in all of it"), ("hundred", "there are more")):
+        browser.find("[name=find]").clear()
+        browser.find("[name=find]").type(text)
+        wait_for_matches(browser, said)
 
 
 # static/log.js does what ansi.py does
 
 PARITY = """
 const log = document.createElement('div');
-log.dataset.first = arguments[0].first;
+const there = arguments[0].there || [];
+log.dataset.next = arguments[0].next;
 log.dataset.open = JSON.stringify(arguments[0].open || {});
 log.id = 'parity';
 document.getElementById('log').replaceChildren();
 document.getElementById('log').append(log);
 const empty = (n) => minici.make('div', { class: 'line', id: 'L' + n },
   minici.make('span', { class: 'text' }));
-log.append(...(arguments[0].there || []).map(empty));
+log.append(...there.map(empty));
 const lines = new miniciLog.Log(log);
 for (const [stream, seconds, text] of arguments[0].pieces) lines.write({ stream, seconds, text });
 lines.show();
@@ -497,7 +604,7 @@ def test_the_script_shows_output_as_the_server_does(
         for piece in pieces:
             log.write(OutputPiece(*piece))
         ours = normal(browser, str(render(log, "Line {n}")))
-        script = browser.script(PARITY, {"first": 5, "pieces": pieces})
+        script = browser.script(PARITY, {"next": 5, "pieces": pieces})
         assert normal(browser, script) == ours, pieces
 
 
@@ -513,7 +620,7 @@ def test_the_script_goes_on_where_the_page_ends(browser: Browser, server: Server
         for piece in pieces[:cut]:
             page.write(OutputPiece(*piece))
         there = [line.number for line in page.lines]
-        given = {"first": 1, "open": page.open(), "there": there, "pieces": pieces[cut:]}
+        given = {"next": page.next, "open": page.open(), "there": there, "pieces": pieces[cut:]}
         shown = normal(browser, browser.script(PARITY, given))
         expected = normal(browser, str(render(whole, "Line {n}")))
         still_open = {state["line"] for state in page.open().values()}

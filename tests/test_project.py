@@ -34,7 +34,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
         "words": {"build", "config", "durable", "output"},
     },
     {
-        "store": {"store", "transcript"},
+        "store": {"lines", "store", "transcript"},
         "running": {
             *("environment", "family", "git", "layout", "mirror", "process", "runner"),
             "workspace",
@@ -56,7 +56,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
         "building": {"courier", "holdings", "outbox", "registrar", "sender", "slot"},
     },
     {
-        "answering": {"answers", "api", "endpoints", "live", "monitors", "pages"},
+        "answering": {"answers", "api", "endpoints", "live", "monitors", "pages", "passage"},
     },
     {
         "server": {"server"},

@@ -1,4 +1,4 @@
-/* The page of one build: live output, links to lines, search. */
+/* The page of one build: live output, its state, links to lines. */
 "use strict";
 
 (() => {
@@ -7,13 +7,16 @@
   const logElement = document.getElementById("log");
   if (!build || !output || !logElement) return;
 
-  const { make, say, key, announce, adopt, fetchPage } = minici;
+  const { make, say, key, announce, adopt, fetchPage, size } = minici;
   const MOST_LINES = 20000;
   const SPARE_LINES = 2000;
+  const HIDDEN_SECONDS = 10;
   const api = `/api/builds/${build.dataset.id}`;
   const end = document.getElementById("log-end");
-  const tools = document.getElementById("output-tools");
   const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+  const isOver = () => build.dataset.final !== undefined;
+  const isFinal = (record) => !["queued", "running"].includes(record.status);
+  const shownAttempt = () => Number(build.dataset.attempt);
 
   /* Following the end, only while the reader is there. */
 
@@ -25,7 +28,7 @@
   const toEnd = () => end.scrollIntoView({ block: "end" });
   const followButton = make("button", { type: "button", class: "tool follow", "aria-pressed": "false", hidden: true }, say("follow"));
   followButton.addEventListener("click", () => (mode === "full" ? goOn() : toEnd()));
-  tools.append(followButton);
+  document.getElementById("output-tools").append(followButton);
   const showFollowing = () => followButton.setAttribute("aria-pressed", String(atEnd()));
   addEventListener("scroll", showFollowing, { passive: true });
   key("e", "key_end", () => followButton.click());
@@ -33,7 +36,8 @@
   /* Live output. Pieces are gathered and shown once a frame. */
 
   const log = new miniciLog.Log(logElement);
-  let mode = "waiting"; // then "live", "lost", "polling" or "full"
+  const search = miniciSearch(logElement);
+  let mode = "waiting"; // then "live", "lost", "resting", "polling" or "full"
   let waiting = false;
 
   /* A page holds so many lines and no more: who follows the end loses the beginning, and for
@@ -50,6 +54,7 @@
     } else if (full) stopListening();
     if (following) toEnd();
     showFollowing();
+    showSize();
     search.refresh();
   }
 
@@ -61,24 +66,26 @@
   }
 
   function showTrimmed() {
+    output.dataset.partial = "";
     if (!output.querySelector(".trimmed")) logElement.before(make("p", { class: "log-note trimmed" }, say("trimmed")));
   }
 
-  /* The rest of the page follows the record: whenever it has changed, the parts around the
-     log are fetched anew; another attempt, or a build that has begun, is a page of its own. */
-
-  const shape = (record) => JSON.stringify([record.status, record.attempt, record.cancel_requested, record.agent, record.revision]);
-  const isFinal = (record) => !["queued", "running"].includes(record.status);
-  let known = null;
-
-  function showState() {
-    const final = build.dataset.final !== undefined;
-    followButton.hidden = final;
-    if (final) announce(null);
+  /* A place is ATTEMPT-STDOUT-STDERR, the bytes of each stream that have been seen. */
+  function showSize() {
+    const [, stdout, stderr] = (place ?? "").split("-").map(Number);
+    if (stderr !== undefined) document.getElementById("output-size").textContent = size(stdout + stderr);
   }
 
-  async function refresh() {
-    const page = await fetchPage();
+  /* The rest of the page follows the record: whenever it has changed, the parts around the log
+     are fetched anew, without the log. */
+
+  const shape = (record) => JSON.stringify([record.status, record.attempt, record.cancel_requested, record.agent, record.revision]);
+  let known = build.dataset.shape;
+
+  async function refresh(more = "log=no") {
+    const address = new URL(location.href);
+    if (more) address.search += (address.search ? "&" : "?") + more;
+    const page = await fetchPage(address.pathname + address.search);
     const fresh = page.getElementById("build");
     for (const name of ["class", "data-status", "data-final"]) {
       if (fresh.hasAttribute(name)) build.setAttribute(name, fresh.getAttribute(name));
@@ -88,47 +95,50 @@
     return page;
   }
 
+  function showState() {
+    followButton.hidden = isOver();
+    if (isOver()) announce(null);
+  }
+
   async function follow(record) {
-    if (known && shape(record) === known.shape) return;
-    const begun = known && (known.attempt !== record.attempt || known.status === "queued") && !isFinal(record);
-    const jumped = known && known.status === "queued" && isFinal(record) && record.started_at;
-    known = { shape: shape(record), attempt: record.attempt, status: record.status };
-    if (begun || jumped || shownAttempt() !== record.attempt && isFinal(record) && record.started_at) return renew();
+    if (shape(record) === known) return;
+    known = shape(record);
+    turnTo(record.attempt);
     const following = atEnd();
     await refresh();
     if (following && isFinal(record)) toEnd();
   }
 
-  const shownAttempt = () => Number(build.dataset.attempt);
+  /* The output is another attempt's from now on, and begins anew. */
+  function turnTo(attempt) {
+    if (attempt === shownAttempt()) return;
+    build.dataset.attempt = attempt;
+    place = `${attempt}-0-0`;
+    log.clear();
+    for (const note of output.querySelectorAll(".part, .trimmed, .dropped")) note.remove();
+    delete output.dataset.partial;
+    showSoon();
+  }
 
+  /* Asking for the record, while nothing tells of its changes. */
   async function watch() {
-    known = { shape: build.dataset.shape, attempt: shownAttempt(), status: build.dataset.status };
     let wait = 2;
-    while (build.dataset.final === undefined) {
+    while (!isOver()) {
       await pause(wait);
-      if (document.hidden && build.dataset.status === "queued") continue;
       try {
+        if (mode === "live" && build.dataset.status === "queued") await refresh();
+        if (mode === "live") continue;
         const answer = await fetch(api, { headers: { Accept: "application/json" }, cache: "no-store" });
         if (!answer.ok) throw new Error(String(answer.status));
         await follow(await answer.json());
-        if (build.dataset.status === "queued") await refresh();
         if (mode !== "lost") announce(["polling", "full"].includes(mode) ? mode : null);
-        wait = 2;
+        wait = document.hidden ? 5 : 2;
       } catch {
         announce("reconnecting");
         wait = Math.min(wait * 1.5, 15);
       }
     }
     showState();
-  }
-
-  /* A place begins with the number of its attempt. */
-  const ofAnotherAttempt = (name) => /^[0-9]+-/.test(name ?? "") && parseInt(name, 10) !== shownAttempt();
-
-  let renewing = false;
-  function renew() {
-    if (!renewing) location.reload();
-    renewing = true;
   }
 
   let place = null;
@@ -148,50 +158,73 @@
     location.reload();
   }
 
+  const trouble = () => announce("reconnecting");
+
   function listen(attempt = 0) {
     const address = new URL(output.dataset.live, location.href);
+    address.searchParams.set("changes", "1");
     if (place !== null) address.searchParams.set("place", place);
-    source = new EventSource(address);
+    const mine = (source = new EventSource(address));
     let opened = false;
-    source.addEventListener("open", () => {
+    const on = (kind, act) => mine.addEventListener(kind, (event) => {
+      if (mine === source && !ended) act(event);
+    });
+    on("open", () => {
       opened = true;
       mode = "live";
       announce(null);
     });
-    source.addEventListener("output", (event) => {
-      if (event.lastEventId) place = event.lastEventId;
-      if (ofAnotherAttempt(place)) return renew();
+    on("build", (event) => follow(JSON.parse(event.data)).catch(trouble));
+    on("output", (event) => {
+      turnTo(parseInt(event.lastEventId, 10));
+      place = event.lastEventId;
       log.write(JSON.parse(event.data));
       showSoon();
     });
-    source.addEventListener("status", (event) => {
+    on("status", (event) => {
       ended = true;
-      source.close();
-      follow(JSON.parse(event.data)).catch(() => {});
+      mine.close();
+      follow(JSON.parse(event.data)).catch(trouble);
     });
-    source.addEventListener("error", () => {
-      if (ended || mode === "full") return;
+    on("error", () => {
+      if (mode === "full" || mode === "resting") return;
       mode = "lost";
       announce("reconnecting");
-      if (source.readyState !== EventSource.CLOSED) return;
+      if (mine.readyState !== EventSource.CLOSED) return;
       if (!opened && attempt >= 3) return poll();
-      setTimeout(() => listen(opened ? 0 : attempt + 1), 1000 * (attempt + 1));
+      setTimeout(() => mine === source && listen(opened ? 0 : attempt + 1), 1000 * (attempt + 1));
     });
   }
+
+  /* A browser has six connections to a host: a tab that nobody looks at gives its own away. */
+  let leaving = null;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(leaving);
+    if (ended || !source) return;
+    if (!document.hidden && mode === "resting") listen();
+    if (document.hidden && ["live", "lost"].includes(mode)) {
+      leaving = setTimeout(() => {
+        if (mode !== "live" && mode !== "lost") return;
+        mode = "resting";
+        source.close();
+      }, HIDDEN_SECONDS * 1000);
+    }
+  });
 
   /* Without live output: the whole page again every three seconds, and say so. */
   async function poll() {
     mode = "polling";
     announce("polling");
-    while (build.dataset.final === undefined) {
+    while (!isOver()) {
       await pause(3);
       if (document.hidden) continue;
       try {
-        const page = await refresh();
         const following = atEnd();
+        const page = await refresh("");
         const fresh = page.getElementById("log");
         if (fresh.children.length !== logElement.children.length || fresh.lastElementChild && !fresh.lastElementChild.isEqualNode(logElement.lastElementChild)) {
           logElement.replaceChildren(...fresh.childNodes);
+          search.refresh();
           if (following) toEnd();
         }
       } catch {
@@ -216,7 +249,20 @@
     for (let n = lines[0]; n <= Math.min(lines[1], lines[0] + 5000); n++) {
       document.getElementById(`L${n}`)?.classList.add("chosen");
     }
-    if (scroll) document.getElementById(`L${lines[0]}`)?.scrollIntoView({ block: "center" });
+    if (!scroll) return;
+    const first = document.getElementById(`L${lines[0]}`);
+    if (first) first.scrollIntoView({ block: "center" });
+    else if (output.dataset.partial !== undefined) open(lines[0]);
+  }
+
+  /* A line that is on another part of the output. */
+  function open(line) {
+    const address = new URL(location.href);
+    if (address.searchParams.get("line") === String(line)) return;
+    address.searchParams.delete("at");
+    address.searchParams.delete("to");
+    address.searchParams.set("line", line);
+    location.replace(address);
   }
 
   logElement.addEventListener("click", (event) => {
@@ -232,100 +278,15 @@
   });
   addEventListener("hashchange", () => mark(true));
 
-  /* Search */
+  /* What one does to a build */
 
-  const search = (() => {
-    const field = make("input", { type: "search", class: "tool", placeholder: say("search"), "aria-label": say("search"), autocomplete: "off", spellcheck: "false" });
-    const count = make("span", { class: "matches", role: "status" });
-    const button = (text, name, step) => {
-      const element = make("button", { type: "button", class: "tool", "aria-label": say(name), title: say(name), hidden: true }, text);
-      element.addEventListener("click", () => go(step));
-      return element;
-    };
-    const buttons = [button("↑", "previous_match", -1), button("↓", "next_match", 1)];
-    tools.prepend(field, count, ...buttons);
-    let matches = [], at = -1, timer = null, searched = 0;
-
-    function ranges(element, wanted) {
-      const text = element.textContent;
-      if (!text.toLowerCase().includes(wanted)) return [];
-      const found = [], walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-      const nodes = [];
-      for (let start = 0; walker.nextNode(); start += walker.currentNode.length) nodes.push([start, walker.currentNode]);
-      const lower = text.toLowerCase();
-      if (lower.length !== text.length) return found;
-      for (let i = lower.indexOf(wanted); i >= 0 && found.length < 100; i = lower.indexOf(wanted, i + wanted.length)) {
-        const spot = new Range();
-        const edge = (offset) => nodes.filter(([start]) => start <= offset).pop();
-        const [from, to] = [edge(i), edge(i + wanted.length - 1)];
-        spot.setStart(from[1], i - from[0]);
-        spot.setEnd(to[1], i + wanted.length - to[0]);
-        found.push(spot);
-      }
-      return found;
-    }
-
-    function find() {
-      const wanted = field.value.toLowerCase();
-      matches = [];
-      searched = logElement.children.length;
-      if (wanted) {
-        for (const line of logElement.children) {
-          if (matches.length < 5000) matches.push(...ranges(line.querySelector(".text"), wanted));
-        }
-      }
-      at = Math.min(at, matches.length - 1);
-      paint();
-    }
-
-    function paint() {
-      const wanted = field.value;
-      buttons.forEach((element) => { element.hidden = matches.length < 2; });
-      count.textContent = !wanted ? "" : matches.length ? say("matches", { at: at + 1, n: matches.length }) : say("no_matches");
-      if (!window.Highlight || !CSS.highlights) return;
-      CSS.highlights.set("found", new Highlight(...matches));
-      CSS.highlights.set("current", new Highlight(...(matches[at] ? [matches[at]] : [])));
-    }
-
-    function go(step) {
-      if (!matches.length) return;
-      at = (at + step + matches.length) % matches.length;
-      paint();
-      const line = matches[at].startContainer.parentElement.closest(".line");
-      const { top, bottom } = line.getBoundingClientRect();
-      if (top < 90 || bottom > innerHeight) line.scrollIntoView({ block: "center" });
-    }
-
-    field.addEventListener("input", () => {
-      at = -1;
-      find();
-      go(1);
-    });
-    field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") {
-        event.preventDefault();
-        go(event.shiftKey ? -1 : 1);
-      } else if (event.key === "Escape") {
-        field.value = "";
-        find();
-        field.blur();
-      }
-    });
-    key("/", "key_search", () => field.focus());
-    return {
-      refresh() {
-        if (!field.value || timer) return;
-        timer = setTimeout(() => {
-          timer = null;
-          if (searched !== logElement.children.length) find();
-        }, 500);
-      },
-    };
-  })();
+  const press = (verb) => document.querySelector(`.actions form[action$="/${verb}"] button`)?.click();
+  key("C", "key_cancel", () => press("cancel"));
+  key("R", "key_rebuild", () => press("rebuild"));
 
   mark(true);
   if (location.hash === "#log-end") toEnd();
-  if (build.dataset.final === undefined) {
+  if (!isOver()) {
     followButton.hidden = false;
     showFollowing();
     if (output.dataset.live) listen();

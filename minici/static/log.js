@@ -140,20 +140,33 @@ const miniciLog = (() => {
     /* `element` is the page's #log, with what is there already. */
     constructor(element) {
       this.element = element;
-      this.streams = { stdout: { pen: new Pen(), line: null, carry: "" }, stderr: { pen: new Pen(), line: null, carry: "" } };
-      this.changed = new Set(); // lines that look different on the page
-      this.fresh = []; // lines that are not on the page yet
-      this.next = Number(element.dataset.first) + element.children.length;
+      this.begin(Number(element.dataset.next));
       this.takeUp(JSON.parse(element.dataset.open || "{}"));
     }
 
-    /* Go on with the lines that were open when the page was made. */
+    begin(next) {
+      this.streams = { stdout: { pen: new Pen(), line: null, carry: "" }, stderr: { pen: new Pen(), line: null, carry: "" } };
+      this.changed = new Set(); // lines that look different on the page
+      this.fresh = []; // lines that are not on the page yet
+      this.next = next;
+    }
+
+    /* Another attempt begins with an empty log. */
+    clear() {
+      this.element.replaceChildren();
+      this.begin(1);
+    }
+
+    /* Go on with the lines that were open when the page was made. One that began before the
+       part on the page is not there yet, and comes before all others once it goes on. */
     takeUp(open) {
       for (const [name, { line, text }] of Object.entries(open)) {
+        const stream = this.streams[name];
         const element = line === null ? null : document.getElementById(`L${line}`);
-        if (element) this.streams[name].line = new Line(line, name, 0, element);
-        if (element) this.feed(this.streams[name], name, 0, text);
-        else this.streams[name].carry = text;
+        if (line !== null && !element) stream.continued = line;
+        if (element) stream.line = new Line(line, name, 0, element);
+        if (element) this.feed(stream, name, 0, text);
+        else stream.carry = text;
       }
     }
 
@@ -173,15 +186,17 @@ const miniciLog = (() => {
     token(stream, name, seconds, [, parameters, final, end, plain]) {
       if (final === "m") stream.pen.apply(parameters);
       if (!end && !plain) return;
-      const line = (stream.line ??= this.begin(name, seconds));
+      const line = (stream.line ??= this.newLine(stream, name, seconds));
       if (end && end.includes("\n")) stream.line = null;
       else if (end) line.returned = true;
       else line.write(stream.pen.classes(), plain);
       if (line.element) this.changed.add(line);
     }
 
-    begin(name, seconds) {
-      const line = new Line(this.next++, name, seconds);
+    newLine(stream, name, seconds) {
+      const line = new Line(stream.continued ?? this.next++, name, seconds);
+      line.continued = stream.continued !== undefined;
+      stream.continued = undefined;
       this.fresh.push(line);
       return line;
     }
@@ -195,9 +210,15 @@ const miniciLog = (() => {
     show(most = Infinity, last = true) {
       const shown = last ? this.fresh.slice(Math.max(0, this.fresh.length - most)) : this.fresh.slice(0, Math.max(0, most));
       for (const line of [...this.changed, ...shown]) line.show();
-      this.element.append(...shown.map((line) => line.element));
+      this.element.append(...shown.filter((line) => !line.continued).map((line) => line.element));
+      for (const line of shown) if (line.continued) this.putBefore(line);
       this.changed.clear();
       this.fresh = [];
+    }
+
+    putBefore({ number, element }) {
+      const behind = [...this.element.children].find((other) => Number(other.id.slice(1)) > number);
+      this.element.insertBefore(element, behind ?? null);
     }
 
     /* Keep the last `most` lines on the page. */

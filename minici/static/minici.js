@@ -34,6 +34,15 @@ const minici = (() => {
     return pair(Math.floor(whole / 86400), texts.day, Math.floor(whole / 3600) % 24, texts.hour);
   }
 
+  function size(count) {
+    const units = texts.units.split(" ");
+    if (count < 1024) return `${count}\u00a0${units[0]}`;
+    let [value, unit] = [count / 1024, 1];
+    for (; value >= 1023.95 && unit < units.length - 1; unit++) value /= 1024;
+    const digits = { minimumFractionDigits: 1, maximumFractionDigits: 1, useGrouping: false };
+    return `${value.toLocaleString(document.documentElement.lang, digits)}\u00a0${units[unit]}`;
+  }
+
   function localTime(time) {
     const options = { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
     return new Intl.DateTimeFormat(document.documentElement.lang, options).format(time);
@@ -295,5 +304,5 @@ const minici = (() => {
   const refreshed = document.querySelector("[data-refresh]");
   if (refreshed) keepFresh(refreshed, 2.5);
 
-  return { texts, say, make, key, announce, adopt, fetchPage, now };
+  return { texts, say, make, key, announce, adopt, fetchPage, now, size };
 })();
