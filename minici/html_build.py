@@ -52,6 +52,7 @@ def build_page(language: str, view: BuildView) -> Html:
         short=short_commit(build),
         subject=subject,
         author=_author(build),
+        origin=_origin(words, build),
         actions=_actions(words, build, status),
         notes=_notes(words, view, status),
         command=_command(words, build),
@@ -93,6 +94,22 @@ def _author(build: BuildJson) -> Html:
     return markup(' <span class="author">$author</span>', author=build["author"])
 
 
+def _origin(words: Words, build: BuildJson) -> Html:
+    """Whose build it is, and what it repeats: said at the top, where there is something to say."""
+    parts = []
+    if build.get("rebuild_of"):
+        parts.append(phrase(words, "origin_repeat", link=_build_link(build["rebuild_of"])))
+    if build.get("started_by"):
+        parts.append(phrase(words, "origin_person", name=_person(build["started_by"])))
+    if not parts:
+        return NOTHING
+    return markup('<p class="origin">$parts</p>', parts=join(parts, " · "))
+
+
+def _person(name: object) -> Html:
+    return markup('<span class="author">$name</span>', name=name)
+
+
 def _actions(words: Words, build: BuildJson, status: str) -> Html:
     if status == "damaged":
         return NOTHING
@@ -117,7 +134,7 @@ def _button(build: BuildJson, verb: str, text: str) -> Html:
 
 def _notes(words: Words, view: BuildView, status: str) -> Html:
     if status == "damaged":
-        text = words("damaged_text", reason=view.build.get("damaged") or "")
+        text = words("damaged_text", reason=said(words, str(view.build.get("damaged") or "")))
         advice = words("damaged_advice", id=view.build.get("id"))
         return panel(words, text, advice, "", "panel-warn")
     if status == "queued" and view.waiting is not None:
@@ -177,7 +194,7 @@ def _facts(words: Words, view: BuildView) -> Html:
         _fact(words("finished_at"), _moment(words, build, "finished_at"), "row-fact"),
         _fact("stdout", _size(words, build, "stdout_bytes")),
         _fact("stderr", _size(words, build, "stderr_bytes")),
-        _fact(words("dropped"), _size(words, build, "dropped_bytes")),
+        _fact(words("dropped"), _size(words, build, "dropped_bytes", shown_from=1)),
         _fact(words("rebuild_of"), _build_link(build.get("rebuild_of")), "row-fact"),
         _fact(words("started_by"), build.get("started_by"), "row-fact"),
         _fact(words("cancelled_by"), build.get("cancelled_by"), "row-fact"),
@@ -201,9 +218,11 @@ def _moment(words: Words, build: BuildJson, key: str) -> Optional[Html]:
     return moment(words, build[key]) if build.get(key) else None
 
 
-def _size(words: Words, build: BuildJson, key: str) -> Optional[str]:
+def _size(words: Words, build: BuildJson, key: str, shown_from: int = 0) -> Optional[str]:
     count = build.get(key)
-    return words.size(int(count)) if count is not None else None
+    if count is None or status_of(build) not in FINAL or int(count) < shown_from:
+        return None  # of one that runs, the head of the output says it as it grows
+    return words.size(int(count))
 
 
 def _code(value: object) -> Optional[Html]:
@@ -310,6 +329,6 @@ def repeat_lines(build: BuildJson) -> str:
             f"git clone --no-checkout -- {shlex.quote(str(build.get('repository')))} {folder}",
             f"cd {folder}",
             f"git checkout --detach {commit}",
-            f"CI=true sh -c {shlex.quote(str(build.get('command')))}",
+            f"CI=true sh -c {shlex.quote(str(build.get('command')))} </dev/null",
         )
     )

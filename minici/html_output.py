@@ -170,7 +170,8 @@ def _why_empty(view: BuildView, status: str) -> str:
         return "no_output_ended"
     if status in ("queued", "running"):
         return "no_output_queued" if status == "queued" else "no_output_yet"
-    return "no_output_ended" if view.build.get("exit_status") is None else "no_output"
+    ran = view.build.get("exit_status") is not None and is_exit(view.build.get("reason"))
+    return "no_output" if ran else "no_output_ended"
 
 
 def _end(words: Words, view: BuildView, status: str) -> Html:

@@ -140,8 +140,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Builds wait in the queue. Where the folder minici, Python and git are, this starts one:",
     ),
     "damaged_text": (
-        "Запись сборки не читается: {reason}",
-        "The record of this build can't be read: {reason}",
+        "Эту сборку не показать: {reason}",
+        "This build can't be shown: {reason}",
     ),
     "damaged_advice": (
         "Остальные сборки это не затрагивает. Что уцелело, лежит на сервере в папке "
@@ -200,6 +200,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "cancel": ("Остановить", "Cancel"),
     "cancelling": ("Останавливается…", "Cancelling…"),
     "rebuild": ("Повторить", "Rebuild"),
+    "origin_repeat": ("Повтор сборки {link}", "Repeat of build {link}"),
+    "origin_person": ("Кто запустил: {name}", "Started by {name}"),
     "why_waits": ("Почему она ждёт", "Why it waits"),
     "waits_no_agent": (
         "На связи нет ни одного агента. Запустите агента:",
@@ -421,12 +423,12 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "js_follow": ("Следить за концом", "Follow the end"),
     "js_matches": ("{at} из {n}", "{at} of {n}"),
     "js_no_matches": ("не найдено", "not found"),
-    "js_searching": ("{n} здесь, ищу во всём выводе…", "{n} here, searching all of it…"),
+    "js_searching": ("{n} здесь, ищу дальше…", "{n} here, searching on…"),
     "js_searched_part": ("{n} — только в этой части", "{n}, in this part only"),
-    "js_matching_lines": ("строка {at} из {n} во всём выводе", "line {at} of {n} in all of it"),
+    "js_matching_lines": ("строка {at} из {n}", "line {at} of {n}"),
     "js_matching_lines_more": (
-        "строка {at} из первых {n}; есть ещё",
-        "line {at} of the first {n}; there are more",
+        "строка {at} из первых {n}, есть ещё",
+        "line {at} of the first {n}, and more",
     ),
     "js_previous_match": ("Предыдущее совпадение", "Previous match"),
     "js_next_match": ("Следующее совпадение", "Next match"),

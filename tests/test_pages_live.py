@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -133,11 +134,66 @@ def test_the_page_of_a_queued_build_becomes_that_of_the_running_one(
     gate.run("echo begun")
     open_build(browser, server, number)
     assert "Queued" in browser.find("#verdict h1").text
+    browser.script("window.mark = 'not loaded again'")
     place.agent(server)
     browser.wait(lambda: shown_lines(browser) == ["begun"])
-    assert "Running" in browser.find("#verdict h1").text
+    browser.wait(lambda: "Running" in browser.find("#verdict h1").text)
+    browser.wait(lambda: browser.find("#output-size").text == "6 B")
     server.post(f"/build/{number}/cancel")
     browser.wait(lambda: "Cancelled" in browser.find("#verdict h1").text)
+    assert browser.script("return window.mark") == "not loaded again"
+
+
+def test_the_page_is_told_of_changes_and_does_not_ask(
+    browser: Browser, place: Place, gate: Gate
+) -> None:
+    server = place.server()
+    agent = place.agent(server)
+    number = server.start_build(command=gate.command)
+    gate.run("echo begun")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["begun"])
+    browser.requests()
+    agent.pause()  # so that the state between the request and the end lasts
+    begun = time.monotonic()
+    server.post(f"/build/{number}/cancel")
+    browser.wait(lambda: "Being stopped" in browser.find("#verdict h1").text)
+    assert time.monotonic() - begun < 1.5, "sooner than anybody would ask"
+    time.sleep(2.5)
+    asked = [urlsplit(url) for url in browser.requests()]
+    assert {each.path for each in asked} == {f"/build/{number}"} and len(asked) == 1
+    assert asked[0].query == "log=no", "what stands around the log, without the log"
+    agent.resume()
+    browser.wait(lambda: "Cancelled" in browser.find("#verdict h1").text)
+
+
+HIDE = """
+Object.defineProperty(document, 'hidden', { get: () => arguments[0], configurable: true });
+document.dispatchEvent(new Event('visibilitychange'));
+"""
+
+
+@pytest.mark.slow
+def test_a_tab_that_nobody_looks_at_gives_its_connection_away(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    """Browsers have six connections to a host: a seventh tab could load nothing any more."""
+    number = server.start_build(command=gate.command)
+    gate.run("echo one")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["one"])
+    browser.script(
+        "window.closed_now = 0; const close = EventSource.prototype.close;"
+        "EventSource.prototype.close = function () { window.closed_now++; close.call(this); }"
+    )
+    browser.script(HIDE, True)
+    browser.wait(lambda: browser.script("return window.closed_now") == 1, 30)
+    gate.run("echo two; exit 3")
+    browser.wait(lambda: browser.title.startswith(f"{number} Failure"), 30)
+    assert shown_lines(browser) == ["one"], "the state is known, and the output waits"
+    browser.script(HIDE, False)
+    browser.wait(lambda: shown_lines(browser) == ["one", "two"])
+    assert not browser.find(".notice").text
 
 
 def test_a_new_attempt_begins_with_an_empty_log(browser: Browser, place: Place, gate: Gate) -> None:
@@ -153,12 +209,20 @@ def test_a_new_attempt_begins_with_an_empty_log(browser: Browser, place: Place, 
         "new MutationObserver(() => { if (log.children.length > 1)"
         " sessionStorage.setItem('mixed', 'yes'); }).observe(log, { childList: true })"
     )
+    browser.script("window.mark = 'not loaded again'")
     place.agent(server)
     first.kill()
     browser.wait(lambda: "attempt 2 of 3" in browser.find("#verdict h1").text, 30)
     browser.wait(lambda: shown_lines(browser) == ["of the first"])
     assert browser.script("return sessionStorage.getItem('mixed')") is None, "two in one log"
-    assert browser.find(f'a[href="/build/{number}?attempt=1#output"]')
+    assert browser.script("return window.mark") == "not loaded again"
+    link = browser.wait(lambda: browser.find(f'a[href="/build/{number}?attempt=1#output"]'))
+    link.click()
+    browser.wait(lambda: "Output of attempt 1" in browser.find("#output-title").text)
+    assert shown_lines(browser) == ["of the first"]
+    assert "Attempt 1: the agent was gone" in browser.find("#log-foot").text
+    assert browser.find("#output-size").text == "13 B"
+    browser.back()
     gate.run("exit 0")
     browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
 
@@ -368,13 +432,18 @@ def test_keys(browser: Browser, server: ServerProcess) -> None:
     assert "previous build" in help_text
     browser.keys(ESCAPE)
     assert not browser.find_all("dialog[open]")
+    browser.keys("R")
+    browser.wait(lambda: browser.path == f"/build/{second + 1}")
+    server.wait_final(second + 1)
+    browser.back()
+    browser.wait(lambda: browser.path == f"/build/{second}")
     browser.keys("[")
     browser.wait(lambda: browser.path == f"/build/{first}")
     browser.keys("]")
     browser.wait(lambda: browser.path == f"/build/{second}")
     browser.keys("h")
     browser.wait(lambda: browser.path == "/")
-    browser.keys("jj")
+    browser.keys("jjj")
     assert browser.script("return document.activeElement.textContent") == str(first)
     browser.keys("k")
     browser.active.type(ENTER)
@@ -386,6 +455,17 @@ def test_keys(browser: Browser, server: ServerProcess) -> None:
     browser.keys("n")
     browser.active.type("?jh")
     assert browser.path == "/" and str(browser.active.value()).endswith("?jh"), "typed, not obeyed"
+
+
+def test_a_build_is_cancelled_by_its_key(browser: Browser, server: ServerProcess) -> None:
+    number = server.start_build(command="echo begun; sleep 60")
+    server.wait_status(number, "running")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["begun"])
+    browser.keys("C")
+    browser.wait(lambda: "Cancelled" in browser.find("#verdict h1").text)
+    browser.keys("C")
+    assert browser.path == f"/build/{number}", "there is nothing left to cancel"
 
 
 def test_everything_is_reached_by_the_keyboard(browser: Browser, server: ServerProcess) -> None:
@@ -527,18 +607,18 @@ def test_search_finds_what_is_on_other_parts(
     open_build(browser, server, number)
     browser.keys("/")
     browser.active.type("LINE 70000")  # and 700000 to 700009
-    wait_for_matches(browser, "of 11 in all of it")
+    wait_for_matches(browser, "of 11")
     browser.active.type(ENTER)
     wait_for_line(browser, 70000)
     assert browser.find("[name=find]").value() == "LINE 70000"
-    wait_for_matches(browser, "line 1 of 11 in all of it")
+    wait_for_matches(browser, "line 1 of 11")
     for line, place in ((700000, 2), (700001, 3)):
         browser.find("button[title='Next match']").click()
         wait_for_line(browser, line)
-        wait_for_matches(browser, f"line {place} of 11 in all of it")
+        wait_for_matches(browser, f"line {place} of 11")
     marked = "return [...CSS.highlights.get('current')].map((range) => range.toString())"
     assert browser.script(marked) == ["line 70000"]
-    for text, said in (("a warning", "of 1 in all of it"), ("hundred", "there are more")):
+    for text, said in (("a warning", "line – of 1"), ("hundred", ", and more")):
         browser.find("[name=find]").clear()
         browser.find("[name=find]").type(text)
         wait_for_matches(browser, said)
@@ -614,7 +694,8 @@ def test_the_script_goes_on_where_the_page_ends(browser: Browser, server: Server
     for _ in range(150):
         pieces = random_pieces(chance)
         cut = chance.randrange(len(pieces) + 1)
-        whole, page = Log(1), Log(1)
+        before = chance.choice(({}, {"stdout": 3}, {"stderr": 2}, {"stdout": 4, "stderr": 2}))
+        whole, page = Log(7, before), Log(7, before)
         for piece in pieces:
             whole.write(OutputPiece(*piece))
         for piece in pieces[:cut]:
@@ -627,4 +708,5 @@ def test_the_script_goes_on_where_the_page_ends(browser: Browser, server: Server
         for line, wanted in zip(shown, expected):
             if int(line[1][1:]) in still_open or int(line[1][1:]) not in there:
                 assert line[3] == wanted[3], (pieces, cut)
+            assert line[1] == wanted[1], (pieces, cut)
         assert len(shown) == len(expected), (pieces, cut)
