@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Optional
 
@@ -36,9 +36,15 @@ _ON = {1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strik
 _OFF = {21: "bold", 22: "bold", 23: "italic", 24: "underline", 27: "inverse", 29: "strike"}
 
 
+EXACT = 1 << 24
+
+
 @dataclass
 class Pen:
-    """How text is being written: palette numbers 0 to 255 or None, and a set of weights."""
+    """How text is being written: two colours or None, and a set of weights.
+
+    A colour is its number in the palette, 0 to 255, or EXACT and its red, green and blue.
+    """
 
     front: Optional[int] = None
     back: Optional[int] = None
@@ -82,16 +88,16 @@ class Pen:
         if "inverse" in self.weights:
             front, back = (0 if back is None else back), (7 if front is None else front)
         if front is not None:
-            names.append(f"f{front}")
+            names += _colour_classes("f", front)
         if back is not None:
-            names.extend(("on", f"b{back}"))
+            names += ["on", *_colour_classes("b", back)]
         return " ".join(names)
 
     def sequence(self) -> str:
         """The SGR sequence that takes a fresh pen to this state."""
         codes = [str(code) for code, weight in _ON.items() if weight in self.weights]
-        codes += [f"38;5;{self.front}"] if self.front is not None else []
-        codes += [f"48;5;{self.back}"] if self.back is not None else []
+        codes += [f"38;{_colour_code(self.front)}"] if self.front is not None else []
+        codes += [f"48;{_colour_code(self.back)}"] if self.back is not None else []
         return f"\x1b[{';'.join(codes)}m" if codes else ""
 
 
@@ -102,11 +108,30 @@ def _extended(codes: list[int]) -> Optional[int]:
         return min(codes.pop(0), 255)
     if kind == 2 and len(codes) >= 3:
         red, green, blue = (min(codes.pop(0), 255) for _ in range(3))
-        return nearest(red, green, blue)
+        return EXACT | red << 16 | green << 8 | blue
     codes.clear()
     return None
 
 
+def _channels(colour: int) -> tuple[int, int, int]:
+    return colour >> 16 & 255, colour >> 8 & 255, colour & 255
+
+
+def _colour_classes(side: str, colour: int) -> list[str]:
+    """The class of a colour, `f` or `b` and its number. One that is not in the palette has the
+    nearest that is, and a class that names it, from which static/log.js makes its rule."""
+    if colour < EXACT:
+        return [f"{side}{colour}"]
+    return [f"{side}{nearest(*_channels(colour))}", f"{side}x{colour - EXACT:06x}"]
+
+
+def _colour_code(colour: int) -> str:
+    if colour < EXACT:
+        return f"5;{colour}"
+    return "2;" + ";".join(map(str, _channels(colour)))
+
+
+@lru_cache(maxsize=4096)
 def nearest(red: int, green: int, blue: int) -> int:
     """The entry of the 6 x 6 x 6 cube or of the greys that comes closest to a colour."""
     target = (red, green, blue)

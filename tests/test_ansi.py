@@ -51,8 +51,9 @@ def plain_text(source: str) -> str:
         ("\x1b[48;5;17mx", '<span class="on b17">x</span>'),
         ("\x1b[38:5:208mx", '<span class="f208">x</span>'),
         ("\x1b[38;5;999mx", '<span class="f255">x</span>'),
-        ("\x1b[38;2;255;0;0mx", '<span class="f196">x</span>'),
-        ("\x1b[48;2;8;8;8;1mx", '<span class="bold on b232">x</span>'),
+        ("\x1b[38;2;255;0;0mx", '<span class="f196 fxff0000">x</span>'),
+        ("\x1b[48;2;8;8;9;1mx", '<span class="bold on b232 bx080809">x</span>'),
+        ("\x1b[38;2;1;2;999;7mx", '<span class="f0 on b21 bx0102ff">x</span>'),
         ("\x1b[7mx", '<span class="f0 on b7">x</span>'),
         ("\x1b[31;7mx\x1b[27my", '<span class="f0 on b1">x</span><span class="f1">y</span>'),
         ("\x1b[3;9;2mx", '<span class="dim italic strike">x</span>'),
@@ -210,6 +211,9 @@ def test_the_pen_says_how_to_get_there() -> None:
     other = Pen()
     other.apply(pen.sequence()[2:-1])
     assert other == pen
+    pen.apply("38;2;1;20;255;48;2;0;0;7")
+    other.apply(pen.sequence()[2:-1])
+    assert other == pen and pen.front != pen.back
     assert Pen().sequence() == ""
 
 

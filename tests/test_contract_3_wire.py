@@ -192,6 +192,7 @@ ALLOWED = {
     "/build/1/output": "GET",
     "/build/1/stdout": "GET",
     "/build/1/stderr": "GET",
+    "/build/1/find": "GET",
     "/build/1/live": "GET",
     "/build/1/cancel": "POST",
     "/build/1/rebuild": "POST",

@@ -5,10 +5,12 @@ Live output, search and keys are in test_pages_live.py.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 
 import pytest
 
+from minici.passwords import hash_password
 from tests.browser import Browser, BrowserError
 from tests.harness import Place, ServerProcess
 from tests.harness_fakes import FakeAgent
@@ -21,6 +23,7 @@ LOG = """printf '\\033[1mcollecting\\033[0m ... \\033[32mok\\033[0m\\n'
 for i in 1 2 3 4 5 6 7 8; do echo "test_requeue[$i] ... \\033[32mPASSED\\033[0m"; done
 echo 'warning: see https://example.org/old-api.' >&2
 printf 'downloading 10%%\\rdownloading 100%%\\n'"""
+BASIC = "Basic " + base64.b64encode(b"ada:engine").decode()
 SENTENCES = {
     "en": ("Success in", "Failure: exit status 3 after", "Write a command"),
     "ru": ("Успешно за", "Неуспешно: код выхода 3 через", "Напишите команду"),
@@ -131,7 +134,13 @@ def test_without_javascript(without_javascript: Browser, server: ServerProcess) 
         assert browser.find("h1").text
         browser.wait(lambda: SENTENCES["en"][1] in verdict(browser), 30)
         assert "PASSED" in browser.text and "Exit status 3" in browser.text
-        assert not browser.find_all("button.tool"), "what only a script can do is not offered"
+        assert not browser.find_all("button.follow"), "what only a script can do is not offered"
+        browser.find("[name=find]").type("passed")
+        browser.find("#search button").click()
+        browser.wait(lambda: "8 lines found" in browser.find(".found").text)
+        browser.find(".found a").click()
+        browser.wait(lambda: browser.url.endswith("#L2"))
+        assert browser.find("#L2:target").text
         browser.find("form[action$=rebuild] button").click()
         browser.wait(lambda: "Repeat of build" in browser.text)
         browser.go(f"http://{server.address}/")
@@ -158,6 +167,26 @@ def test_cancel_and_rebuild(browser: Browser, server: ServerProcess) -> None:
     browser.wait(lambda: browser.path == f"/build/{number + 1}")
     assert browser.find(f'#facts a[href="/build/{number}"]').text == str(number)
     server.post(f"/build/{number + 1}/cancel")
+
+
+def test_who_started_and_who_cancelled_a_build(browser: Browser, place: Place) -> None:
+    server = place.configure_server(secret="word")
+    server.sections["users"] = {"ada": hash_password("engine", 10)}
+    server.start()
+    place.agent(server, secret="word")
+    browser.go(f"http://ada:engine@{server.address}/")  # and the browser remembers them
+    start(browser, server, "echo begun; sleep 60")
+    browser.wait(lambda: "begun" in browser.find("#log").text)
+    said = {"en": ("Started by ada", "by ada after"), "ru": ("Кто запустил: ada", "ada через")}
+    started, cancelled = said[browser.language]
+    assert browser.find(".origin").text == started
+    browser.find("form[action$=cancel] button").click()
+    browser.wait(lambda: cancelled in verdict(browser))
+    browser.find("form[action$=rebuild] button").click()
+    repeat = {"en": "Repeat of build 1", "ru": "Повтор сборки 1"}[browser.language]
+    browser.wait(lambda: browser.find(".origin").text == f"{repeat} · {started}")
+    take_picture(browser, f"who-{browser.language}")
+    server.post("/build/2/cancel", Authorization=BASIC)
 
 
 def test_every_page_fits_a_phone(browser: Browser, server: ServerProcess) -> None:

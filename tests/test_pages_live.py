@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from minici.ansi import Log, render
+from minici.ansi import Log, legible, render
 from minici.views import OutputPiece
 from tests.browser import Browser
 from tests.harness import Place, ServerProcess
@@ -494,6 +494,31 @@ def test_times_are_the_readers_with_utc_beside(browser: Browser, server: ServerP
     hour, rest = build["queued_at"][11:19].split(":", 1)
     assert f"{(int(hour) + 9) % 24:02d}:{rest}" in shown
     assert f"{hour}:{rest} UTC" in shown
+
+
+def test_true_colours_are_exact_and_can_be_read(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    """Also without inline style, and in what comes live as in what the page came with."""
+    print_all = "".join(
+        f"printf '\\033[{code}mx\\033[0m';"
+        for code in ("38;2;250;180;90", "38;2;10;10;10", "48;2;1;80;254", "38;2;10;10;10;47")
+    )
+    number = server.start_build(command=gate.command)
+    gate.run(f"{print_all} echo")
+    server.wait_status(number, "running")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["xxxx"])
+    gate.run(f"{print_all} echo; exit 0")
+    browser.wait(lambda: shown_lines(browser) == ["xxxx", "xxxx"])
+    for line in (1, 2):
+        look = browser.script(
+            f"return [...document.querySelectorAll('#L{line} .text span')].map(getComputedStyle)"
+            ".map((style) => [style.color, style.backgroundColor])"
+        )
+        assert look[0][0] == "rgb(250, 180, 90)" and look[2][1] == "rgb(1, 80, 254)"
+        assert look[1][0] == f"rgb{legible((10, 10, 10))}", "too dark for the log's ground"
+        assert look[3][0] == "rgb(10, 10, 10)", "on a ground of its own"
 
 
 def test_copying_a_command(browser: Browser, server: ServerProcess) -> None:

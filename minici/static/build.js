@@ -224,6 +224,7 @@
         const fresh = page.getElementById("log");
         if (fresh.children.length !== logElement.children.length || fresh.lastElementChild && !fresh.lastElementChild.isEqualNode(logElement.lastElementChild)) {
           logElement.replaceChildren(...fresh.childNodes);
+          miniciLog.addRules(logElement);
           search.refresh();
           if (following) toEnd();
         }

@@ -26,6 +26,53 @@ const miniciLog = (() => {
     return 16 + 36 * cube[0] + 6 * cube[1] + cube[2];
   }
 
+  /* A colour is its number in the palette, or EXACT and its red, green and blue. Those have a
+     class that names them, and a rule for it once it is used: pages have no inline style. */
+  const EXACT = 1 << 24;
+  const MOST_RULES = 4096;
+  const GROUND = [0x17, 0x1a, 0x21];
+  const rules = new Set();
+  const sheet = [...document.styleSheets].find(({ href }) => href?.includes("/palette.css"));
+
+  const channels = (colour) => [(colour >> 16) & 255, (colour >> 8) & 255, colour & 255];
+  const hex = (parts) => parts.map((part) => part.toString(16).padStart(2, "0")).join("");
+
+  function colourClasses(side, colour) {
+    if (colour < EXACT) return [`${side}${colour}`];
+    const name = `${side}x${hex(channels(colour))}`;
+    addRule(name);
+    return [`${side}${nearest(...channels(colour))}`, name];
+  }
+
+  function luminance(parts) {
+    const [red, green, blue] = parts.map((part) => part / 255).map((p) => (p <= 0.04045 ? p / 12.92 : ((p + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  }
+
+  /* Made lighter until it can be read on the log's ground, as in minici/ansi.py. */
+  function legible(parts) {
+    const ground = luminance(GROUND) + 0.05;
+    let shown = parts;
+    while ((luminance(shown) + 0.05) / ground < 4.5) shown = shown.map((p) => p + Math.floor((255 - p + 9) / 10));
+    return shown;
+  }
+
+  function addRule(name) {
+    if (rules.has(name) || rules.size >= MOST_RULES || !sheet) return;
+    rules.add(name);
+    const exact = name.slice(2);
+    if (name[0] === "b") return void sheet.insertRule(`.log .${name}{background:#${exact}}`, sheet.cssRules.length);
+    sheet.insertRule(`.log .${name}{color:#${hex(legible(channels(parseInt(exact, 16))))}}`, sheet.cssRules.length);
+    sheet.insertRule(`.log .on.${name}{color:#${exact}}`, sheet.cssRules.length);
+  }
+
+  /* The rules for what the page came with. */
+  function addRules(element) {
+    for (const { classList } of element.querySelectorAll('[class*="fx"], [class*="bx"]')) {
+      for (const name of classList) if (/^[fb]x[0-9a-f]{6}$/.test(name)) addRule(name);
+    }
+  }
+
   class Pen {
     front = null;
     back = null;
@@ -43,7 +90,7 @@ const miniciLog = (() => {
     extended(codes) {
       const kind = codes.length ? codes.shift() : 0;
       if (kind === 5 && codes.length) return Math.min(codes.shift(), 255);
-      if (kind === 2 && codes.length >= 3) return nearest(...codes.splice(0, 3).map((c) => Math.min(c, 255)));
+      if (kind === 2 && codes.length >= 3) return codes.splice(0, 3).reduce((colour, c) => (colour << 8) | Math.min(c, 255), 0) + EXACT;
       codes.length = 0;
       return null;
     }
@@ -68,8 +115,8 @@ const miniciLog = (() => {
       let { front, back } = this;
       const names = [...this.weights].filter((weight) => weight !== "inverse").sort();
       if (this.weights.has("inverse")) [front, back] = [back ?? 0, front ?? 7];
-      if (front !== null) names.push(`f${front}`);
-      if (back !== null) names.push("on", `b${back}`);
+      if (front !== null) names.push(...colourClasses("f", front));
+      if (back !== null) names.push("on", ...colourClasses("b", back));
       return names.join(" ");
     }
   }
@@ -140,6 +187,7 @@ const miniciLog = (() => {
     /* `element` is the page's #log, with what is there already. */
     constructor(element) {
       this.element = element;
+      addRules(element);
       this.begin(Number(element.dataset.next));
       this.takeUp(JSON.parse(element.dataset.open || "{}"));
     }
@@ -232,5 +280,5 @@ const miniciLog = (() => {
     }
   }
 
-  return { Log, clock, visible };
+  return { Log, clock, visible, addRules };
 })();

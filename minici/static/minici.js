@@ -273,10 +273,11 @@ const minici = (() => {
 
   /* On a keyboard of another script the key counts that stands at the same place. */
   const PLACES = { BracketLeft: "[", BracketRight: "]", Slash: "/" };
-  function pressedKey({ key, code }) {
+  function pressedKey({ key, code, shiftKey }) {
     if (code === "Slash" && ".,".includes(key)) return key === "." ? "/" : "?"; // as in Russian
     if (/^[\x20-\x7e]$/.test(key) || key.length > 1) return key;
-    return PLACES[code] || code.replace(/^Key/, "").toLowerCase();
+    const letter = code.replace(/^Key/, "");
+    return PLACES[code] || (shiftKey ? letter : letter.toLowerCase());
   }
 
   document.addEventListener("keydown", (event) => {
