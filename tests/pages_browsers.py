@@ -25,7 +25,7 @@ def watched(browser: Browser) -> Iterator[Browser]:
     # That an error page is an error is said by the browser in its console, too.
     expected = "Failed to load resource: the server responded with a status of"
     errors = [error for error in browser.console_errors() if expected not in error]
-    assert not errors
+    assert not errors, errors
     hosts = {urlsplit(url).hostname for url in browser.requests() if not url.startswith("data:")}
     assert hosts - {None} <= {"127.0.0.1"}, hosts
 
