@@ -30,6 +30,11 @@ def watched(browser: Browser) -> Iterator[Browser]:
     assert hosts - {None} <= {"127.0.0.1"}, hosts
 
 
+def leave(browser: Browser) -> None:
+    """Look at no server any more: for a test whose server ends before its browser does."""
+    browser.go("about:blank")
+
+
 def take_picture(browser: Browser, name: str) -> None:
     """A picture of the page as it stands, in light and dark, wide and narrow."""
     for shape, size in (("wide", WIDE), ("narrow", NARROW)):

@@ -14,7 +14,7 @@ from tests.browser import Browser, BrowserError
 from tests.harness import Place, ServerProcess
 from tests.harness_fakes import FakeAgent
 from tests.harness_git import Repository
-from tests.pages_browsers import NARROW, SMALL, take_picture, watched
+from tests.pages_browsers import NARROW, SMALL, leave, take_picture, watched
 
 pytestmark = pytest.mark.browser
 
@@ -184,7 +184,7 @@ def test_who_started_and_who_cancelled_a_build(browser: Browser, place: Place) -
     repeat = {"en": "Repeat of build 1", "ru": "Повтор сборки 1"}[browser.language]
     browser.wait(lambda: browser.find(".origin").text == f"{repeat} · {started}")
     take_picture(browser, f"who-{browser.language}")
-    browser.go("about:blank")  # the server ends before the browser does
+    leave(browser)
 
 
 def test_every_page_fits_a_phone(browser: Browser, server: ServerProcess) -> None:

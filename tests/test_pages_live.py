@@ -15,7 +15,7 @@ from minici.ansi import Log, legible, render
 from minici.views import OutputPiece
 from tests.browser import Browser
 from tests.harness import Place, ServerProcess
-from tests.pages_browsers import watched
+from tests.pages_browsers import leave, watched
 
 pytestmark = pytest.mark.browser
 
@@ -142,6 +142,7 @@ def test_the_page_of_a_queued_build_becomes_that_of_the_running_one(
     server.post(f"/build/{number}/cancel")
     browser.wait(lambda: "Cancelled" in browser.find("#verdict h1").text)
     assert browser.script("return window.mark") == "not loaded again"
+    leave(browser)
 
 
 def test_the_page_is_told_of_changes_and_does_not_ask(
@@ -165,6 +166,7 @@ def test_the_page_is_told_of_changes_and_does_not_ask(
     assert asked[0].query == "log=no", "what stands around the log, without the log"
     agent.resume()
     browser.wait(lambda: "Cancelled" in browser.find("#verdict h1").text)
+    leave(browser)
 
 
 HIDE = """
@@ -225,6 +227,7 @@ def test_a_new_attempt_begins_with_an_empty_log(browser: Browser, place: Place, 
     browser.back()
     gate.run("exit 0")
     browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
+    leave(browser)
 
 
 def test_live_output_goes_on_after_the_server_was_away(
@@ -250,6 +253,7 @@ def test_live_output_goes_on_after_the_server_was_away(
     assert shown_lines(browser) == [*expected, "the end"]
     assert browser.script("return window.mark") == "not loaded again"
     browser.wait(lambda: not browser.find(".notice").text)
+    leave(browser)
 
 
 def test_a_connection_that_the_browser_gives_up_is_made_again_at_its_place(
@@ -277,6 +281,7 @@ def test_a_connection_that_the_browser_gives_up_is_made_again_at_its_place(
     gate.run("exit 0")
     browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
     assert shown_lines(browser) == ["one", "two", "three", "four"]
+    leave(browser)
 
 
 def test_without_live_output_the_page_polls_and_says_so(
