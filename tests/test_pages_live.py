@@ -20,6 +20,7 @@ from tests.pages_browsers import leave, watched
 pytestmark = pytest.mark.browser
 
 ENTER, ESCAPE, TAB, SHIFT = "\ue007", "\ue00c", "\ue004", "\ue008"
+UP, DOWN = "\ue013", "\ue015"
 
 
 @pytest.fixture(scope="module")
@@ -488,6 +489,34 @@ def test_everything_is_reached_by_the_keyboard(browser: Browser, server: ServerP
         if "command" in seen and "" in seen[seen.index("command") + 1 :]:
             break
     assert seen.index("commit") < seen.index("command")
+
+
+def test_a_log_is_one_stop_on_the_way_and_arrows_lead_through_it(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    number = server.start_build(command=gate.command)
+    gate.run("seq 1 500")
+    browser.wait(lambda: server.build(number)["stdout_bytes"] == 1892)
+    open_build(browser, server, number)
+    browser.wait(lambda: len(shown_lines(browser)) == 500)
+    gate.run("echo live; exit 0")
+    browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
+    browser.keys("/")
+    assert browser.active.attribute("name") == "find"
+    stops = []
+    for _ in range(8):
+        browser.keys(TAB)
+        stops.append(str(browser.script("return document.activeElement.className || 'other'")))
+    assert stops.count("n") == 1 and "log" in stops, stops
+    browser.find("#log").click()
+    browser.script("document.querySelector('#L1 .n').focus()")
+    browser.keys(DOWN + DOWN + UP + DOWN)
+    browser.active.type(ENTER)
+    assert browser.url.endswith("#L3")
+    browser.keys(DOWN)
+    browser.active.type(SHIFT + ENTER)
+    browser.wait(lambda: browser.url.endswith("#L3-L4"))
+    assert [line.attribute("id") for line in browser.find_all(".chosen")] == ["L3", "L4"]
 
 
 def test_times_are_the_readers_with_utc_beside(browser: Browser, server: ServerProcess) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Optional
 
 import pytest
@@ -93,8 +94,8 @@ def test_three_hundred_viewers_do_not_delay_a_dispatch(place: Place) -> None:
     wait_for(lambda: crowd.all_have(b'"stream"'), 30, "each of them sees something")
     beside = [server.wait_final(server.start_build()) for _ in range(15)]
     assert all(build["status"] == "success" for build in [*others, *beside])
-    delays = sorted(map(waited, beside))
-    assert delays[len(delays) // 2] < 0.03, delays
+    usual, watched_by_many = (median(map(waited, builds)) for builds in (others, beside))
+    assert watched_by_many < 0.03 + 5 * usual, (usual, watched_by_many)
     assert threads(server) < alone + 30, "they have no threads"
     assert server.memory() - before < 20 * 1024 * 1024
     gate.touch()

@@ -53,6 +53,7 @@
       showTrimmed();
     } else if (full) stopListening();
     if (following) toEnd();
+    if (!stop?.isConnected) makeOneStop();
     showFollowing();
     showSize();
     search.refresh();
@@ -225,6 +226,7 @@
         if (fresh.children.length !== logElement.children.length || fresh.lastElementChild && !fresh.lastElementChild.isEqualNode(logElement.lastElementChild)) {
           logElement.replaceChildren(...fresh.childNodes);
           miniciLog.addRules(logElement);
+          makeOneStop();
           search.refresh();
           if (following) toEnd();
         }
@@ -279,6 +281,31 @@
   });
   addEventListener("hashchange", () => mark(true));
 
+  /* Thousands of line numbers are one stop of the tab key; the arrows lead from one to another. */
+
+  let stop = null;
+  function stopAt(link) {
+    if (stop) stop.tabIndex = -1;
+    stop = link;
+    if (link) link.tabIndex = 0;
+  }
+
+  function makeOneStop() {
+    for (const link of logElement.querySelectorAll("a.n:not([tabindex])")) link.tabIndex = -1;
+    if (!stop?.isConnected) stopAt(logElement.querySelector(".chosen a.n") ?? logElement.querySelector("a.n"));
+  }
+
+  logElement.addEventListener("keydown", (event) => {
+    const line = event.target.closest("a.n")?.parentElement;
+    const beside = { ArrowDown: line?.nextElementSibling, ArrowUp: line?.previousElementSibling }[event.key];
+    if (!beside) return;
+    event.preventDefault();
+    stopAt(beside.querySelector("a.n"));
+    stop.focus();
+  });
+
+  key("↑↓", "key_lines", () => {}); // named in the help; what they do is above
+
   /* What one does to a build */
 
   const press = (verb) => document.querySelector(`.actions form[action$="/${verb}"] button`)?.click();
@@ -286,6 +313,7 @@
   key("R", "key_rebuild", () => press("rebuild"));
 
   mark(true);
+  makeOneStop();
   if (location.hash === "#log-end") toEnd();
   if (!isOver()) {
     followButton.hidden = false;

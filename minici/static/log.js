@@ -177,7 +177,7 @@ const miniciLog = (() => {
       }
       if (this.element) return this.element.querySelector(".text").replaceWith(content);
       const { number } = this;
-      const link = make("a", { class: "n", href: `#L${number}`, title: say("line", { n: number }) }, String(number));
+      const link = make("a", { class: "n", href: `#L${number}`, title: say("line", { n: number }), tabindex: "-1" }, String(number));
       const at = make("span", { class: "at" }, clock(this.seconds));
       this.element = make("div", { class: `line ${this.name}`, id: `L${number}` }, link, at, content);
     }
