@@ -12,7 +12,7 @@ from minici.transcript import BOTH, Transcript
 from minici.views import OutputPiece
 
 PART = 256 * 1024  # bytes of output on one page; the rest is a link away
-LINES = 4000  # likewise
+LINES = 2000  # likewise
 FIND_LENGTH = 200  # characters of a text that is looked for
 _CONTEXT = 200  # lines before the one that was asked for
 

@@ -449,7 +449,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "js_key_end": ("к концу вывода и следить за ним", "to the end of the output, following it"),
     "js_key_search": ("поиск в выводе", "search the output"),
     "js_key_lines": (
-        "от номера строки к соседнему; Enter — ссылка, с Shift — до неё",
+        "от номера строки к соседнему; Enter — ссылка на строку, Shift+Enter — на строки до неё",
         "from one line number to the next; Enter links it, with Shift a range",
     ),
     "js_key_cancel": ("остановить сборку", "cancel the build"),

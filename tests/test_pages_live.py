@@ -606,13 +606,13 @@ def test_a_hundred_megabytes_open_at_their_end_within_a_second(
     server, number, count = long
     memory = server.memory()
     times = []
-    for _ in range(3):
+    for _ in range(5):  # the machine may be busy with other tests: the best of them counts
         open_build(browser, server, number)
         loaded = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
         times.append(browser.script(loaded))
     assert min(times) < 1000, times
     assert server.memory() - memory < 30 * 1024 * 1024
-    assert browser.script("return document.querySelectorAll('*').length") < 25000
+    assert browser.script("return document.querySelectorAll('*').length") < 10000
     assert shown_lines(browser)[-1] == "the end" and first_and_last(browser)[1] == count
     assert "Exit status 0" in browser.find("#log-foot").text
 
