@@ -272,10 +272,9 @@ def test_a_viewer_who_takes_nothing_holds_up_nobody(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewers_module, "TAKE_SECONDS", 1.0)
-    deaf = Lines(b"x" * 5_000_000)
-    room.seat(deaf)
-    lines = Lines(b"at once")
-    assert room.seat(lines).recv(9) == b"at once"
+    deaf, lines = Lines(b"x" * 5_000_000), Lines(b"at once")
+    seats = [room.seat(deaf), room.seat(lines)]
+    assert seats[1].recv(9) == b"at once"
     assert deaf.closed.wait(10), "and is let go in the end"
     assert not lines.closed.is_set()
 
