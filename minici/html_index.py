@@ -133,7 +133,7 @@ def _strip(words: Words, view: IndexView) -> Html:
     bars = join(_bars(words, builds, view))
     return markup(
         '<figure class="strip"><div class="strip-bars"><svg viewBox="0 0 $units 48" '
-        'width="$width" role="img" aria-label="$text"><path class="base" d="M0 47.5H$units"/>'
+        'width="$width" role="group" aria-label="$text"><path class="base" d="M0 47.5H$units"/>'
         "$bars</svg></div><figcaption>$title: $counts. $scale</figcaption></figure>",
         units=_BAR * len(builds),
         width=_BAR_PIXELS * len(builds),

@@ -267,6 +267,12 @@ class Browser:
         given = [{_ELEMENT: a.reference} if isinstance(a, Element) else a for a in arguments]
         return self.call("POST", "/execute/sync", {"script": source, "args": given})
 
+    def tree(self) -> dict[str, Any]:
+        """The page as a screen reader has it."""
+        self._cdp("Accessibility.enable", {})
+        found: dict[str, Any] = self._cdp("Accessibility.getFullAXTree", {})
+        return found
+
     def wait(self, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         """What `condition()` returns as soon as it is true. BrowserError after `seconds`."""
         deadline = time.monotonic() + seconds

@@ -369,6 +369,35 @@ def _schemes() -> dict[str, dict[str, str]]:
     return {"light": _colours(light), "dark": {**_colours(light), **_colours(dark)}}
 
 
+def _painted() -> set[str]:
+    """The colours that drawings on the start page and the agents' page are made of."""
+    css = (PACKAGE / "static" / "style.css").read_text(encoding="utf-8")
+    rules = re.findall(r"(?m)^(\.(?:bar-|day )[^{]*)\{([^}]*)\}", css)
+    assert len(rules) > 10 and not [rule for _, rule in rules if "opacity" in rule]
+    paints = r"(?:fill|stroke): var\(--([\w-]+)\)"
+    return {name for _, rule in rules for name in re.findall(paints, rule)}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_of_drawings_is_wcag_aa(scheme: str) -> None:
+    """WCAG 1.4.11: what is needed to understand a drawing stands out by 3 to 1. A wash is a
+    ground, and has a line around it."""
+    colours = {name: _channels(value) for name, value in _schemes()[scheme].items()}
+    painted = {name for name in _painted() if not name.endswith("-wash")}
+    assert {"calm", "failure", "running", "queued", "lost", "cancelled", "damaged"} <= painted
+    poor = {
+        (name, ground): round(contrast(colours[name], colours[ground]), 2)
+        for name in painted
+        for ground in ("paper", "card", "hover")
+        if contrast(colours[name], colours[ground]) < 3
+    }
+    assert not poor
+    on_band = contrast(colours["running"], colours["success-wash"])
+    assert on_band >= 3
+    marks = {each: contrast(colours["cut"], colours[each]) for each in ("failure", "cancelled")}
+    assert min(marks.values()) >= 3
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_is_wcag_aa(scheme: str) -> None:
     colours = {name: _channels(value) for name, value in _schemes()[scheme].items()}
@@ -475,7 +504,7 @@ def test_filters_keep_each_other() -> None:
 def test_pages_of_the_list() -> None:
     page = Page(html.index_page("en", index_view(newer="/")))
     assert page.all("a", rel="next", href="/?before=9") and page.all("a", rel="prev")
-    assert not page.all("svg", class_="strip"), "the last builds are those of the first page"
+    assert not page.all("svg", role="group"), "the last builds are those of the first page"
     assert not Page(html.index_page("en", index_view(older=None, newer=None))).all("a", rel="next")
 
 
@@ -524,13 +553,15 @@ def test_nothing_matches_among_the_builds_that_were_looked_at() -> None:
 
 def test_the_strip_says_what_it_shows() -> None:
     page = Page(html.index_page("en", index_view()))
-    picture = page.all("svg", role="img")[0]
+    picture = page.all("svg", role="group")[0]
     assert "1 failed" in str(picture["aria-label"]) and "1 succeeded" in str(picture["aria-label"])
+    links = [url for url in page.values("href") if url.startswith("/build/")]
+    assert links[: len(index_view().last)] == [f"/build/{b['id']}" for b in index_view().last]
     bars = page.all("rect", class_="body")
     assert len(bars) == len(index_view().last)
     heights = [float(str(bar["height"])) for bar in bars]
     assert all(4 <= height <= 44 for height in heights)
-    assert Page(html.index_page("en", index_view(last=[]))).all("svg", role="img") == []
+    assert Page(html.index_page("en", index_view(last=[]))).all("svg", role="group") == []
     many = [build_json(n, "success") for n in range(200, 1, -1)]
     assert len(Page(html.index_page("en", index_view(last=many))).all("rect", class_="body")) == 60
 
