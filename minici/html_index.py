@@ -25,11 +25,13 @@ from minici.parts import (
     summary,
 )
 from minici.phrases import TEXTS
+from minici.sentences import said
 from minici.texts import Words
 from minici.views import BuildJson, FormView, IndexView, Site, Waiting
 
 STRIP_LENGTH = 60
 _BAR, _BAR_PIXELS = 12, 18  # how wide a bar is: in units of the drawing, and at most on screen
+_LEAST_SECONDS = 0.05  # the longest of builds that are all shorter: its bar is a whole one
 _FIELDS = ("commit", "command")
 _ICONS = {"success": "icon-success", "failure": "icon-failure", "lost": "icon-failure"}
 
@@ -164,7 +166,7 @@ def _counts(words: Words, builds: Sequence[BuildJson]) -> str:
 
 def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> list[Html]:
     seconds = [seconds_of(build, view.site.now) for build in builds]
-    longest = max([1.0] + [value for value in seconds if value is not None])
+    longest = max([_LEAST_SECONDS] + [value for value in seconds if value is not None])
     return [
         _bar(words, build, value, _height(value, longest), _BAR * (len(builds) - 1 - place))
         for place, (build, value) in enumerate(zip(builds, seconds))
@@ -303,7 +305,7 @@ def _row(words: Words, view: IndexView, build: BuildJson) -> Html:
     command = str(build.get("command") or "")
     subject = build.get("subject") or ""
     if status == "damaged":
-        subject = words("damaged_text", reason=build.get("damaged") or "")
+        subject = words("damaged_text", reason=said(words, build.get("damaged") or ""))
     return fill(
         "row",
         words,

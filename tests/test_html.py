@@ -465,7 +465,7 @@ def test_the_list_shows_each_build() -> None:
         assert f"/build/{build['id']}" in page.values("href")
     for text in ("the commit", "the subject", "the command", "the agent", "1 m 04 s", "1 min ago"):
         assert text in page.text
-    assert "This build can't be shown: the damaged" in page.text
+    assert "This build is damaged: the damaged" in page.text
 
 
 def test_a_queued_build_in_the_list_says_why_it_waits() -> None:

@@ -285,12 +285,12 @@ def test_an_agent_is_lost_forgotten_and_back(
     assert browser.find(f"{row} .running time").attribute("title")
     assert not browser.find_all("form[action$=forget]")
     agent.close()
-    lost = said(browser, "lost just now", "потерян только что")
+    lost = said(browser, "lost just now", "пропал только что")
     browser.wait(lambda: lost in browser.find(row).text)
     reason = said(browser, "its port refuses connections", "его порт не принимает соединений")
     assert reason in browser.find(row).text
     open_page(browser, own, "/")
-    gone = said(browser, "1 gone", "1 потерян")
+    gone = said(browser, "1 gone", "1 пропал")
     browser.find(".summary a").click()
     browser.wait(lambda: browser.path == "/agents")
     assert gone in browser.find(".summary").text
@@ -375,8 +375,11 @@ def test_a_disk_that_is_full_is_a_page_of_its_own(browser: Browser, own: ServerP
     folder = own.data / "builds"
     folder.rename(own.data / "away")
     folder.write_text("in the way")
+    (own.data / "health.tmp").mkdir()
     try:
         open_page(browser, own, "/healthz")
+        assert said(browser, "Not right now", "Сейчас не получится") in browser.find("h1").text
+        take_picture(browser, f"error-503-{browser.language}")
         open_page(browser, own)
         browser.find("[name=command]").type("true")
         browser.find("button.primary").click()
@@ -385,6 +388,7 @@ def test_a_disk_that_is_full_is_a_page_of_its_own(browser: Browser, own: ServerP
         take_picture(browser, f"disk-{browser.language}")
     finally:
         folder.unlink()
+        (own.data / "health.tmp").rmdir()
         (own.data / "away").rename(folder)
 
 
