@@ -331,16 +331,21 @@ def _capabilities(profile: str, language: str, javascript: bool) -> dict[str, An
 
 
 def _start_driver(profile: str) -> tuple[subprocess.Popen[str], int]:
+    """A driver and its port. It takes a port that is free for IPv4 and looks for the same one of
+    IPv6 only then: when another has that, it ends, and the next one is luckier."""
     program = _program("chromedriver")
-    driver = subprocess.Popen(
-        [program, "--port=0", f"--log-path={profile}/driver.log"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert driver.stdout is not None
-    for line in driver.stdout:
-        match = _PORT.search(line)
-        if match:
-            return driver, int(match.group(1))
-    raise BrowserError(f"{program} ended before it listened")
+    for _ in range(5):
+        driver = subprocess.Popen(
+            [program, "--port=0", f"--log-path={profile}/driver.log"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert driver.stdout is not None
+        for line in driver.stdout:
+            match = _PORT.search(line)
+            if match:
+                return driver, int(match.group(1))
+        driver.stdout.close()
+        driver.wait(10)
+    raise BrowserError(f"{program} ends before it listens")
