@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 QUARTER = 900.0  # seconds
 QUARTERS = 96
@@ -17,14 +16,9 @@ _CELLS = 3
 _LEVELS = 9  # a share is kept on disk as a digit
 
 
-@dataclass(frozen=True)
-class Quarter:
-    """Seconds of one quarter of an hour: when the agent was there, and when it was gone. In the
-    rest nobody looked. `busy` are seconds too, by its share of slots that ran something."""
-
-    here: float = 0.0
-    gone: float = 0.0
-    busy: float = 0.0
+# Seconds of a quarter of an hour: for which the agent was there, and was gone (in the rest nobody
+# looked), and for which it was busy, each second counted by the share of its slots that were.
+Quarter = tuple[float, float, float]
 
 
 class Day:
@@ -57,13 +51,9 @@ class Day:
     def quarters(self, now: float) -> list[Quarter]:
         """The last 96 quarters, oldest first; the last one has just begun."""
         self._pass(now)
-        newest = int(self._until // QUARTER)
-        return [self._quarter(each) for each in range(newest - QUARTERS + 1, newest + 1)]
-
-    def _quarter(self, number: int) -> Quarter:
-        place = number % QUARTERS * _CELLS
-        here, gone, busy = self._seconds[place : place + _CELLS]
-        return Quarter(here, gone, busy)
+        oldest = int(self._until // QUARTER + 1) % QUARTERS * _CELLS
+        cells = self._seconds[oldest:] + self._seconds[:oldest]
+        return list(zip(cells[_HERE::_CELLS], cells[_GONE::_CELLS], cells[_BUSY::_CELLS]))
 
     def _pass(self, now: float) -> None:
         """Put the time since the last note into the quarters that it fell into."""
@@ -93,11 +83,7 @@ class Day:
 
     def written(self, now: float) -> list[str]:
         """The day in three lines of digits, for `read` in another life of the server."""
-        quarters = self.quarters(now)
-        return [
-            "".join(_digit(value) for value in values)
-            for values in zip(*((each.here, each.gone, each.busy) for each in quarters))
-        ]
+        return ["".join(map(_digit, seconds)) for seconds in zip(*self.quarters(now))]
 
     def read(self, written: Sequence[str], ago: float) -> None:
         """Take over what was written `ago` seconds ago. Raises ValueError for anything else."""

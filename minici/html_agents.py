@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Callable
+from itertools import groupby
 
 from minici.markup import NOTHING, Html, fill, join, markup, phrase, typed
 from minici.parts import ago, clock, frame, labelled, panel, short_commit, summary
 from minici.sentences import said
 from minici.texts import Words
-from minici.views import AgentsView, AgentView, QuarterView, RunningBuild, Site
+from minici.views import AgentsView, AgentView, RunningBuild, Site
 
 _STATES = {
     "ready": "agent_ready",
@@ -18,7 +18,6 @@ _STATES = {
     "gone": "agent_gone",
     "refusing": "agent_refusing",
 }
-_QUARTER_SECONDS = 900.0
 _SIX_HOURS = 24  # quarters from one mark below the drawing to the next
 _WIDE, _HIGH = 2, 22  # a quarter of an hour in the drawing
 
@@ -70,8 +69,10 @@ def _doing(words: Words, site: Site, agent: AgentView, state: str) -> Html:
     if state == "gone" and agent.gone_since:
         lost = phrase(words, "agent_lost", ago=ago(words, agent.gone_since, site.now))
         note = markup('<span class="note">$lost</span>', lost=lost)
-    reason = markup('<span class="note">$note</span>', note=said(words, agent.note))
-    parts = [note, reason if agent.note else "", *(_running(words, site, b) for b in agent.running)]
+    reason = NOTHING
+    if agent.note:
+        reason = markup('<span class="note">$note</span>', note=said(words, agent.note))
+    parts = [note, reason, *(_running(words, site, build) for build in agent.running)]
     idle = markup('<span class="none">$text</span>', text=words("agent_idle"))
     return join(parts) or idle
 
@@ -102,10 +103,13 @@ def _running(words: Words, site: Site, build: RunningBuild) -> Html:
 # The last 24 hours: a band where the agent was there, filled as far as it was busy, and a broken
 # line where it was gone.
 
+_Run = tuple[int, int, bool, bool, int]  # from, to, there, gone, how high the filling is
 
-def _day(words: Words, day: Sequence[QuarterView]) -> Html:
+
+def _day(words: Words, day: Sequence[tuple[float, float, float]]) -> Html:
     if not day:
         return NOTHING
+    runs = list(_runs(day))
     return markup(
         '<svg class="day" viewBox="0 0 $width $height" width="$width" height="$height" role="img" '
         'aria-label="$text"><title>$text</title><path class="here" d="$here"/>'
@@ -114,18 +118,16 @@ def _day(words: Words, day: Sequence[QuarterView]) -> Html:
         width=_WIDE * len(day),
         height=_HIGH,
         text=_day_text(words, day),
-        here="".join(_bars(day, lambda each: 1.0 if each.here else 0.0)),
-        busy="".join(_bars(day, lambda each: each.busy)),
-        gone="".join(_lines(day)),
+        here="".join(_bar(begin, end, _HIGH - 1) for begin, end, here, _, _ in runs if here),
+        busy="".join(_bar(begin, end, high) for begin, end, _, _, high in runs if high),
+        gone="".join(f"M{begin} {_HIGH // 2}H{end}" for begin, end, _, gone, _ in runs if gone),
         scale=f"M0 {_HIGH - 0.5}H{_WIDE * len(day)}"
         + "".join(f"M{at * _WIDE} {_HIGH}v-4" for at in range(_SIX_HOURS, len(day), _SIX_HOURS)),
     )
 
 
-def _day_text(words: Words, day: Sequence[QuarterView]) -> str:
-    here = sum(each.here for each in day) * _QUARTER_SECONDS
-    gone = sum(each.gone for each in day) * _QUARTER_SECONDS
-    busy = sum(each.here * each.busy for each in day) * _QUARTER_SECONDS
+def _day_text(words: Words, day: Sequence[tuple[float, float, float]]) -> str:
+    here, gone, busy = map(sum, zip(*day))
     parts = [
         words("day_here", duration=words.duration(here)),
         words("day_busy", percent=round(100 * busy / here) if here else 0),
@@ -135,24 +137,17 @@ def _day_text(words: Words, day: Sequence[QuarterView]) -> str:
     return f"{words('agent_day')}: {', '.join(parts)}"
 
 
-def _bars(day: Sequence[QuarterView], level: Callable[[QuarterView], float]) -> Iterator[str]:
-    for begin, end, height in _runs([round(level(each) * (_HIGH - 1)) for each in day]):
-        if height:
-            yield f"M{begin * _WIDE} {_HIGH - height}H{end * _WIDE}V{_HIGH}H{begin * _WIDE}z"
+def _runs(day: Sequence[tuple[float, float, float]]) -> Iterator[_Run]:
+    """The day where it looks alike, in the drawing's units: a quiet day is drawn in one stroke."""
+    looks = [
+        (here > 0, gone > here, round((_HIGH - 1) * busy / here) if here else 0)
+        for here, gone, busy in day
+    ]
+    end = 0
+    for look, alike in groupby(looks):
+        begin, end = end, end + _WIDE * len(list(alike))
+        yield (begin, end, *look)
 
 
-def _lines(day: Sequence[QuarterView]) -> Iterator[str]:
-    for begin, end, gone in _runs(
-        [int(each.gone > 0.05 and each.gone > each.here) for each in day]
-    ):
-        if gone:
-            yield f"M{begin * _WIDE} {_HIGH // 2}H{end * _WIDE}"
-
-
-def _runs(levels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Where equal levels begin and end: a day without events is drawn with one word."""
-    begin = 0
-    for at in range(1, len(levels) + 1):
-        if at == len(levels) or levels[at] != levels[begin]:
-            yield begin, at, levels[begin]
-            begin = at
+def _bar(begin: int, end: int, high: int) -> str:
+    return f"M{begin} {_HIGH - high}H{end}V{_HIGH}H{begin}z"

@@ -22,7 +22,7 @@ from minici.answers import (
 from minici.api import find_builds
 from minici.build import Build, check_command, check_commit, public
 from minici.config import ServerConfig
-from minici.day import QUARTER, Quarter
+from minici.day import Quarter
 from minici.dispatch import Dispatcher
 from minici.live import place_after
 from minici.passage import FIND_LENGTH, Passage, Wanted, find_lines
@@ -38,7 +38,6 @@ from minici.views import (
     FormView,
     FoundLine,
     IndexView,
-    QuarterView,
     RunningBuild,
     Site,
     Waiting,
@@ -220,7 +219,9 @@ class Pages:
 
     def agents(self, request: Request) -> Response:
         agents = self._state.agents()
-        view = AgentsView(self._site(request, agents), [self._agent(agent) for agent in agents])
+        days = self._state.days()
+        shown = [self._agent(agent, days.get(agent.address, [])) for agent in agents]
+        view = AgentsView(self._site(request, agents), shown)
         return self._page(html.agents_page(self._language(request), view))
 
     def forget(self, request: Request) -> Response:
@@ -288,7 +289,7 @@ class Pages:
             if isinstance(record, Build) and record.status == builds.QUEUED
         }
 
-    def _agent(self, agent: Agent) -> AgentView:
+    def _agent(self, agent: Agent, day: Sequence[Quarter]) -> AgentView:
         return AgentView(
             name=agent.name,
             address=agent.address,
@@ -300,7 +301,7 @@ class Pages:
             ],
             note=agent.gone_reason if agent.gone else "",
             gone_since=parse_time(agent.gone_since),
-            day=[_quarter(each) for each in agent.day.quarters(self._state.clock())],
+            day=day,
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
@@ -349,11 +350,6 @@ def _start_agent(url: str, secret: Optional[str]) -> str:
         return "python3 -m minici.agent config.ini"
     section = f"[agent]\\nport = 8001\\nserver = {url}\\n"
     return f"printf '{section}' >agent.ini\npython3 -m minici.agent agent.ini"
-
-
-def _quarter(quarter: Quarter) -> QuarterView:
-    busy = quarter.busy / quarter.here if quarter.here else 0.0
-    return QuarterView(quarter.here / QUARTER, quarter.gone / QUARTER, busy)
 
 
 def _state(agent: Agent) -> str:

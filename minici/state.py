@@ -21,6 +21,7 @@ from typing import Callable, Optional
 from minici import build as builds
 from minici.build import Build
 from minici.config import ServerConfig
+from minici.day import Quarter
 from minici.roster import Agent, Held, Roster
 from minici.store import BuildUnusable, DamagedBuild, Record, Store
 from minici.texts import parse_time
@@ -95,7 +96,8 @@ class State:
         self._entries: dict[int, Entry] = {}
         self._queue: list[int] = []  # ids of queued builds, oldest first
         self._starting = 0
-        self._saving = threading.Lock()  # held while agents.json is written: the last state wins
+        self._saving = threading.Lock()  # held while agents.json is written; guards _saves_done
+        self._saves_wanted = self._saves_done = 0
         self._days_saved = self.clock()
 
     # Starting and ending.
@@ -326,15 +328,20 @@ class State:
     # Agents.
 
     def agents(self) -> list[Agent]:
-        """The agents as they are now, copied, by name."""
+        """The agents as they are now, copied but for their days, by name."""
         with self.lock:
             copies = [
-                dataclasses.replace(
-                    agent, assignments=dict(agent.assignments), day=agent.day.copy()
-                )
+                dataclasses.replace(agent, assignments=dict(agent.assignments))
                 for agent in self.roster
             ]
         return sorted(copies, key=lambda agent: (agent.name, agent.address))
+
+    def days(self) -> dict[str, list[Quarter]]:
+        """The last 24 hours of each agent, by its address."""
+        with self.lock:
+            days = {agent.address: agent.day.copy() for agent in self.roster}
+        now = self.clock()
+        return {address: day.quarters(now) for address, day in days.items()}
 
     def agent(self, address: str) -> Optional[Agent]:
         with self.lock:
@@ -351,11 +358,22 @@ class State:
         return True
 
     def save_agents(self) -> None:
-        """Make durable which agents there are, and which are gone. Raises StoreUnavailable."""
+        """Make durable which agents there are, and which are gone. Raises StoreUnavailable.
+
+        Who had to wait while another wrote may find that this was written too: a thousand
+        agents that register at once are some dozen files.
+        """
+        with self.lock:
+            self._saves_wanted += 1
+            wanted = self._saves_wanted
         with self._saving:
+            if self._saves_done >= wanted:
+                return
             with self.lock:
+                done = self._saves_wanted
                 records = [_agent_record(agent) for agent in self.roster]
             self.store.save_agents(records)
+            self._saves_done = done
 
     def save_days(self, least: float = 0.0) -> None:
         """Keep the agents' last 24 hours for the next server, unless that was done less than

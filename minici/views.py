@@ -125,16 +125,6 @@ class RunningBuild:
 
 
 @dataclass(frozen=True)
-class QuarterView:
-    """A quarter of an hour of an agent: the shares of it, 0 to 1, for which the agent was there
-    and was gone, and how much of the time that it was there its slots were busy."""
-
-    here: float
-    gone: float
-    busy: float
-
-
-@dataclass(frozen=True)
 class AgentView:
     """One agent. `state` is "ready", "busy", "gone" or "refusing"."""
 
@@ -146,7 +136,9 @@ class AgentView:
     running: Sequence[RunningBuild] = ()
     note: str = ""  # why it is gone or refuses
     gone_since: Optional[datetime] = None
-    day: Sequence[QuarterView] = ()  # its last 24 hours, oldest first
+    # Its last 24 hours in quarters, oldest first: seconds there, gone, and busy (times the share
+    # of its slots).
+    day: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)

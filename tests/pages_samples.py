@@ -14,7 +14,6 @@ from minici.views import (
     FormView,
     IndexView,
     OutputPiece,
-    QuarterView,
     RunningBuild,
     Site,
     Waiting,
@@ -125,10 +124,9 @@ def build_view(build: dict[str, Any], say: Text = plain, **changes: Any) -> Buil
     return BuildView(**{**values, **changes})
 
 
-def day() -> list[QuarterView]:
+def day() -> list[tuple[float, float, float]]:
     """A day in which an agent came after an hour, was gone for two quarters, and worked at last."""
-    nothing, idle = QuarterView(0, 0, 0), QuarterView(1, 0, 0)
-    gone, busy = QuarterView(0, 1, 0), QuarterView(1, 0, 0.5)
+    nothing, idle, gone, busy = (0, 0, 0), (900, 0, 0), (0, 900, 0), (900, 0, 450)
     return [nothing] * 4 + [idle] * 40 + [gone] * 2 + [idle] * 26 + [busy] * 24
 
 

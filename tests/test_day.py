@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from minici.day import QUARTER, QUARTERS, Day, Quarter
+from minici.day import QUARTER, QUARTERS, Day
 from minici.roster import Agent, Pinged, Roster
 from tests.harness import Place, wait_for
 from tests.harness_fakes import FakeAgent
@@ -17,7 +17,7 @@ NOW = 1_000_000 * QUARTER
 def shares(day: Day, now: float, last: int) -> list[tuple[float, float, float]]:
     """Seconds there, gone and busy of the last quarters, rounded."""
     quarters = day.quarters(now)[-last:]
-    return [(round(each.here), round(each.gone), round(each.busy)) for each in quarters]
+    return [(round(here), round(gone), round(busy)) for here, gone, busy in quarters]
 
 
 def test_what_is_noted_holds_until_the_next_note() -> None:
@@ -45,17 +45,17 @@ def test_what_is_older_than_a_day_is_forgotten() -> None:
     day.note(NOW + QUARTER, here=False)
     after = day.quarters(NOW + QUARTER * QUARTERS - 1)
     assert len(after) == QUARTERS
-    assert after[0] == Quarter(here=900, busy=900) and after[1] == Quarter(gone=900)
+    assert after[0] == (900, 0, 900) and after[1] == (0, 900, 0)
     later = day.quarters(NOW + QUARTER * QUARTERS + 1)
-    assert later[0] == Quarter(gone=900) and later[-1] == Quarter(gone=1)
+    assert later[0] == (0, 900, 0) and later[-1] == (0, 1, 0)
 
 
 def test_days_of_sleep_cost_no_more_than_one() -> None:
     day = Day(NOW)
     day.note(NOW, here=True)
     begun = NOW + 5_000_000 * QUARTER
-    assert day.quarters(begun)[0].here == 900
-    assert sum(each.here for each in day.quarters(begun)) == pytest.approx(95 * 900)
+    assert day.quarters(begun)[0] == (900, 0, 0)
+    assert sum(here for here, _, _ in day.quarters(begun)) == pytest.approx(95 * 900)
 
 
 def test_a_clock_that_stands_still_or_goes_back_adds_nothing() -> None:
@@ -85,9 +85,9 @@ def test_a_day_goes_on_in_another_life_of_the_server(away: int) -> None:
     other = Day(77 * QUARTER)
     other.read(lines, away * QUARTER)
     read = other.quarters(77 * QUARTER)
-    before = [Quarter(900, 0, 900), Quarter(900, 0, 300), Quarter(0, 900, 0)]
-    expected = [Quarter()] * 92 + [*before, Quarter()]
-    assert read == (expected + [Quarter()] * away)[-96:]
+    nothing = (0, 0, 0)
+    expected = [nothing] * 92 + [(900, 0, 900), (900, 0, 300), (0, 900, 0), nothing]
+    assert read == (expected + [nothing] * away)[-96:]
 
 
 @pytest.mark.parametrize("wrong", [(), ("0" * 96,) * 2, ("0" * 95,) * 3, ("x" * 96,) * 3])
