@@ -303,6 +303,7 @@ CONFIG = ServerConfig(
     host="127.0.0.1",
     data=Path(),
     secret=None,
+    secret_in=None,
     command="",
     max_queue=1000,
     max_attempts=MAX_ATTEMPTS,
