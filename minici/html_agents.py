@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from minici.markup import NOTHING, Html, fill, join, markup, phrase, typed
@@ -20,6 +20,7 @@ _STATES = {
 }
 _SIX_HOURS = 24  # quarters from one mark below the drawing to the next
 _WIDE, _HIGH = 2, 22  # a quarter of an hour in the drawing
+_FULL = _HIGH - 1
 
 
 def agents_page(language: str, view: AgentsView) -> Html:
@@ -103,13 +104,10 @@ def _running(words: Words, site: Site, build: RunningBuild) -> Html:
 # The last 24 hours: a band where the agent was there, filled as far as it was busy, and a broken
 # line where it was gone.
 
-_Run = tuple[int, int, bool, bool, int]  # from, to, there, gone, how high the filling is
-
 
 def _day(words: Words, day: Sequence[tuple[float, float, float]]) -> Html:
     if not day:
         return NOTHING
-    runs = list(_runs(day))
     return markup(
         '<svg class="day" viewBox="0 0 $width $height" width="$width" height="$height" role="img" '
         'aria-label="$text"><title>$text</title><path class="here" d="$here"/>'
@@ -118,9 +116,9 @@ def _day(words: Words, day: Sequence[tuple[float, float, float]]) -> Html:
         width=_WIDE * len(day),
         height=_HIGH,
         text=_day_text(words, day),
-        here="".join(_bar(begin, end, _HIGH - 1) for begin, end, here, _, _ in runs if here),
-        busy="".join(_bar(begin, end, high) for begin, end, _, _, high in runs if high),
-        gone="".join(f"M{begin} {_HIGH // 2}H{end}" for begin, end, _, gone, _ in runs if gone),
+        here="".join(_bar(*run) for run in _runs([_FULL * (here > 0) for here, _, _ in day])),
+        busy="".join(_bar(*run) for run in _runs([_filling(*quarter) for quarter in day])),
+        gone="".join(f"M{a} {_HIGH // 2}H{b}" for a, b, _ in _runs([g > h for h, g, _ in day])),
         scale=f"M0 {_HIGH - 0.5}H{_WIDE * len(day)}"
         + "".join(f"M{at * _WIDE} {_HIGH}v-4" for at in range(_SIX_HOURS, len(day), _SIX_HOURS)),
     )
@@ -137,16 +135,17 @@ def _day_text(words: Words, day: Sequence[tuple[float, float, float]]) -> str:
     return f"{words('agent_day')}: {', '.join(parts)}"
 
 
-def _runs(day: Sequence[tuple[float, float, float]]) -> Iterator[_Run]:
-    """The day where it looks alike, in the drawing's units: a quiet day is drawn in one stroke."""
-    looks = [
-        (here > 0, gone > here, round((_HIGH - 1) * busy / here) if here else 0)
-        for here, gone, busy in day
-    ]
+def _filling(here: float, _: float, busy: float) -> int:
+    return round(_FULL * busy / here) if here else 0
+
+
+def _runs(levels: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """Where in the drawing a level that is not 0 begins and ends: a quiet day is one stroke."""
     end = 0
-    for look, alike in groupby(looks):
+    for level, alike in groupby(levels):
         begin, end = end, end + _WIDE * len(list(alike))
-        yield (begin, end, *look)
+        if level:
+            yield begin, end, level
 
 
 def _bar(begin: int, end: int, high: int) -> str:

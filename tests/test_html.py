@@ -804,6 +804,25 @@ def test_the_agents() -> None:
     assert page.all("input", name="address", value="the agent_address")
 
 
+def drawn(page: Page, part: str) -> list[str]:
+    return [str(path["d"]) for path in page.all("path", class_=part)]
+
+
+def test_a_day_is_drawn_and_told() -> None:
+    page = Page(html.agents_page("en", agents_view()))
+    told = {str(svg["aria-label"]).replace("\u00a0", " ") for svg in page.all("svg", class_="day")}
+    assert told == {"Last 24 hours: connected for 22 h 30 m, 13% busy, gone for 30 m 00 s"}
+    assert drawn(page, "here")[0] == "M8 1H88V22H8zM92 1H192V22H92z", "one stroke each"
+    assert drawn(page, "busy")[0] == "M144 12H192V22H144z"
+    assert drawn(page, "gone")[0] == "M88 11H92"
+
+
+def test_an_agent_that_is_gone_says_since_when_and_why() -> None:
+    for language, lost in (("en", "lost 3 min ago"), ("ru", "пропал 3 мин назад")):
+        page = Page(html.agents_page(language, agents_view()))
+        assert f"{lost}the agent_note" in page.text
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 418, 421, 500, 502, 503])
 def test_an_error_says_what_to_do(status: int) -> None:
     for language in LANGUAGES:
