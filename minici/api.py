@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from minici.answers import ID, Records, as_http, read_before, read_status, tidy_command
-from minici.build import Build, check_command, check_commit
+from minici.build import FINAL, Build, check_command, check_commit
 from minici.roster import Agent
 from minici.state import State
-from minici.store import Page, Record, Store
+from minici.store import Page, Record
 from minici.web import HttpError, Request, Response, Route, json_response
 
 _PAGE = 50
@@ -20,9 +20,8 @@ _MOST = 1000
 class Api:
     """The JSON of builds and agents, as routes."""
 
-    def __init__(self, state: State, store: Store, records: Records) -> None:
+    def __init__(self, state: State, records: Records) -> None:
         self._state = state
-        self._store = store
         self._records = records
 
     def routes(self) -> list[Route]:
@@ -36,7 +35,7 @@ class Api:
     def list_builds(self, request: Request) -> Response:
         limit = min(_MOST, request.query.number("limit", _PAGE, least=1))
         status = read_status(request)
-        page = find_builds(self._store, read_before(request), limit, status)
+        page = find_builds(self._state, read_before(request), limit, status)
         following = None
         if page.before is not None:
             query: dict[str, object] = {"before": page.before, "limit": limit}
@@ -71,7 +70,7 @@ class Api:
 
 
 def find_builds(
-    store: Store,
+    state: State,
     before: Optional[int],
     limit: int,
     status: Optional[str] = None,
@@ -84,7 +83,8 @@ def find_builds(
             return True
         return isinstance(record, Build) and _fits(record, status, text)
 
-    return store.page(before, limit, wanted)
+    among = state.unfinished() if status is not None and status not in FINAL else None
+    return state.store.page(before, limit, wanted, among)
 
 
 def _fits(build: Build, status: Optional[str], text: Optional[str]) -> bool:

@@ -19,6 +19,7 @@ from minici.answers import Records, as_http, read_status
 from minici.api import find_builds
 from minici.build import Build, public
 from minici.config import ServerConfig
+from minici.state import State
 from minici.store import NoSuchBuild, Record, Store
 from minici.texts import LANGUAGES, Words, choose_language
 from minici.views import BuildJson, Site
@@ -35,16 +36,16 @@ class Monitors:
 
     def __init__(
         self,
-        store: Store,
+        state: State,
         config: ServerConfig,
         records: Records,
         base: Callable[[Request], str],
     ) -> None:
-        self._store = store
+        self._state = state
         self._config = config
         self._records = records
         self._base = base
-        self._newest = NewestBuilds(store)
+        self._newest = NewestBuilds(state.store)
 
     def routes(self) -> list[Route]:
         return [
@@ -67,7 +68,7 @@ class Monitors:
     def feed(self, request: Request) -> Response:
         with as_http():
             status, text = read_status(request), request.query.optional("text")
-            page = find_builds(self._store, None, _LAST, status, text)
+            page = find_builds(self._state, None, _LAST, status, text)
         chosen = {name: value for name, value in (("status", status), ("text", text)) if value}
         query = f"?{urllib.parse.urlencode(chosen)}" if chosen else ""
         builds = self._json(request, page.records)
@@ -75,7 +76,7 @@ class Monitors:
         return _answer(request, feed, "application/atom+xml; charset=utf-8")
 
     def cctray(self, request: Request) -> Response:
-        builds = self._json(request, self._store.page(None, _LAST).records)
+        builds = self._json(request, self._state.store.page(None, _LAST).records)
         return _answer(request, feeds.cctray(self._site(request), builds), "application/xml")
 
     def _badge_of(self, request: Request) -> tuple[Optional[BuildJson], Optional[str]]:

@@ -117,7 +117,7 @@ class Pages:
         with as_http():
             wanted, text = read_status(request), request.query.optional("text")
             before = read_before(request)
-            page = find_builds(self._store, before, _PAGE, wanted, text)
+            page = find_builds(self._state, before, _PAGE, wanted, text)
             last = self._store.page(None, _LAST).records
         listed = self._json(request, page.records)
         agents = self._state.agents()

@@ -116,9 +116,9 @@ class Server:
         limit = 8 * self._config.output_limit + _RESULT_SLACK
         routes = [
             *self._pages.routes(),
-            *Monitors(self.store, self._config, self._records, self._base).routes(),
+            *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
-            *Api(self.state, self.store, self._records).routes(),
+            *Api(self.state, self._records).routes(),
             *AgentEndpoints(Reports(self.state, self.dispatcher), limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None

@@ -228,6 +228,11 @@ class State:
         with self.lock:
             return [self._entries[number].build for number in self._queue]
 
+    def unfinished(self) -> list[int]:
+        """The ids of the builds that are not final, in no order."""
+        with self.lock:
+            return list(self._entries)
+
     def count(self) -> int:
         """How many builds are not final, those included that are being started."""
         with self.lock:

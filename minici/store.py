@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
@@ -207,14 +207,19 @@ class Store:
         before: Optional[int],
         limit: int,
         wanted: Callable[[Record], bool] = lambda record: True,
+        among: Optional[Iterable[int]] = None,
     ) -> Page:
         """The newest `limit` builds below `before` that are `wanted`; opens no others' records.
 
-        Where few are wanted it stops after some thousand, and the next page goes on from there.
+        `among` are the ids to look at, if not all. Where few are wanted it stops after some
+        thousand, and the next page goes on from there.
         """
         records: list[Record] = []
         top = self.newest if before is None else min(before - 1, self.newest)
-        for scanned, number in enumerate(range(top, self.oldest - 1, -1)):
+        numbers: Iterable[int] = range(top, self.oldest - 1, -1)
+        if among is not None:
+            numbers = [number for number in sorted(among, reverse=True) if number <= top]
+        for scanned, number in enumerate(numbers):
             if len(records) == limit or scanned == _MOST_SCANNED:
                 return Page(records, number + 1)
             with contextlib.suppress(NoSuchBuild):
