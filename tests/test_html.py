@@ -554,6 +554,8 @@ def test_nothing_matches_among_the_builds_that_were_looked_at() -> None:
 def test_the_strip_says_what_it_shows() -> None:
     page = Page(html.index_page("en", index_view()))
     picture = page.all("svg", role="group")[0]
+    counts = "1 queued, 1 running, 1 succeeded, 1 failed, 1 lost, 1 cancelled, 1 damaged"
+    assert f"The last 7 builds: {counts}. Height is duration." in page.text
     assert "1 failed" in str(picture["aria-label"]) and "1 succeeded" in str(picture["aria-label"])
     links = [url for url in page.values("href") if url.startswith("/build/")]
     assert links[: len(index_view().last)] == [f"/build/{b['id']}" for b in index_view().last]

@@ -125,6 +125,24 @@ def test_a_running_build_moves_towards_its_usual_time(
     browser.wait(lambda: not browser.find_all("progress"))
 
 
+def test_a_bar_moves_between_two_refreshes(browser: Browser, scene: Scene) -> None:
+    open_page(browser, scene.server)
+    seen = (
+        "const bar = document.querySelector('#build-' + arguments[0] + ' progress');"
+        "const fetched = performance.getEntriesByType('resource')"
+        ".filter((entry) => entry.initiatorType === 'fetch');"
+        "return [fetched.length, bar.value]"
+    )
+    known = [browser.script(seen, COUNT + 6 - 3)]
+
+    def moved() -> bool:
+        known.append(browser.script(seen, COUNT + 6 - 3))
+        before, after = known[-2:]
+        return before[0] == after[0] and before[1] < after[1]
+
+    browser.wait(moved)
+
+
 def test_a_screen_reader_is_told_what_has_changed_and_no_more(
     browser: Browser, own: ServerProcess, agent: FakeAgent
 ) -> None:
