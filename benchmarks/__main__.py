@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from benchmarks import cost, machine, output, rate, report, size, turn
+from benchmarks import cost, history, live, machine, output, rate, report, size, turn
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
 
@@ -32,6 +32,8 @@ MEASURES = {
     "rate": Measure("builds a second", rate.measure, 600),
     "queue": Measure("the queue", turn.measure, 240),
     "output": Measure("output", output.measure, 900),
+    "live": Measure("live", live.measure, 180),
+    "history": Measure("history, against 100 builds", history.measure, 600),
     "size": Measure("size", size.measure, 120),
 }
 
