@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from benchmarks import cost, history, live, machine, output, rate, report, size, turn
+from benchmarks import cost, crowd, history, live, machine, output, rate, report, size, turn
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
 
@@ -34,6 +34,7 @@ MEASURES = {
     "output": Measure("output", output.measure, 900),
     "live": Measure("live", live.measure, 180),
     "history": Measure("history, against 100 builds", history.measure, 600),
+    "agents": Measure("a thousand agents", crowd.measure, 240),
     "size": Measure("size", size.measure, 120),
 }
 

@@ -105,7 +105,7 @@ class Minici:
         self._ground = ground
         self.settings = {"port": 0, **settings}
         self._config = ground.folder / f"{name}.ini"
-        self._log = ground.folder / f"{name}.log"
+        self.log_path = ground.folder / f"{name}.log"
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.port = 0
 
@@ -113,7 +113,7 @@ class Minici:
         """Start the process, and wait until it says where it answers."""
         lines = [f"{key} = {value}" for key, value in self.settings.items()]
         self._config.write_text("\n".join([f"[{self.section}]", *lines, ""]), encoding="utf-8")
-        with open(self._log, "ab") as log:
+        with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"minici.{self.section}", str(self._config)],
                 stdin=subprocess.DEVNULL,
@@ -139,7 +139,7 @@ class Minici:
         return f"127.0.0.1:{self.port}"
 
     def log(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def end(self) -> None:
         """SIGTERM, and SIGKILL for what does not end by it."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from types import TracebackType
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 from urllib.parse import parse_qsl, urlencode
 
 from benchmarks.ground import Server
@@ -33,8 +33,9 @@ class StandIn:
         self._connections: set[_Connection] = set()
         self.running: dict[int, int] = {}  # attempt by id
         self.port = 0
-        self.pings = 0
-        self.hangs = False
+        self.lives = True
+        self._hangs = False
+        self._errands: set[asyncio.Task[None]] = set()
 
     async def begin(self, delay: float) -> None:
         """Listen, and register after so many seconds."""
@@ -45,6 +46,7 @@ class StandIn:
 
     def die(self) -> None:
         """Refuse connections from now on, and say nothing more."""
+        self.lives = False
         if self._renewing is not None:
             self._renewing.cancel()
         if self._listener is not None:
@@ -54,9 +56,15 @@ class StandIn:
 
     def hang(self) -> None:
         """Take connections, and say nothing more."""
-        self.hangs = True
+        self.lives, self._hangs = False, True
         if self._renewing is not None:
             self._renewing.cancel()
+
+    def spawn(self, errand: Coroutine[Any, Any, None]) -> None:
+        """See to something beside what the agent answers."""
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     async def finish(self, number: int) -> None:
         """Report the success of a build, which is no longer here then."""
@@ -94,10 +102,9 @@ class StandIn:
 
     def answer(self, method: str, path: str, body: bytes) -> Optional[tuple[int, object]]:
         """The status and the data that answer a request; None says nothing at all."""
-        if self.hangs:
+        if self._hangs:
             return None
         if (method, path) == ("GET", "/ping"):
-            self.pings += 1
             running = [{"id": number, "attempt": n} for number, n in self.running.items()]
             return 200, {"name": "", "slots": 1, "running": running, "undelivered": []}
         if (method, path) == ("POST", "/build"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import time
@@ -32,13 +31,10 @@ def _by_stand_in(ground: Ground, builds: int) -> Figure:
     """An agent that is done at once: what passes is all the server's own."""
     arrived: list[float] = []
     ended: list[float] = []
-    tasks = set()
 
     def taken(agent: StandIn, order: dict[str, str]) -> None:
         arrived.append(time.perf_counter())
-        task = asyncio.get_running_loop().create_task(end(agent, int(order["id"])))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        agent.spawn(end(agent, int(order["id"])))
 
     async def end(agent: StandIn, number: int) -> None:
         ended.append(time.perf_counter())
