@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,8 +34,7 @@ class Spread:
     def percentile(self, percent: float) -> Spread:
         """The value that so many per cent of the values do not exceed, alone."""
         ranked = sorted(self.values)
-        index = min(len(ranked) - 1, int(len(ranked) * percent / 100))
-        return Spread((ranked[index],))
+        return Spread((ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)],))
 
     def record(self) -> dict[str, Any]:
         return {

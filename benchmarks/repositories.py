@@ -18,8 +18,8 @@ _CHANGED = 50  # files at most that differ between the two commits
 _LOOP = """\
 i=0
 while [ $i -lt "$1" ]; do
-  git checkout --quiet --force --detach "$2" && git clean -ffdxq && sh -c true && echo || exit
-  git checkout --quiet --force --detach "$3" && git clean -ffdxq && sh -c true && echo || exit
+  git checkout --quiet --force --detach "$2" && git clean -ffdxq && sh -c "$4" && echo || exit
+  git checkout --quiet --force --detach "$3" && git clean -ffdxq && sh -c "$4" && echo || exit
   i=$((i + 2))
 done
 """
@@ -63,9 +63,10 @@ def _commit(number: int, names: list[str]) -> bytes:
 class Loop:
     """A kept working tree, in which a shell does what each build has to do at the least."""
 
-    def __init__(self, ground: Ground, repository: Repository) -> None:
+    def __init__(self, ground: Ground, repository: Repository, command: str = "true") -> None:
         self._ground = ground
         self._repository = repository
+        self._command = command
         self._tree = Path(tempfile.mkdtemp(prefix="floor-", dir=ground.folder))
         ground.run(["git", "clone", "--quiet", repository.path, self._tree])
         self.run(2)
@@ -74,7 +75,10 @@ class Loop:
         """Begin so many checkouts, an even number; a line comes on stdout after each."""
         words = ["sh", "-c", _LOOP, "loop", str(times), *self._repository.commits]
         return subprocess.Popen(
-            words, cwd=self._tree, env=self._ground.environment(), stdout=subprocess.PIPE
+            [*words, self._command],
+            cwd=self._tree,
+            env=self._ground.environment(),
+            stdout=subprocess.PIPE,
         )
 
     def run(self, times: int) -> list[float]:

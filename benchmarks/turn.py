@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import repositories
+from benchmarks import repositories, system
 from benchmarks.caller import Caller
 from benchmarks.figures import Figure, Spread, at_most
 from benchmarks.ground import Ground
 from benchmarks.recorded import Recorded
-from benchmarks.repositories import SMALL
+from benchmarks.repositories import SMALL, Loop
 from benchmarks.standin import StandIn, StandIns
 
 _GOAL = at_most(plus=5.0)
@@ -79,11 +78,11 @@ def _write(path: Path) -> None:
 def _by_agent(ground: Ground, builds: int) -> Iterator[Figure]:
     """minici's agent: what the records say, and what the commands themselves see."""
     repository = repositories.make(ground, SMALL)
-    moments = ground.folder / "moments"
-    command = f"date +%s%N >>{moments}; date +%s%N >>{moments}"
+    seen, seen_in_loop = ground.folder / "seen", ground.folder / "seen-in-loop"
     server = ground.server(repository.path)
     agent = ground.agent(server)
     with Recorded(server) as recorded, Caller(server) as caller:
+        command = _note_moments(seen)
         numbers = [caller.start(repository.commit(index), command) for index in range(builds)]
         recorded.wait_all()
         records = [caller.api(f"/builds/{number}") for number in numbers]
@@ -95,9 +94,21 @@ def _by_agent(ground: Ground, builds: int) -> Iterator[Figure]:
     floor = [1000 * seconds for seconds in _two_records(ground.folder, len(gaps))]
     name = "from an end to the next start, as recorded"
     yield Figure(name, "ms", Spread.of(gaps), Spread.of(floor), _GOAL)
-    times = [int(line) / 1e6 for line in moments.read_text().split()]
-    between = [b - a for a, b in itertools.islice(zip(times, times[1:]), 1, None, 2)]
-    yield Figure("from command to command, checkout included", "ms", Spread.of(between))
+    if system.HAS_PROC:  # elsewhere `date` knows no parts of seconds
+        Loop(ground, repository, _note_moments(seen_in_loop)).run(builds)
+        name = "from command to command, checkout included"
+        yield Figure(name, "ms", _between(seen), _between(seen_in_loop))
+
+
+def _note_moments(path: Path) -> str:
+    """A command that notes when it begins and when it ends, in nanoseconds."""
+    return f"date +%s%N >>{path}; date +%s%N >>{path}"
+
+
+def _between(path: Path) -> Spread:
+    """The milliseconds from each command's end to the next one's beginning."""
+    moments = [int(line) / 1e6 for line in path.read_text().split()]
+    return Spread.of(begun - ended for ended, begun in zip(moments[1::2], moments[2::2]))
 
 
 def _seconds(moment: str) -> float:
