@@ -42,10 +42,12 @@ def _measure(
     running = [ground.agent(server, slots=slots) for _ in range(agents)]
     _build_all(server, repository, _WARM * lanes)
     rates, floor = [], []
+    each = max(2, builds // lanes // 4 * 2)  # half of it before the builds, and half after them
     for _ in range(rounds):
+        seconds = _loop_all(loops, each)
         rates.append(builds / _build_all(server, repository, builds))
-        each = max(2, builds // lanes // 2 * 2)
-        floor.append(each * lanes / _loop_all(loops, each))
+        seconds += _loop_all(loops, each)
+        floor.append(2 * each * lanes / seconds)
     for process in (*running, server):
         process.end()
     name = f"{_several(agents, 'agent')} of {_several(slots, 'slot')}, {builds} starts"
