@@ -17,7 +17,10 @@ from minici.client import Backoff, Client, Failed, Refused
 from minici.holdings import Holdings
 from minici.outbox import Entry, Outbox
 from minici.output import STREAMS, Output
+from minici.sender import PIECE, Stretch, Superseded, send_piece
 
+_IN_FORM = 256 * 1024  # bytes of output that need no calls of their own
+_MOST_STRETCHES = 200
 _IN_MEMORY = 1024 * 1024  # bytes of a form; a larger one is sent from a file
 _TIMELINE_LIMIT = 10_000  # records
 _PATIENCE = 30.0  # seconds: the server answers when a result is on its disk
@@ -90,7 +93,7 @@ class Courier:
         log.error("build %d (attempt %d): set aside in %s: %s", *entry.held, folder, why)
 
     def _send(self, entry: Entry) -> None:
-        offsets = entry.sent
+        offsets = self._send_output(entry)
         for _ in range(_ENOUGH):
             try:
                 with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(entry.folder)) as file:
@@ -104,6 +107,58 @@ class Courier:
                     raise
                 offsets = asked
         raise Failed("the server asks for the output from ever other places")
+
+    def _send_output(self, entry: Entry) -> Mapping[str, int]:
+        """Send much output as it is, for a form makes up to three bytes of one; return what the
+        server has then. What the agent itself has cut goes with the result. Raises Failed."""
+        sent = dict(entry.sent)
+        with Output(entry.folder, entry.output_limit) as output:
+            whole = {s for s in STREAMS if output.total(s) <= entry.output_limit}
+            if sum(output.total(s) - sent.get(s, 0) for s in whole) <= _IN_FORM:
+                return sent
+            for stretch in (each for each in _stretches(output, sent) if each.stream in whole):
+                try:
+                    if not self._send_stretch(entry, output, stretch, sent):
+                        break
+                except Superseded:
+                    break
+        return sent
+
+    def _send_stretch(
+        self, entry: Entry, output: Output, stretch: Stretch, sent: dict[str, int]
+    ) -> bool:
+        """Send a stretch from where the server has it; False if the server takes no pieces."""
+        gaps = 0
+        while sent.get(stretch.stream, 0) < stretch.end and gaps < _ENOUGH:
+            offset = sent.get(stretch.stream, 0)
+            data = output.read(stretch.stream, offset, min(PIECE, stretch.end - offset))
+            if not data:
+                raise OSError(f"{stretch.stream} is shorter than its timeline says")
+            following = send_piece(self._client, entry.held, stretch, offset, data)
+            if following is None:
+                return False
+            gaps += following != offset + len(data)
+            sent[stretch.stream] = following
+        return gaps < _ENOUGH
+
+
+def _stretches(output: Output, sent: Mapping[str, int]) -> list[Stretch]:
+    """What is to be sent yet, in the order in which it came; stream after stream, if that would
+    take too many calls."""
+    reached = {stream: sent.get(stream, 0) for stream in STREAMS}
+    found: list[Stretch] = []
+    for *ends, milliseconds in output.timeline():
+        for stream, end in zip(STREAMS, ends):
+            if end <= reached[stream]:
+                continue
+            reached[stream] = end
+            if found and found[-1].stream == stream:
+                found[-1].end = end
+            else:
+                found.append(Stretch(stream, end, milliseconds / 1000))
+        if len(found) > _MOST_STRETCHES:
+            return [Stretch(s, output.total(s), milliseconds / 1000) for s in STREAMS]
+    return found
 
 
 def write_form(body: BinaryIO, entry: Entry, offsets: Mapping[str, int]) -> int:

@@ -24,13 +24,44 @@ _MOST_STRETCHES = 64  # further behind, the order of the streams is left to the 
 log = logging.getLogger(__name__)
 
 
+class Superseded(Exception):
+    """The server has no use for this attempt's output any more: 410."""
+
+
 @dataclass
-class _Stretch:
+class Stretch:
     """Output of one stream, up to raw offset `end`, that nothing of the other interrupts."""
 
     stream: str
     end: int
     seconds: float
+
+
+def send_piece(
+    client: Client, held: Held, stretch: Stretch, offset: int, data: bytes
+) -> Optional[int]:
+    """Send output of a stretch from a raw offset on.
+
+    Returns the offset from which to go on, or None where the server takes no pieces. Raises
+    Superseded and Failed.
+    """
+    query = {
+        "id": held[0],
+        "attempt": held[1],
+        "stream": stretch.stream,
+        "offset": offset,
+        "seconds": f"{stretch.seconds:.3f}",
+    }
+    try:
+        answer = client.send("/notify_build_output", query, data)
+        return offset + len(data) if answer.status == 200 else None
+    except Refused as error:
+        following = error.data.get("next")
+        if error.status == 409 and type(following) is int and following != offset:
+            return following
+        if error.status == 410:
+            raise Superseded from None
+        return None
 
 
 class Sender:
@@ -48,7 +79,7 @@ class Sender:
         self._superseded = superseded
         self._changed = threading.Condition()  # guards all that follows
         self._output = output
-        self._stretches: deque[_Stretch] = deque()
+        self._stretches: deque[Stretch] = deque()
         self._sent = dict.fromkeys(STREAMS, 0)
         self._overrun: set[str] = set()
         self._thread: Optional[threading.Thread] = None
@@ -80,11 +111,11 @@ class Sender:
         if self._stretches and self._stretches[-1].stream == stream:
             self._stretches[-1].end = end
         else:
-            self._stretches.append(_Stretch(stream, end, seconds))
+            self._stretches.append(Stretch(stream, end, seconds))
         if len(self._stretches) > _MOST_STRETCHES:
             self._stretches.clear()
             self._stretches.extend(
-                _Stretch(each, self._output.total(each), seconds) for each in STREAMS
+                Stretch(each, self._output.total(each), seconds) for each in STREAMS
             )
 
     def _serve(self) -> None:
@@ -112,7 +143,10 @@ class Sender:
                 self._overrun.add(stretch.stream)  # the result has what is kept
                 return True
         try:
-            following = self._send(stretch, offset, data)
+            following = send_piece(self._client, self._held, stretch, offset, data)
+        except Superseded:
+            self._superseded()
+            return False
         except Failed:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended, backoff.next())
@@ -129,23 +163,3 @@ class Sender:
                 return True
             self._stretches.popleft()
         return False
-
-    def _send(self, stretch: _Stretch, offset: int, data: bytes) -> Optional[int]:
-        """Returns the offset from which to go on, or None for not at all. Raises Failed."""
-        query = {
-            "id": self._held[0],
-            "attempt": self._held[1],
-            "stream": stretch.stream,
-            "offset": offset,
-            "seconds": f"{stretch.seconds:.3f}",
-        }
-        try:
-            answer = self._client.send("/notify_build_output", query, data)
-            return offset + len(data) if answer.status == 200 else None
-        except Refused as error:
-            following = error.data.get("next")
-            if error.status == 409 and type(following) is int and following != offset:
-                return following
-            if error.status == 410:
-                self._superseded()
-            return None

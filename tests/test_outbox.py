@@ -21,7 +21,7 @@ import pytest
 
 from minici.build import Result
 from minici.client import Client
-from minici.courier import Courier, quote, write_form
+from minici.courier import Courier, _stretches, quote, write_form
 from minici.holdings import DELIVER, DROP, GIVE_BACK, Holdings, NoSlot, Order, Running
 from minici.outbox import Entry, Held, Outbox
 from minici.output import STDERR, STDOUT, Output
@@ -475,11 +475,84 @@ def test_a_large_result_is_sent_from_a_file(
         real(file)
 
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", note_and_roll)
+    delivery.server.script_always("/notify_build_output", (404, {"error": "no such path"}))
     data = random.Random(2).randbytes(3_000_000)
     delivery.finish(1, stdout=data, limit=10**7)
     delivery.courier.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == data and rolled
+
+
+def pieces(server: FakeServer) -> list[tuple[str, int]]:
+    """The stream and the offset of each piece that was sent."""
+    calls = server.made("/notify_build_output")
+    return [(call.query["stream"], int(call.query["offset"])) for call in calls]
+
+
+def test_much_output_goes_as_it_is_before_its_result(delivery: Delivery) -> None:
+    """A form makes three bytes of one that is no letter."""
+    out, err = random.Random(3).randbytes(2_500_000), random.Random(4).randbytes(300_000)
+    delivery.server.streams[(1, 1, STDOUT)] = out[:1000]
+    sent = {STDOUT: 1000, STDERR: 0}
+    delivery.finish(1, stdout=out, stderr=err, limit=10**7, sent=sent)
+    delivery.courier.start()
+    result = delivery.server.wait_result(1)
+    assert delivery.server.stream(1, STDOUT) == out and delivery.server.stream(1, STDERR) == err
+    assert result["stdout_offset"] == "2500000" and result["stdout"] == result["stderr"] == ""
+    places = [1000 + number * PIECE for number in range(3)]
+    assert pieces(delivery.server) == [*((STDOUT, place) for place in places), (STDERR, 0)]
+
+
+def test_much_output_goes_on_from_where_the_server_has_it(delivery: Delivery) -> None:
+    """It has lost some of what it had confirmed, and has some that it could not confirm."""
+    out, err = random.Random(5).randbytes(1_500_000), random.Random(6).randbytes(400_000)
+    delivery.server.streams[(1, 1, STDOUT)] = out[:70_000]
+    delivery.server.streams[(1, 1, STDERR)] = err[:30_000]
+    sent = {STDOUT: 90_000, STDERR: 10_000}
+    delivery.finish(1, stdout=out, stderr=err, limit=10**7, sent=sent)
+    delivery.courier.start()
+    delivery.server.wait_result(1)
+    assert delivery.server.stream(1, STDOUT) == out and delivery.server.stream(1, STDERR) == err
+
+
+def test_much_output_of_an_attempt_that_was_given_up_goes_with_its_result(
+    delivery: Delivery,
+) -> None:
+    data = random.Random(7).randbytes(600_000)
+    delivery.server.script_always("/notify_build_output", (410, {"error": "it moved on"}))
+    delivery.finish(1, stdout=data, limit=10**7)
+    delivery.courier.start()
+    delivery.server.wait_result(1)
+    assert delivery.server.stream(1, STDOUT) == data and len(pieces(delivery.server)) == 1
+
+
+def test_much_output_that_was_cut_goes_with_its_result(delivery: Delivery) -> None:
+    """Its marker has no place among the bytes of the command."""
+    delivery.finish(1, stdout=b"a" * 400_000 + b"b" * 400_000, stderr=b"e" * 300_000, limit=600_000)
+    delivery.courier.start()
+    delivery.server.wait_result(1)
+    expected = b"a" * 300_000 + b"\n[minici: 200000 bytes dropped]\n" + b"b" * 300_000
+    assert delivery.server.stream(1, STDOUT) == expected
+    assert delivery.server.stream(1, STDERR) == b"e" * 300_000
+    assert pieces(delivery.server) == [(STDERR, 0)]
+
+
+def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbox) -> None:
+    folder = outbox.begin((1, 1))
+    with Output(folder, 10**6) as output:
+        for number in range(500):
+            output.append(STDOUT, b"o", number)
+            output.append(STDERR, b"e", number)
+        assert [(each.stream, each.end) for each in _stretches(output, {})] == [
+            (STDOUT, 500),
+            (STDERR, 500),
+        ]
+        few = _stretches(output, {STDOUT: 490, STDERR: 490})
+    assert [(each.stream, each.end) for each in few[:3]] == [
+        (STDOUT, 491),
+        (STDERR, 491),
+        (STDOUT, 492),
+    ]
 
 
 # Output while a build runs.
