@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 
 class Exchange(http.client.HTTPResponse):
@@ -25,7 +25,8 @@ class Keeper(urllib.request.BaseHandler):
     """Opens http and https for one address, as urllib's own handlers do, and keeps connections.
 
     At most `most` are kept, each for `seconds` without a call; the other side must keep them for
-    longer. `context` is what HTTPS is checked by. For any thread.
+    longer. A call that gets no answer is not made again on another one: whether it was received,
+    nobody knows. `context` is what HTTPS is checked by. For any thread.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Keeper(urllib.request.BaseHandler):
         self._kept: list[tuple[float, http.client.HTTPConnection]] = []
 
     def http_open(self, request: urllib.request.Request) -> Exchange:
-        return self._open(request, lambda: http.client.HTTPConnection(request.host))
+        kept = self._take()
+        return self._exchange(request, kept or http.client.HTTPConnection(request.host))
 
     def https_open(self, request: urllib.request.Request) -> Exchange:
-        return self._open(
-            request, lambda: http.client.HTTPSConnection(request.host, context=self._context)
-        )
+        kept = self._take()
+        if kept is None:
+            kept = http.client.HTTPSConnection(request.host, context=self._context)
+        return self._exchange(request, kept)
 
     def keep(self, answer: Exchange) -> None:
         """Take an answer's connection back, if the answer was read to its end, or end it."""
@@ -63,17 +66,6 @@ class Keeper(urllib.request.BaseHandler):
             del self._kept[: -self._most]
         for _, connection in too_many:
             connection.close()
-
-    def _open(
-        self, request: urllib.request.Request, make: Callable[[], http.client.HTTPConnection]
-    ) -> Exchange:
-        kept = self._take()
-        if kept is not None:
-            try:
-                return self._exchange(request, kept)
-            except ConnectionError:  # it ended at this moment; each call may be made twice
-                _rewind(request.data)
-        return self._exchange(request, make())
 
     def _exchange(
         self, request: urllib.request.Request, connection: http.client.HTTPConnection
@@ -104,12 +96,6 @@ class Keeper(urllib.request.BaseHandler):
             if self._clock() - since < self._seconds and not _ended(connection):
                 return connection
             connection.close()
-
-
-def _rewind(body: Any) -> None:
-    """Let a body that stands in a file be sent from its beginning again."""
-    if hasattr(body, "seek"):
-        body.seek(0)
 
 
 def _ended(connection: http.client.HTTPConnection) -> bool:

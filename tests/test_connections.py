@@ -101,22 +101,18 @@ def test_a_connection_that_the_other_side_has_ended_is_not_used(
         assert len(peer.connections) == count
 
 
-def test_a_connection_that_ends_under_a_call_is_followed_by_another(
-    made: Callable[[Serve], Peer],
-) -> None:
-    """The other side ends it after it has taken the request: nobody answered, and it is asked
-    again, once."""
+def test_a_call_that_gets_no_answer_is_not_made_again(made: Callable[[Serve], Peer]) -> None:
+    """Whether the other side has taken it, nobody knows: rule 4 of section 5."""
 
-    def answers_first_of_each(connection: socket.socket) -> bool:
-        if peer.connections[0] is connection and len(peer.heads) > 1:
-            return False
-        return answers(connection)
+    def answers_only_the_first(connection: socket.socket) -> bool:
+        return len(peer.heads) == 1 and answers(connection)
 
-    peer = made(answers_first_of_each)
+    peer = made(answers_only_the_first)
     client = Client(peer.base, kept=60)
     client.get("/ping")
-    assert client.get("/ping").status == 200
-    assert len(peer.connections) == 2 and len(peer.heads) == 3
+    with pytest.raises(Failed) as failed:
+        client.post("/build", {"id": 1})
+    assert failed.value.sent and len(peer.heads) == 2
 
 
 def test_an_idle_connection_is_not_trusted(made: Callable[[Serve], Peer]) -> None:
