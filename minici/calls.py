@@ -36,20 +36,21 @@ class Offered:
 class AgentCalls:
     """Calls to agents. Any thread may use it; each call takes at most `timeout` seconds.
 
-    To the `most_known` agents that were called last, connections are kept.
+    To the `most_known` agents that were called last, connections are kept. `trust` makes what
+    the certificates of agents are checked by.
     """
 
     def __init__(
         self,
         secret: Optional[str],
         timeout: float,
-        context: Optional[ssl.SSLContext] = None,
+        trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         clock: Callable[[], float] = time.monotonic,
         most_known: int = _MOST_KNOWN,
     ) -> None:
         self._secret = secret
         self._timeout = timeout
-        self._context = context
+        self._trust = functools.lru_cache(maxsize=1)(trust)
         self._clock = clock
         self._client_at = functools.lru_cache(maxsize=most_known)(self._make_client)
 
@@ -108,7 +109,8 @@ class AgentCalls:
         return self._client_at(f"{agent.scheme}://{agent.address}")
 
     def _make_client(self, base: str) -> Client:
-        return Client(base, self._secret, self._context, self._timeout, kept=_KEPT)
+        context = self._trust() if base.startswith("https:") else None
+        return Client(base, self._secret, context, self._timeout, kept=_KEPT)
 
 
 def _slots(value: Any) -> Optional[int]:

@@ -101,10 +101,12 @@ class Dispatcher:
 
     def _pause(self) -> Optional[float]:
         """Seconds after which a build might go out though nothing happened; None: never."""
+        if not self._state.first_queued():
+            return None
         now = self._state.clock()
-        moments = [agent.not_before for agent in self._state.roster if agent.free_slots]
+        moments = [agent.not_before for agent in self._state.roster if agent.not_before > now]
         moments = [moment - now for moment in (*moments, self._not_before) if moment > now]
-        return min(moments, default=None) if self._state.first_queued() else None
+        return min(moments, default=None)
 
     def _ready(self) -> Optional[Agent]:
         """The agent for the oldest queued build, if both are there."""

@@ -70,6 +70,8 @@ class Agent:
     @property
     def taken_slots(self) -> int:
         """Slots that something is known to fill: builds of ours, and others that it reports."""
+        if not self.reported:
+            return len(self.assignments)
         ours = {assignment.held for assignment in self.assignments.values()}
         return len(ours) + sum(held not in ours for held in self.reported)
 
