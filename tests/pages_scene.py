@@ -71,8 +71,9 @@ class Scene:
             moment += timedelta(seconds=21 * 3600 / (COUNT + 2) * self._chance.uniform(0.5, 1.4))
             moment = min(moment, self.now - timedelta(seconds=70 * (COUNT + 3 - number)))
             self._ended(number, moment)
-        for number, agent in ((COUNT + 1, 0), (COUNT + 2, 1)):
-            self._running(number, self.agents[agent], self.now - timedelta(seconds=61 - 20 * agent))
+        # The first has been running for twice as long as is usual.
+        for number, agent, seconds in ((COUNT + 1, 0, 190), (COUNT + 2, 1, 41)):
+            self._running(number, self.agents[agent], self.now - timedelta(seconds=seconds))
         (self.server.data / "counter").write_text(str(COUNT + 2))
         self._write_days()
         self._start()

@@ -42,7 +42,8 @@ def chromium(request: pytest.FixtureRequest) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
+def browser(chromium: Browser, place: Place) -> Iterator[Browser]:
+    """A browser that is looked at before the test's own servers end: its pages ask on and on."""
     yield from watched(chromium)
 
 
