@@ -60,10 +60,55 @@ def test_fault_40_json_in_pages_and_downloads_is_not_taken_for_markup(place: Pla
         reply = server.get(path)
         assert "html" not in reply.header("Content-Type")
         assert reply.header("X-Content-Type-Options") == "nosniff"
-    page = server.get(f"/build/{number}")
-    policy = page.header("Content-Security-Policy")
-    assert "unsafe-inline" not in policy.split("style-src")[0] and "default-src" in policy
-    assert "frame-ancestors" in policy or page.headers.get("X-Frame-Options")
+
+
+def test_fault_40_every_answer_says_how_a_browser_may_treat_it(place: Place) -> None:
+    server = place.server()
+    agent = place.keep(FakeAgent(server))
+    number = server.start_build("HEAD", EVIL)
+    agent.result(agent.wait_build(), 0, f"<!DOCTYPE html><html>{EVIL}", EVIL)
+    texts = [f"/build/{number}/{view}" for view in ("output", "stdout", "stderr")]
+    pages = ["/", "/agents", f"/build/{number}", "/nothing", "/build/9", "/?before=x"]
+    others = ["/api/builds", "/healthz", "/static/minici.js", "/badge.svg", "/feed.atom", "/cc.xml"]
+    for path in (*texts, *pages, *others):
+        reply = server.get(path, {"Accept": "text/html,*/*"})
+        policy = reply.header("Content-Security-Policy")
+        assert "default-src 'none'" in policy and "unsafe-" not in policy and "*" not in policy
+        assert "frame-ancestors 'none'" in policy and reply.header("X-Frame-Options") == "DENY"
+        assert "base-uri 'none'" in policy and "form-action 'self'" in policy
+        assert reply.header("X-Content-Type-Options") == "nosniff"
+        # Nothing goes to other sites; with `no-referrer` our own forms would come without Origin.
+        assert reply.header("Referrer-Policy") == "same-origin"
+        assert ("text/html" in reply.header("Content-Type")) == (path in pages), path
+        if path in texts:
+            assert reply.header("Content-Type") == "text/plain; charset=utf-8"
+        assert "Access-Control-Allow-Origin" not in reply.headers
+        assert "Server" not in reply.headers, "which Python this is concerns nobody"
+    refused = server.post("/build", PARAMS, Origin="https://evil.example")
+    assert "default-src 'none'" in refused.header("Content-Security-Policy")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"])
+def test_fault_41_nothing_but_post_changes_anything(place: Place, method: str) -> None:
+    server = place.server()
+    agent = place.agent(place.keep(FakeServer()))
+    server.start_build()
+    before = server.api("/builds"), server.agents()
+    query = urlencode(
+        {**PARAMS, "id": 1, "attempt": 1, "status": 0, "host": "127.0.0.1", "port": 9}
+    )
+    paths = ["/build", "/api/builds", "/build/1/cancel", "/build/1/rebuild", "/agents/forget"]
+    for path in (*paths, "/notify_agent", "/notify_build_result", "/notify_build_returned"):
+        status = server.request(method, f"{path}?{query}").status
+        assert status == 405 or (path == "/api/builds" and method in ("GET", "HEAD")), (
+            path,
+            status,
+        )
+    assert (server.api("/builds"), server.agents()) == before
+    for path in ("/build", "/cancel"):
+        build = f"{query}&repository={place.repository.path}"
+        assert agent.request(method, f"{path}?{build}").status == 405
+    assert agent.ping()["running"] == []
 
 
 def test_fault_40_headers_can_not_be_made(place: Place) -> None:
@@ -100,7 +145,8 @@ def test_fault_42_the_secret_is_nowhere(place: Place) -> None:
     word = "pst-keep-this-to-yourself"
     server = place.server(secret=word)
     agent = place.agent(server, secret=word)
-    look = "env; cat /proc/self/environ; ps axww -o args 2>/dev/null; echo; sleep 0.5"
+    everybody = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null"
+    look = f"env; {everybody}; ps axww -o args 2>/dev/null; echo; sleep 0.5"
     number = server.start_build(command=look)
     server.wait_status(number, "running")
     for pid in marked(place.marker):
