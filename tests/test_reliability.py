@@ -1,4 +1,7 @@
-"""docs/reliability.md says what is so: its tests exist, and its log lines are those of the code."""
+"""docs/reliability.md says what is so: its tests exist, and its log lines are those of the code.
+
+The tests that docs/security.md names exist too.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pytest
 from tests.harness import ROOT
 
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"tests/(test_\w+)\.py|`(test_\w+)`")
 FAULTS = range(1, 45)
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
@@ -33,25 +37,28 @@ def functions(path: Path) -> frozenset[str]:
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
 
 
-def claims() -> list[tuple[str, str]]:
-    """The tests that the page names, each with the file named last before it."""
+def claims(page: str) -> list[tuple[str, str]]:
+    """The tests that a page names, each with the file named last before it."""
     found, file = [], ""
-    for match in NAMED.finditer(PAGE):
+    for match in NAMED.finditer(page):
         file = match[1] or file
         if match[2]:
             found.append((file, match[2]))
     return found
 
 
-def test_the_page_names_tests() -> None:
-    assert len(claims()) > 80
+ALL = claims(PAGE) + claims(SECURITY)
 
 
-@pytest.mark.parametrize("file", sorted({file for file, _ in claims()}))
+def test_the_pages_name_tests() -> None:
+    assert len(claims(PAGE)) > 80 and len(claims(SECURITY)) > 40
+
+
+@pytest.mark.parametrize("file", sorted({file for file, _ in ALL}))
 def test_every_test_that_is_named_exists(file: str) -> None:
     path = ROOT / "tests" / f"{file}.py"
     assert path.is_file(), f"no {path.name}"
-    missing = {name for claimed, name in claims() if claimed == file} - functions(path)
+    missing = {name for claimed, name in ALL if claimed == file} - functions(path)
     assert not missing, f"{path.name} has no {sorted(missing)}"
 
 
