@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from minici.config import ConfigError, read_agent
 from tests.harness import ROOT, AgentProcess, Place, ServerProcess, marked, wait_for
 from tests.harness_git import Repository
 
@@ -158,17 +160,20 @@ def sleepers(place: Place) -> list[str]:
     return [line for line in marked(place.marker).values() if line.startswith("sleep")]
 
 
-def test_without_root_no_agent_runs_commands_as_another_user(open_place: Place) -> None:
-    """It says so in one line, before it touches anything."""
-    agent = open_place.configure_agent("127.0.0.1:1", user="daemon")
-    if os.geteuid() == 0:
-        open_place.folder.chmod(0o777)
-        open_place.elsewhere.chmod(0o777)
-        agent.prefix = ["setpriv", "--reuid", NOBODY, "--regid", "65534", "--clear-groups"]
-    agent.launch()
-    assert agent.wait_end() == 2
-    assert len(agent.log().splitlines()) == 1 and "[agent] user = daemon" in agent.log()
-    assert not agent.data.exists()
+def test_without_root_no_agent_runs_commands_as_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.ini"
+    text = "[agent]\nport = 1\nserver = x:1\nuser = daemon\n"
+    config.write_text(text)
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    with pytest.raises(
+        ConfigError, match=r"\[agent\] user = daemon: only an agent that root starts"
+    ):
+        read_agent(config)
+    own = pwd.getpwnam("daemon").pw_uid
+    monkeypatch.setattr(os, "geteuid", lambda: own)
+    assert read_agent(config).user == "daemon", "it is that user already"
 
 
 # In bubblewrap.
