@@ -67,7 +67,7 @@ class Agent:
         self.url = shown_url(config.host, self._port, context is not None)
         data = config.data or config.folder / f"minici-agent-{self._port}"
         try:
-            self._lock = _own(data, shared=config.user is not None)
+            self._lock = _own(data, shared=other_user(config) is not None)
             outbox = Outbox(data)
             self._holdings = Holdings(outbox, config.slots)
             self._holdings.restore(outbox.open())
@@ -253,8 +253,14 @@ def _make(folder: Path, mode: int) -> None:
         folder.chmod(mode)  # whatever the umask
 
 
-def _settings(config: AgentConfig, data: Path) -> Settings:
+def other_user(config: AgentConfig) -> Optional[Account]:
+    """As whom commands run, where that is not the agent's own user already."""
     account = Account.named(config.user) if config.user else None
+    return None if account is None or account.uid == os.geteuid() else account
+
+
+def _settings(config: AgentConfig, data: Path) -> Settings:
+    account = other_user(config)
     return Settings(data, config.shell, config.pass_names, account, dict(os.environ))
 
 
