@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -471,6 +472,19 @@ def test_a_new_attempt_starts_the_live_stream_again(own: ServerProcess, agent: F
     events = own.live(1)
     agent.result(second, 0, "of the second\n")
     assert text_of(events.all()) == "of the second\n"
+
+
+def test_the_live_stream_of_a_build_that_is_removed_ends(
+    own: ServerProcess, agent: FakeAgent
+) -> None:
+    own.start_build()
+    build = agent.wait_build()
+    agent.output(build, "stdout", 0, b"text")
+    events = own.live(1)
+    assert events.next_output().data["text"] == "text"
+    shutil.rmtree(own.data / "builds" / "1")
+    assert agent.output(build, "stdout", 4, b"more").status == 422
+    assert events.all() == []
 
 
 # Cancel and rebuild.
