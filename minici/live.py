@@ -19,7 +19,7 @@ from minici.build import Build
 from minici.output import STREAMS
 from minici.passage import FIND_LENGTH, find_lines
 from minici.state import Entry, State
-from minici.store import Record, Store
+from minici.store import NoSuchBuild, Record, Store
 from minici.transcript import Piece
 from minici.web import HttpError, Request, Response, Route, json_response, serve_range
 
@@ -227,9 +227,12 @@ class _Live:
         if self._ended:
             return None
         entry = self._steps.entry(self.subject)
-        build = entry.build if entry else self._steps.load(self.subject)
+        try:
+            build = entry.build if entry else self._steps.load(self.subject)
+        except NoSuchBuild:
+            return None  # removed under the eyes of its viewers
         if not isinstance(build, Build):
-            return None  # damaged under the eyes of its viewers
+            return None  # damaged
         events = [*self._greeting(), *self._news_of(build), *self._turned_to(build.attempt)]
         data, behind = self._steps.step(entry, build, self._place)
         moved, self._place = behind != self._place, behind
