@@ -32,8 +32,10 @@ class Recorded:
         self._patience = patience
         self._folder = server.data / "unfinished"
         self._notices: Optional[int] = None
+        self._poll = select.poll()  # no select: a thousand agents have more descriptors than fit
         if sys.platform == "linux":
             self._notices = _watch(self._folder)
+            self._poll.register(self._notices, select.POLLIN)
 
     def __enter__(self) -> Recorded:
         return self
@@ -61,7 +63,7 @@ class Recorded:
         while not condition():
             if self._notices is None:
                 time.sleep(_PAUSE)
-            elif select.select([self._notices], [], [], self._patience)[0]:
+            elif self._poll.poll(self._patience * 1000):
                 os.read(self._notices, 65536)
                 deadline = time.monotonic() + self._patience
             if time.monotonic() > deadline:

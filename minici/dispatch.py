@@ -24,32 +24,20 @@ log = logging.getLogger("minici.dispatch")
 _DISK_PAUSE = 1.0  # seconds before the disk is tried again when it refused
 
 
-def in_a_thread(name: str, function: Callable[[], object]) -> None:
-    """Call in a thread of its own: a slow agent delays nobody."""
-
-    def call() -> None:
-        try:
-            function()
-        except Exception:
-            log.exception("%s failed", name)
-
-    threading.Thread(target=call, name=name, daemon=True).start()
-
-
 class Dispatcher:
     """Hands builds to agents, and tells agents to stop them. Any thread may call it.
 
-    `page_url` gives the address of a build's page, where the configuration has one; an agent
-    without it takes the address by which it reaches the server. `beside` is how agents are called
-    without waiting for them.
+    `beside` is how agents are called without waiting for them. `page_url` gives the address of a
+    build's page, where the configuration has one; an agent without it takes the address by which
+    it reaches the server.
     """
 
     def __init__(
         self,
         state: State,
         calls: AgentCalls,
+        beside: Callable[[str, Callable[[], object]], None],
         page_url: Optional[Callable[[int], str]] = None,
-        beside: Callable[[str, Callable[[], object]], None] = in_a_thread,
     ) -> None:
         self._state = state
         self._calls = calls

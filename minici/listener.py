@@ -35,6 +35,7 @@ BODY_SECONDS = 15.0  # for a body, besides what its bytes take at the slowest ra
 SLOWEST = 16 * 1024  # bytes a second
 WRITE_SECONDS = 60.0  # for one piece of an answer to be taken
 HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
+PIECE = 1024 * 1024  # bytes of a body that are asked of the system in one go
 LINE_LIMIT = 8 * 1024  # bytes of the request line
 DRAIN_LIMIT = 256 * 1024  # bytes of an unread body that are read to keep a connection
 LINGER_SECONDS = 10.0  # for a client that still sends, to read its answer
@@ -91,7 +92,7 @@ class _Body:
         wanted = self.left if size < 0 else min(size, self.left)
         pieces = []
         while wanted > 0:
-            piece = self._read_some(min(wanted, 64 * 1024))
+            piece = self._read_some(min(wanted, PIECE))
             pieces.append(piece)
             wanted -= len(piece)
         return b"".join(pieces)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from minici import html
 from minici.answers import Records, page_url
 from minici.api import Api
+from minici.beside import Beside
 from minici.calls import AgentCalls
 from minici.config import ServerConfig, read_server
 from minici.dispatch import Dispatcher
@@ -75,8 +76,9 @@ class Server:
             most_known=max(1, descriptors() // _FOR_AGENTS),
         )
         page_url = self._page_url if config.url else None
-        self.dispatcher = Dispatcher(self.state, calls, page_url)
-        self.watchdog = Watchdog(self.state, self.dispatcher, calls)
+        beside = Beside()
+        self.dispatcher = Dispatcher(self.state, calls, beside, page_url)
+        self.watchdog = Watchdog(self.state, self.dispatcher, calls, beside)
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self._records = Records(self.store, self._base)
         self._pages = Pages(

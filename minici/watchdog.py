@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from typing import Callable
 
 from minici import build as builds
 from minici.calls import AgentCalls
@@ -27,10 +28,17 @@ _MOST_PAUSE = 0.25  # seconds: what is not a ping falls due by itself
 class Watchdog:
     """One thread that watches; each ping runs beside it, so that a slow agent delays none."""
 
-    def __init__(self, state: State, dispatcher: Dispatcher, calls: AgentCalls) -> None:
+    def __init__(
+        self,
+        state: State,
+        dispatcher: Dispatcher,
+        calls: AgentCalls,
+        beside: Callable[[str, Callable[[], object]], None],
+    ) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._calls = calls
+        self._beside = beside
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
@@ -57,9 +65,8 @@ class Watchdog:
     # Pings.
 
     def _ping_beside(self, agent: Agent) -> None:
-        name = f"ping-{agent.address}"
         try:
-            threading.Thread(target=self._ping, args=(agent,), name=name, daemon=True).start()
+            self._beside(f"ping-{agent.address}", lambda: self._ping(agent))
         except RuntimeError:  # no thread can be started now: nothing is known of this agent
             self.pinged(agent, Pinged(self._state.clock(), answered=False))
             raise

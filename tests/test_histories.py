@@ -120,10 +120,12 @@ class World:
         self.store = Store(self.folder, 1000)
         self.state = State(self.store, CONFIG, lambda: self.time, lambda: f"t{self.time:08.1f}")
         wire = Wire(self)
-        self.dispatcher = Dispatcher(
-            self.state, wire, beside=lambda name, call: self.pending.append(call)
-        )
-        self.watchdog = Watchdog(self.state, self.dispatcher, wire)
+
+        def beside(name: str, call: Callable[[], object]) -> None:
+            self.pending.append(call)
+
+        self.dispatcher = Dispatcher(self.state, wire, beside)
+        self.watchdog = Watchdog(self.state, self.dispatcher, wire, beside)
         self.reports = Reports(self.state, self.dispatcher)
         self.state.restore(self.store.open())
 

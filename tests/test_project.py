@@ -50,7 +50,17 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
     },
     {
         "dispatching": {
-            *("calls", "day", "dispatch", "reports", "retention", "roster", "state", "usual"),
+            *(
+                "beside",
+                "calls",
+                "day",
+                "dispatch",
+                "reports",
+                "retention",
+                "roster",
+                "state",
+                "usual",
+            ),
             "watchdog",
         },
         "building": {"courier", "holdings", "outbox", "registrar", "sender", "slot"},

@@ -1,0 +1,83 @@
+"""Threads for calls that nobody waits for: `minici/beside.py`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from minici.beside import Beside
+from tests.harness import wait_for
+
+
+def test_slow_calls_delay_no_other() -> None:
+    beside, gate, done = Beside(), threading.Event(), threading.Event()
+    for _ in range(50):
+        beside("slow", lambda: gate.wait(30))
+    beside("quick", done.set)
+    assert done.wait(30)
+    gate.set()
+
+
+def test_a_thread_that_has_ended_its_call_takes_the_next() -> None:
+    beside, seen = Beside(patience=60), []
+    for count in range(1, 6):
+        beside("note", lambda: seen.append(threading.get_ident()))
+        wait_for(lambda: len(seen) == count and beside._waiting == 1)
+    assert len(set(seen)) == 1
+
+
+def test_a_thread_that_waits_in_vain_ends() -> None:
+    before, done = threading.active_count(), threading.Event()
+    beside = Beside(patience=0.01)
+    beside("note", done.set)
+    assert done.wait(30)
+    wait_for(lambda: threading.active_count() == before, what="the end of its thread")
+    done.clear()
+    beside("note", done.set)
+    assert done.wait(30)
+
+
+def test_a_call_that_fails_is_in_the_log_and_the_next_one_goes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    beside, done = Beside(), threading.Event()
+    with caplog.at_level(logging.ERROR):
+        beside("the division", lambda: 1 // 0)
+        wait_for(lambda: "the division failed" in caplog.text)
+    beside("quick", done.set)
+    assert done.wait(30)
+
+
+def test_where_no_thread_can_be_started_the_call_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    beside, seen = Beside(), []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            beside("note", lambda: seen.append("refused"))
+    done = threading.Event()
+    beside("quick", done.set)
+    assert done.wait(30) and seen == []
+
+
+def test_calls_from_many_threads_are_all_made() -> None:
+    beside, lock, count = Beside(), threading.Lock(), [0]
+
+    def note() -> None:
+        with lock:
+            count[0] += 1
+
+    def call() -> None:
+        for _ in range(200):
+            beside("note", note)
+
+    threads = [threading.Thread(target=call) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: count[0] == 2000, what="2000 calls")
