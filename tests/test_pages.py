@@ -164,7 +164,8 @@ def test_cancel_and_rebuild(browser: Browser, server: ServerProcess) -> None:
     browser.wait(lambda: cancelled in verdict(browser))
     browser.find("form[action$=rebuild] button").click()
     browser.wait(lambda: browser.path == f"/build/{number + 1}")
-    assert browser.find(f'#facts a[href="/build/{number}"]').text == str(number)
+    link = f'#facts a[href="/build/{number}"]'
+    browser.wait(lambda: browser.find(link).text == str(number))
     server.post(f"/build/{number + 1}/cancel")
 
 
