@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from benchmarks.ground import Server
 
-RENEWAL = 3.0  # seconds from one registration to the next, as of minici's agent
+RENEWAL = 5.0  # seconds from one registration to the next, as of minici's agent
 
 # Given the order, called in the stand-ins' thread once the agent has said yes to it.
 Taken = Callable[["StandIn", dict[str, str]], None]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from minici.client import Backoff, CallError, Client
 
-_RENEWAL = 3.0  # seconds from one good registration to the next
+_RENEWAL = 5.0  # seconds from one good registration to the next
 
 log = logging.getLogger(__name__)
 

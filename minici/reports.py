@@ -65,7 +65,7 @@ class Reports:
             if running is not None and any(build not in running for build in agent.assignments):
                 agent.next_ping = now
                 self._state.attention.set()
-            self._state.lock.notify_all()
+            self._state.agents_changed()
         if not known:
             log.info("agent %s at %s is new", agent.name, agent.address)
         elif back:

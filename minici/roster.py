@@ -88,10 +88,9 @@ class Agent:
     def needs_ping(self) -> bool:
         return self.distrusted_at is not None
 
-    def takes_builds(self, now: float) -> bool:
-        return (
-            not self.gone and not self.needs_ping and now >= self.not_before and self.free_slots > 0
-        )
+    def is_trusted(self, now: float) -> bool:
+        """Whether it gets builds at all."""
+        return not self.gone and not self.needs_ping and now >= self.not_before
 
 
 @dataclass(frozen=True)
@@ -141,8 +140,11 @@ class Roster:
 
     def choose(self, now: float) -> Optional[Agent]:
         """The live agent with the most free slots, or None if nobody can take a build."""
-        ready = [agent for agent in self._agents.values() if agent.takes_builds(now)]
-        return max(ready, key=lambda agent: agent.free_slots, default=None)
+        most, chosen = 0, None
+        for agent in self._agents.values():
+            if agent.is_trusted(now) and agent.free_slots > most:
+                most, chosen = agent.free_slots, agent
+        return chosen
 
     def assign(self, agent: Agent, build: int, attempt: int, now: float) -> None:
         agent.assignments[build] = Assignment(build, attempt, assigned_at=now)

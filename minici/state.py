@@ -332,6 +332,15 @@ class State:
 
     # Agents.
 
+    def agents_changed(self) -> None:
+        """An agent may have become ready for a build. The lock is held by the caller.
+
+        A thousand agents are heard hundreds of times a second: where no build waits, nobody is
+        woken for that.
+        """
+        if self._queue:
+            self.lock.notify_all()
+
     def agents(self) -> list[Agent]:
         """The agents as they are now, copied but for their days, by name."""
         with self.lock:

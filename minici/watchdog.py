@@ -95,7 +95,7 @@ class Watchdog:
             strays = self._state.roster.strays(agent) if ping.running is not None else []
             if agent.next_ping <= self._state.clock():
                 self._state.attention.set()
-            self._state.lock.notify_all()
+            self._state.agents_changed()
         if back:
             log.info("agent %s at %s is back", agent.name, agent.address)
             self._remember_agents()
