@@ -1,12 +1,16 @@
 """Connections that are kept from one call to the next, for `urllib`, which would end each.
 
 Between a server and its agents, to connect costs more than most calls: a connection, a thread at
-the other side, and their end.
+the other side, and their end. They are kept where the other side says, by `Keep-Alive: timeout=N`,
+that it keeps them for longer, as minici's own does. Anybody else's may leave answers without a
+length, serve one connection at a time, end an idle one under the next call, or go on talking on
+one when its port is closed: each would be taken for an agent that hangs, or for one that lives.
 """
 
 from __future__ import annotations
 
 import http.client
+import re
 import select
 import ssl
 import threading
@@ -16,17 +20,19 @@ from typing import Callable, Optional
 
 
 class Exchange(http.client.HTTPResponse):
-    """An answer that knows its connection, once `Keeper` has set it."""
+    """An answer that knows its connection, and whether the call has asked to keep it, once
+    `Keeper` has set them."""
 
     connection: http.client.HTTPConnection
+    staying: bool
 
 
 class Keeper(urllib.request.BaseHandler):
     """Opens http and https for one address, as urllib's own handlers do, and keeps connections.
 
-    At most `most` are kept, each for `seconds` without a call; the other side must keep them for
-    longer. A call that gets no answer is not made again on another one: whether it was received,
-    nobody knows. `context` is what HTTPS is checked by. For any thread.
+    At most `most` are kept, each for `seconds` without a call. A call that gets no answer is not
+    made again on another one: whether it was received, nobody knows. `context` is what HTTPS is
+    checked by. For any thread.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Keeper(urllib.request.BaseHandler):
         self._clock = clock
         self._lock = threading.Lock()  # guards _kept
         self._kept: list[tuple[float, http.client.HTTPConnection]] = []
+        self._offered = False  # by the other side, in its last answer
 
     def http_open(self, request: urllib.request.Request) -> Exchange:
         kept = self._take()
@@ -57,7 +64,8 @@ class Keeper(urllib.request.BaseHandler):
         """Take an answer's connection back, if the answer was read to its end, or end it."""
         whole = answer.isclosed() or answer.length == 0
         answer.close()
-        if answer.will_close or not whole or not self._most:
+        self._offered = self._most > 0 and _offered_seconds(answer) > self._seconds
+        if answer.will_close or not whole or not self._offered or not answer.staying:
             answer.connection.close()
             return
         with self._lock:
@@ -76,14 +84,16 @@ class Keeper(urllib.request.BaseHandler):
             if connection.sock is not None:
                 connection.sock.settimeout(request.timeout)
             headers = dict(request.header_items())
-            headers["Connection"] = "keep-alive" if self._most else "close"
+            staying = self._offered
+            headers["Connection"] = "keep-alive" if staying else "close"
             connection.request(request.get_method(), request.selector, request.data, headers)
             answer = connection.getresponse()
         except BaseException:
+            self._offered = False
             connection.close()
             raise
         assert isinstance(answer, Exchange)
-        answer.connection = connection
+        answer.connection, answer.staying = connection, staying
         return answer
 
     def _take(self) -> Optional[http.client.HTTPConnection]:
@@ -96,6 +106,12 @@ class Keeper(urllib.request.BaseHandler):
             if self._clock() - since < self._seconds and not _ended(connection):
                 return connection
             connection.close()
+
+
+def _offered_seconds(answer: Exchange) -> int:
+    """For how long the other side keeps a connection without a call; 0 if it does not say."""
+    found = re.search(r"\btimeout=([0-9]{1,9})", answer.headers.get("Keep-Alive", ""))
+    return int(found[1]) if found else 0
 
 
 def _ended(connection: http.client.HTTPConnection) -> bool:

@@ -344,6 +344,7 @@ class Connection(BaseHTTPRequestHandler):
         fields = {
             "Date": self.date_time_string(),
             "Content-Type": response.content_type,
+            "Keep-Alive": f"timeout={IDLE_SECONDS:.0f}",  # said on one that ends, too: for the next
             **self.server.site.headers,
             **response.headers,
         }

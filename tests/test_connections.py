@@ -13,7 +13,7 @@ import pytest
 from minici.client import Client, Failed
 from tests.harness import wait_for
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=100\r\n\r\n{}"
 
 Serve = Callable[[socket.socket], bool]
 
@@ -79,7 +79,23 @@ def test_the_next_call_takes_the_same_connection(made: Callable[[Serve], Peer]) 
     for _ in range(5):
         assert client.get("/ping").status == 200
     assert client.post("/build", {"id": 1}).status == 200
-    assert len(peer.connections) == 1
+    assert len(peer.connections) == 2, "the first call could not know that they are kept"
+
+
+@pytest.mark.parametrize("said", [b"", b"Keep-Alive: timeout=5\r\n", b"Keep-Alive: max=100\r\n"])
+def test_who_does_not_say_that_it_keeps_connections_gets_new_ones(
+    made: Callable[[Serve], Peer], said: bytes
+) -> None:
+    def answers_so(connection: socket.socket) -> bool:
+        connection.sendall(ANSWER.replace(b"Keep-Alive: timeout=100\r\n", said))
+        return True
+
+    peer = made(answers_so)
+    client = Client(peer.base, kept=60)
+    for count in range(1, 4):
+        client.get("/ping")
+        assert len(peer.connections) == count
+    assert all(b"connection: close" in head.lower() for head in peer.heads)
 
 
 def test_without_keeping_each_call_has_its_own(made: Callable[[Serve], Peer]) -> None:
@@ -99,27 +115,30 @@ def test_a_connection_that_the_other_side_has_ended_is_not_used(
     for count in range(1, 5):
         assert client.post("/build", {"id": count}).status == 200
         assert len(peer.connections) == count
+        wait_for(lambda: peer.connections[-1].fileno() == -1, what="its end")
 
 
 def test_a_call_that_gets_no_answer_is_not_made_again(made: Callable[[Serve], Peer]) -> None:
     """Whether the other side has taken it, nobody knows: rule 4 of section 5."""
 
-    def answers_only_the_first(connection: socket.socket) -> bool:
-        return len(peer.heads) == 1 and answers(connection)
+    def answers_only_two(connection: socket.socket) -> bool:
+        return len(peer.heads) < 3 and answers(connection)
 
-    peer = made(answers_only_the_first)
+    peer = made(answers_only_two)
     client = Client(peer.base, kept=60)
+    client.get("/ping")
     client.get("/ping")
     with pytest.raises(Failed) as failed:
         client.post("/build", {"id": 1})
-    assert failed.value.sent and len(peer.heads) == 2
+    assert failed.value.sent and len(peer.heads) == 3 and len(peer.connections) == 2
 
 
 def test_an_idle_connection_is_not_trusted(made: Callable[[Serve], Peer]) -> None:
     peer = made(answers)
     client = Client(peer.base, kept=0.001)
     client.get("/ping")
-    wait_for(lambda: client.get("/ping") and len(peer.connections) > 1)
+    client.get("/ping")
+    wait_for(lambda: client.get("/ping") and len(peer.connections) > 2)
 
 
 def test_what_was_not_read_to_its_end_is_not_used_again(made: Callable[[Serve], Peer]) -> None:
@@ -127,13 +146,15 @@ def test_what_was_not_read_to_its_end_is_not_used_again(made: Callable[[Serve], 
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
         return True
 
-    peer = made(slow)
+    peer = made(answers)
     client = Client(peer.base, timeout=0.3, kept=60)
+    client.get("/ping")
+    peer.serve = slow
     with pytest.raises(Failed):
         client.get("/ping")
     peer.serve = answers
     assert client.get("/ping").status == 200
-    assert len(peer.connections) == 2
+    assert len(peer.connections) == 3
 
 
 def test_calls_at_the_same_time_have_a_connection_each(made: Callable[[Serve], Peer]) -> None:
@@ -143,15 +164,17 @@ def test_calls_at_the_same_time_have_a_connection_each(made: Callable[[Serve], P
         gate.wait(30)
         return answers(connection)
 
-    peer = made(together)
+    peer = made(answers)
     client = Client(peer.base, kept=60)
+    client.get("/ping")
+    peer.serve = together
     threads = [threading.Thread(target=client.get, args=("/ping",)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert len(peer.connections) == 3
+    assert len(peer.connections) == 4
     gate.reset()
     peer.serve = answers
     client.get("/ping")
-    assert len(peer.connections) == 3
+    assert len(peer.connections) == 4

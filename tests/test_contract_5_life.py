@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -282,6 +283,42 @@ def test_rule_5_two_refused_pings_orphan_at_once(place: Place) -> None:
     begun = time.monotonic()
     assert other.wait_build(within=15)["attempt"] == "2"
     assert time.monotonic() - begun < 4
+
+
+class PlainAgent(BaseHTTPRequestHandler):
+    """An agent as people write it: HTTP/1.1, answers without a length, one thread a connection
+    that goes on when the port is closed."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(202)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_rule_5_a_closed_port_is_the_end_whatever_connections_are_open(place: Place) -> None:
+    server = place.server(agent_timeout="60s")
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), PlainAgent)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    params = {"host": "127.0.0.1", "port": listener.server_port}
+    assert server.post("/notify_agent", params).status == 200
+    server.start_build()
+    server.wait_status(1, "running")
+    heard = server.agents()[0]["last_heard"]
+    wait_for(lambda: server.agents()[0]["last_heard"] != heard, what="a ping")
+    assert len(server.build(1)["attempts"]) == 1
+    listener.shutdown()
+    listener.server_close()
+    server.wait_status(1, "queued")
+    assert server.build(1)["attempts"][0]["ending"] == "silent"
 
 
 def test_rule_5_an_agent_gone_gets_nothing_and_may_come_back(place: Place) -> None:
