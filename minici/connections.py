@@ -10,8 +10,10 @@ one when its port is closed: each would be taken for an agent that hangs, or for
 from __future__ import annotations
 
 import http.client
+import io
 import re
 import select
+import socket
 import ssl
 import threading
 import time
@@ -19,12 +21,43 @@ import urllib.request
 from typing import Callable, Optional
 
 
+class _Until(io.RawIOBase):
+    """Reads a socket for as long as the socket's time-out says, however slowly the bytes come."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock = sock
+        self._raw = raw  # what keeps the socket open when its connection is closed before
+        seconds = sock.gettimeout()
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the answer took too long")
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class Exchange(http.client.HTTPResponse):
-    """An answer that knows its connection, and whether the call has asked to keep it, once
-    `Keeper` has set them."""
+    """An answer, which is to be there as a whole before the time-out of its connection.
+
+    It knows its connection, and whether the call has asked to keep it, once `Keeper` has set them.
+    """
 
     connection: http.client.HTTPConnection
     staying: bool
+
+    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self.fp = io.BufferedReader(_Until(sock, self.fp.detach()))
 
 
 class Keeper(urllib.request.BaseHandler):
