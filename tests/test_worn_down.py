@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from minici import listener
 from minici.listener import Listener
 from minici.web import HttpError, Request, Response, Route, Site, json_response
 from tests.harness import AgentProcess, Minici, Place, ServerProcess, holds_for, wait_for
@@ -337,6 +340,36 @@ def test_what_is_no_tls_is_closed_and_said_in_one_line(place: Place) -> None:
     wait_for(lambda: server.log().count("does not speak TLS") == 3, 10, "a line for each")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's own limit is 128")
+def test_a_crowd_at_the_door_waits_and_is_not_turned_away(place: Place) -> None:
+    """200 connections at a moment when nobody accepts: the queue is longer than five."""
+    server = place.server()
+    server.pause()
+    waiting = [socket.socket() for _ in range(200)]
+    for connection in waiting:
+        connection.setblocking(False)
+        connection.connect_ex(("127.0.0.1", server.port))
+    _, ready, _ = select.select([], waiting, [], 0)
+    server.resume()
+    assert len(ready) == len(waiting)
+    for connection in waiting:
+        connection.close()
+
+
+def test_a_kept_connection_answers_at_once(server: ServerProcess) -> None:
+    """Small writes that wait for an acknowledgement (Nagle's algorithm) would take 40 ms each."""
+    taken = []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for _ in range(40):
+            begun = time.monotonic()
+            connection.sendall(b"GET /api/builds HTTP/1.1\r\n" + HOST + b"\r\n")
+            answer = b""
+            while b'"next": ' not in answer:
+                answer += connection.recv(65536)
+            taken.append(time.monotonic() - begun)
+    assert sorted(taken)[len(taken) // 2] < 0.03
+
+
 # Whatever goes wrong is an answer.
 
 
@@ -347,7 +380,10 @@ class Serving:
         routes = [
             Route("GET", "/raises", self._raises, "people"),
             Route("GET", "/headers", self._headers, "people"),
+            Route("GET", "/waits", self._waits, "agents"),
         ]
+        self.waiting: list[str] = []
+        self.go_on = threading.Event()
         self.listener = Listener("127.0.0.1", 0, Site(routes, lambda _: None, self._error))
         self.listener.start()
         self.port = self.listener.server_port
@@ -358,6 +394,11 @@ class Serving:
     def _headers(self, request: Request) -> Response:
         return Response(headers={"X-Said": "a\r\nX-Evil: 1\r\n\r\nHTTP/1.1 200 OK"})
 
+    def _waits(self, request: Request) -> Response:
+        self.waiting.append(request.client)
+        self.go_on.wait(30)
+        return Response()
+
     def _error(self, request: Request, error: HttpError) -> Response:
         return json_response({"error": error.sentence}, error.status)
 
@@ -366,6 +407,37 @@ class Serving:
 def serving() -> Iterator[Serving]:
     serving = Serving()
     yield serving
+    serving.go_on.set()
+    serving.listener.stop()
+
+
+def test_above_the_bound_there_is_a_plain_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 4)
+    serving = Serving()
+    waits = b"GET /waits HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    held = [asked(serving.port, waits) for _ in range(4)]
+    wait_for(lambda: len(serving.waiting) == 4, what="as many as there may be are at work")
+    for _ in range(3):
+        answer = raw(serving.port, LAST)
+        assert statuses(answer) == [503] and b"Retry-After: 1\r\n" in answer
+    serving.go_on.set()
+    for connection in held:
+        with connection:
+            assert statuses(receive_all(connection)) == [200]
+    wait_for(lambda: statuses(raw(serving.port, waits)) == [200], what="room again")
+    serving.listener.stop()
+
+
+def test_no_name_is_looked_up_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`http.server` asks the DNS for this host's name, which may take a minute."""
+
+    def look_up(*_: object) -> str:
+        raise AssertionError("asked the DNS")
+
+    for name in ("getfqdn", "gethostbyaddr", "gethostbyname"):
+        monkeypatch.setattr(socket, name, look_up)
+    serving = Serving()
+    assert fetch(("127.0.0.1", serving.port), "GET", "/headers").status == 200
     serving.listener.stop()
 
 
