@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 
 class _Until(io.RawIOBase):
