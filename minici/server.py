@@ -156,9 +156,21 @@ def _client_tls(certificate: Optional[Path]) -> ssl.SSLContext:
     return context
 
 
+def _warn_of_path(url: Optional[str]) -> None:
+    """The pages' own links begin at the root of the address, so that no page knows its prefix."""
+    path = urlsplit(url).path.strip("/") if url else ""
+    if path:
+        log.warning(
+            "url has the path /%s: links to builds carry it, the pages' own do not. "
+            "Give minici a name or a port of its own instead",
+            path,
+        )
+
+
 def _main(path: Path, stop: Stop) -> None:
     config = read_server(path)
     warn_if_readable(config.secret_in)
+    _warn_of_path(config.url)
     server = Server(config)
     server.start()
     announce(f"minici server: {server.url}/")

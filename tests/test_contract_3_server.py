@@ -111,6 +111,7 @@ def test_an_agent_is_told_the_address_that_people_use(place: Place) -> None:
     agent = place.keep(FakeAgent(server))
     number = server.start_build()
     assert agent.wait_build()["url"] == f"https://ci.example/minici/build/{number}"
+    assert "url has the path /minici" in server.log()
 
 
 # /notify_build_result
