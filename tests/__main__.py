@@ -25,6 +25,7 @@ IGNORE = "--ignore-glob="
 # The slowest first, so that none of them is left over at the end.
 SLOWEST = (
     "test_fault_22_24 test_contract_5_life test_pages test_contract_5_agent test_chaos "
+    "test_worn_down test_fuzz "
     "test_fault_35_39 test_fault_03_14 test_agent test_pages_live test_contract_2_start "
     "test_contract_3_agent test_contract_4_data test_git test_contract_3_people test_process"
 ).split()
