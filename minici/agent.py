@@ -223,9 +223,11 @@ def _trust(config: AgentConfig) -> Optional[ssl.SSLContext]:
     if not config.server.startswith("https:"):
         return None
     try:
-        return ssl.create_default_context(cafile=config.authority)
+        context = ssl.create_default_context(cafile=config.authority)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"authority {config.authority}: it can't be used ({error})") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _own(data: Path, shared: bool) -> FolderLock:

@@ -151,6 +151,7 @@ def _client_tls(certificate: Optional[Path]) -> ssl.SSLContext:
     It takes time and memory to make, which a server of agents without HTTPS does without.
     """
     context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate is not None:
         context.load_verify_locations(certificate)
     return context
