@@ -317,3 +317,20 @@ def told_of_itself(server: ServerProcess) -> list[str]:
     names = json.loads(ran(other, f"{sys.executable} -c '{program}'"))
     assert plain.alive and "BEFORE" in names
     return [name for name in names if name not in plain.env and name not in ("PWD", "_", "SHLVL")]
+
+
+def test_a_container_of_docker_ends_with_a_cancelled_build(place: Place) -> None:
+    """It is no child of the agent's: the script has to end it."""
+    said, docker = place.folder / "said", place.folder / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$@" >>{said}\n[ "$1" = kill ] || exec sleep 999\n')
+    docker.chmod(0o755)
+    server = place.server()
+    path = f"{place.folder}{os.pathsep}{os.environ['PATH']}"
+    place.agent(server, {"PATH": path}, shell=f"{SHELLS / 'docker'} image")
+    number = server.start_build()
+    wait_for(lambda: said.exists() and said.read_text(), what="a container")
+    name = said.read_text().split("--name ")[1].split()[0]
+    assert server.post(f"/build/{number}/cancel").status == 303
+    assert server.wait_final(number, within=15)["status"] == "cancelled"
+    assert said.read_text().splitlines()[1:] == [f"kill {name}"]
+    assert not sleepers(place)
