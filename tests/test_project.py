@@ -39,7 +39,10 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
             *("environment", "family", "git", "layout", "mirror", "process", "runner"),
             "workspace",
         },
-        "serving": {"forms", "guard", "listener", "passwords", "viewers", "web"},
+        "serving": {
+            *("connection", "forms", "guard", "intake", "listener", "passwords", "viewers"),
+            "web",
+        },
         "calling": {"client", "connections"},
         "pages": {
             *("ansi", "badge", "feeds", "html", "html_agents", "html_build", "html_index"),

@@ -299,7 +299,8 @@ SAYING = {
     *("GitError", "Interrupted", "TooManyTries"),
 }
 # What only programs are told: agents, their callers, and who sends JSON or half a request.
-PROGRAMS = {"agent", "api", "config", "courier", "day", "endpoints", "listener", "outbox", "output"}
+PROGRAMS = {"agent", "api", "config", "connection", "courier", "day", "endpoints", "intake"}
+PROGRAMS |= {"listener", "outbox", "output"}
 KEPT = {
     "HTTP 17",
     "the body must be a JSON object",
