@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -95,9 +95,16 @@ class Git:
         If `strict`, a message about a broken object or pack is a failure, even where git has found
         a way around it.
         """
+        return self._call(self._words(words), folder, self.account, strict)
+
+    def _words(self, words: Sequence[str]) -> list[str]:
         options = [word for option in _OPTIONS for word in ("-c", option)]
-        program = _program(self._env.get("PATH", os.defpath))
-        return self._call([program, *options, *words], folder, self.account, strict)
+        return [_program(self._env.get("PATH", os.defpath)), *options, *words]
+
+    def in_turn(self, *calls: Sequence[str], folder: Path) -> None:
+        """Call git several times, as long as it goes well. Raises as a single call does."""
+        first, *others = map(self._words, calls)
+        self._call(first, folder, self.account, then=others)
 
     def copy(self, git_folder: Path, target: Path, mirror: Path) -> None:
         """Give a working tree its `.git`, with no more power than a command has: whatever a build
@@ -120,7 +127,12 @@ class Git:
             raise Interrupted("ran out of time")
 
     def _call(
-        self, words: list[str], folder: Path, account: Optional[Account], strict: bool = False
+        self,
+        words: Sequence[str],
+        folder: Path,
+        account: Optional[Account],
+        strict: bool = False,
+        then: Sequence[Sequence[str]] = (),
     ) -> bytes:
         self.check()
         captured = {stream: bytearray() for stream in _CAPTURED}
@@ -136,8 +148,10 @@ class Git:
             seconds=self._deadline - time.monotonic(),
             stop=self._stop,
             account=account,
+            then=then,
         )
-        if exit.timed_out:
+        if exit.stopped or exit.timed_out:
+            self.check()
             raise Interrupted("ran out of time")
         messages = captured[STDERR].decode("utf-8", "replace")
         if exit.status != 0 or (strict and _DAMAGE.search(messages)):

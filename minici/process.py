@@ -164,16 +164,19 @@ class Runner:
         seconds: float,
         stop: StopOrder,
         account: Optional[Account] = None,
+        then: Sequence[Sequence[str]] = (),
     ) -> Exit:
         """Run a command to its end, and all that it started to theirs.
 
-        It is ended after `seconds`, and when `stop` is ordered. Raises RunnerLost, and what
-        `sink` raises; nothing of the command is left then either.
+        If it ends well, the commands in `then` follow, one after the other: that is quicker than a
+        call for each. Returns how the last one ended that ran. All are ended after `seconds`, and
+        when `stop` is ordered. Raises RunnerLost, and what `sink` raises; nothing of the commands
+        is left then either.
         """
         if stop.reason is not None:
             return Exit(-signal.SIGTERM, 0.0, stopped=True)
         message = {
-            "start": list(words),
+            "start": [list(words), *map(list, then)],
             "cwd": str(folder),
             "env": dict(env),
             "account": account and (account.uid, account.gid, account.groups),

@@ -7,16 +7,18 @@ elsewhere it ends the command's process group.
 
 Its standard input is a socket to the agent, which sends lines of JSON:
 
-    {"start": ARGV, "cwd": FOLDER, "env": {...}, "account": [UID, GID, GROUPS] or null}
+    {"start": [ARGV, ...], "cwd": FOLDER, "env": {...}, "account": [UID, GID, GROUPS] or null}
     {"end": SECONDS}       SIGTERM for all of it now, SIGKILL after so many seconds
 
-`start` brings the two descriptors that become the command's stdout and stderr. The answers:
+`start` brings the two descriptors that become the command's stdout and stderr. Of several
+commands, each begins when the one before it has ended well. The answers:
 
     {"started": PID}
     {"failed": ERRNO, "error": "one sentence"}
     {"exited": STATUS, "left": NUMBER}
 
-STATUS is negative for a signal. `exited` is sent when nothing of the command is left, or only
+STATUS is negative for a signal. `started` is sent for each command, `exited` for the last one that
+ran, when nothing of it is left, or only
 a NUMBER of processes that can't be killed. The agent's side of all this is `process.Runner`.
 
 It signals none but its own children, and the groups that they lead, before it collects them: so
@@ -67,6 +69,8 @@ class _Runner:
         self._received = b""
         self._descriptors: list[int] = []
         self._deaths = _watch_deaths()
+        self._order: dict[str, Any] = {}  # as it came, less the commands that have begun
+        self._outputs: tuple[int, ...] = ()
         self._command: Optional[subprocess.Popen[bytes]] = None
         self._deadline: Optional[float] = None  # monotonic: then the grace is over
         self._told: set[int] = set()  # children that were sent SIGTERM
@@ -107,22 +111,24 @@ class _Runner:
 
     def _obey(self, message: dict[str, Any]) -> None:
         if "start" in message:
-            self._start(message)
+            self._order, self._outputs = message, tuple(self._descriptors)
+            self._descriptors = []
+            self._start_next()
         elif self._command and self._deadline is None:
             self._deadline = time.monotonic() + message["end"]
 
-    def _start(self, message: dict[str, Any]) -> None:
-        stdout, stderr = self._descriptors
-        self._descriptors = []
-        user, group, groups = message["account"] or (None, None, None)
+    def _start_next(self) -> None:
+        order = self._order
+        words = order["start"].pop(0)
+        user, group, groups = order["account"] or (None, None, None)
         try:
             self._command = subprocess.Popen(
-                message["start"],
-                cwd=message["cwd"],
-                env=message["env"],
+                words,
+                cwd=order["cwd"],
+                env=order["env"],
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=self._outputs[0],
+                stderr=self._outputs[1],
                 start_new_session=True,
                 user=user,
                 group=group,
@@ -130,10 +136,17 @@ class _Runner:
             )
             self._answer({"started": self._command.pid})
         except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._command = None
             self._answer({"failed": getattr(error, "errno", None), "error": _sentence(error)})
-        finally:
-            os.close(stdout)
-            os.close(stderr)
+            order["start"] = []
+        if not order["start"]:
+            self._close_outputs()
+
+    def _close_outputs(self) -> None:
+        """Hold the command's output open no longer than there is a command to begin."""
+        for descriptor in self._outputs:
+            os.close(descriptor)
+        self._outputs = ()
 
     def _answer(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):  # the agent is gone: `_receive` learns of it
@@ -157,6 +170,10 @@ class _Runner:
             return
         left = self._end_everything()
         status = self._command.poll()
+        if status == 0 and not left and self._deadline is None and self._order["start"]:
+            self._start_next()
+            return
+        self._close_outputs()
         self._answer({"exited": -signal.SIGKILL if status is None else status, "left": left})
         self._command, self._deadline = None, None
         self._told.clear()

@@ -72,8 +72,8 @@ class Workspace:
         options = (f"--git-dir={own}", f"--work-tree={tree}")
         if _has_submodules(own / "index"):
             self._forget_submodules(options, tree, git)
-        git(*options, "clean", "-ffdxq", folder=tree)
-        git(*options, "checkout", "--force", "--detach", "--quiet", revision, "--", folder=tree)
+        checkout = ("checkout", "--force", "--detach", "--quiet", revision, "--")
+        git.in_turn((*options, "clean", "-ffdxq"), (*options, *checkout), folder=tree)
         if git.account:
             git.copy(own, tree / ".git", mirror.folder)
         else:

@@ -46,6 +46,7 @@ class Commands:
         sink: Optional[Callable[[str, bytes, float], None]] = None,
         env: Optional[Mapping[str, str]] = None,
         words: tuple[str, ...] = ("/bin/sh", "-c"),
+        then: tuple[str, ...] = (),
     ) -> Exit:
         self.pieces = []
         try:
@@ -56,6 +57,7 @@ class Commands:
                 sink=sink or (lambda *piece: self.pieces.append(piece)),
                 seconds=seconds,
                 stop=stop or StopOrder(),
+                then=[[*words, each] for each in then],
             )
         finally:
             self.stdout = b"".join(data for stream, data, _ in self.pieces if stream == STDOUT)
@@ -353,7 +355,7 @@ def test_what_can_not_be_killed_is_waited_for_once(tmp_path: Path) -> None:
     answers = ours.makefile("r")
 
     def execute(command: str) -> dict[str, Any]:
-        start = {"start": ["sh", "-c", command], "cwd": "/", "env": env, "account": None}
+        start = {"start": [["sh", "-c", command]], "cwd": "/", "env": env, "account": None}
         with open(os.devnull, "w") as out:
             socket.send_fds(ours, [json.dumps(start).encode() + b"\n"], [out.fileno()] * 2)
         assert "started" in json.loads(answers.readline())
@@ -487,3 +489,51 @@ def test_commands_run_as_the_user(tmp_path: Path) -> None:
     lines = b"".join(said).decode().splitlines()
     assert lines[:2] == [str(account.uid), str(account.gid)]
     assert {int(group) for group in lines[2].split()} == {account.gid, *account.groups}
+
+
+# Several commands, one after the other.
+
+
+def test_commands_follow_one_another_as_long_as_they_end_well(commands: Commands) -> None:
+    assert commands("echo one", then=("echo two >&2", "echo three; exit 3")).status == 3
+    assert (commands.stdout, commands.stderr) == (b"one\nthree\n", b"two\n")
+    assert commands("echo one", then=("exit 4", "echo three")).status == 4
+    assert commands.stdout == b"one\n"
+    assert commands("exit 5", then=("echo two",)).status == 5
+    assert commands("echo after").status == 0 and commands.stdout == b"after\n"
+
+
+def test_a_command_that_follows_and_can_not_be_started(commands: Commands) -> None:
+    gone = commands.folder / "gone"
+    gone.mkdir()
+    words = ["/bin/sh", "-c", "echo one"]
+    ended = commands.runner.execute(
+        words,
+        folder=commands.folder,
+        env=os.environ,
+        sink=lambda *piece: None,
+        seconds=30,
+        stop=StopOrder(),
+        then=[[str(commands.folder / "nothing")], ["/bin/sh", "-c", f"rmdir {gone}"]],
+    )
+    assert ended.status == 127 and "nothing" in (ended.error or "") and gone.exists()
+    assert commands("echo after").status == 0 and commands.stdout == b"after\n"
+
+
+@pytest.mark.skipif(not LINUX, reason="elsewhere only the process group is ended")
+def test_what_one_of_several_leaves_is_ended_before_the_next(commands: Commands) -> None:
+    left = "ps -o pid= -p $(cat left) || echo gone"
+    ended = commands("setsid sleep 1000 & echo $! >left", then=(left,))
+    assert ended.status == 0 and commands.stdout == b"gone\n"
+
+
+def test_nothing_follows_a_command_that_was_stopped(commands: Commands) -> None:
+    """Not even where it takes the order to end for a good end."""
+    stop = StopOrder()
+    trap = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+
+    def order(*piece: object) -> None:
+        stop.give("cancelled")
+
+    ended = commands(trap, stop=stop, sink=order, then=("touch followed",))
+    assert ended.stopped and not (commands.folder / "followed").exists()
