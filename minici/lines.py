@@ -115,17 +115,24 @@ class Lines:
         return counts[block] + self._read(stream, block * _BLOCK, end).count(b"\n")
 
     def _after_newline(self, stream: str, count: int) -> int:
-        """The byte behind the `count`th newline of a stream, which must be there."""
+        """The byte behind the `count`th newline of a stream.
+
+        It was counted before; where a flood has since written over it, the end of the stream.
+        """
         if count == 0:
             return 0
-        counts = self._counts[stream]
+        counts, size = self._counts[stream], self._transcript.size(stream)
         while counts[-1] < count:
+            if len(counts) > size // _BLOCK + 1:
+                return size
             self._count_blocks(stream, len(counts))
         block = bisect.bisect_left(counts, count) - 1
         data = self._read(stream, block * _BLOCK, (block + 1) * _BLOCK)
         offset = -1
         for _ in range(count - counts[block]):
-            offset = data.index(b"\n", offset + 1)
+            offset = data.find(b"\n", offset + 1)
+            if offset < 0:
+                return size
         return block * _BLOCK + offset + 1
 
     def _count_blocks(self, stream: str, blocks: int) -> None:

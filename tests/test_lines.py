@@ -205,6 +205,27 @@ def test_no_line_makes_a_search_long(tmp_path: Path, sign: str) -> None:
     assert [number for number, _ in found(folder, "needle")] == [2]
 
 
+def test_a_flood_that_writes_over_what_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted a moment ago is no longer there: the search ends all the same."""
+    limit = 4096
+    (tmp_path / "output").mkdir()
+    with Output(tmp_path / "output", limit) as output:
+        output.append("stdout", b"\n" * limit + b"needle\n", 0)
+        with Transcript(tmp_path / "output", limit) as transcript:
+            lines, read, flooded = Lines(transcript), transcript.read, []
+
+            def read_and_flood(view: str, start: int, end: int) -> Iterator[bytes]:
+                yield from read(view, start, end)
+                if not flooded:
+                    flooded.append(True)
+                    output.append("stdout", b"x" * limit, 0)
+
+            monkeypatch.setattr(transcript, "read", read_and_flood)
+            assert len(list(lines.search("needle", 5))) == 1 and flooded
+
+
 def test_search_over_http(place: Place) -> None:
     server = place.server()
     agent = place.keep(FakeAgent(server))
