@@ -72,19 +72,19 @@ class Viewers:
             _end(viewer)
 
     def wake(self, subject: int) -> None:
-        """There is news of a subject: its viewers are sent it."""
+        """There is news of a subject: its viewers are sent it, if there are any yet or still."""
         with self._lock:
-            if self._thread is not None:
+            if self._thread is not None and not self._stopping:
                 self._news.add(subject)
                 self._rouse()
 
     def stop(self) -> None:
         """End all connections; they are made again to whoever serves next."""
         with self._lock:
-            self._stopping = True
             thread = self._thread
-            if thread is not None:
+            if thread is not None and not self._stopping:
                 self._rouse()
+            self._stopping = True
         if thread is not None:
             thread.join()
 

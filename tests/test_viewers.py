@@ -304,3 +304,11 @@ def test_who_comes_after_the_end_is_let_go() -> None:
     assert receive_all(viewer) == b"" and early.closed.is_set()
     assert receive_all(room.seat(late)) == b"" and late.closed.is_set()
     assert room.gone == [early, late]
+
+
+def test_news_after_the_end_is_for_nobody(room: Room) -> None:
+    """A server that stops still takes results, and whoever brings one is not to be bothered."""
+    viewer = room.seat(Lines(b"x"))
+    assert viewer.recv(1) == b"x"
+    room.viewers.stop()
+    room.viewers.wake(1)
