@@ -5,6 +5,7 @@ Rules 3, 4 and 14 of section 5. One thread waits and assigns; the calls run besi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -218,18 +219,24 @@ class Dispatcher:
         agent = self._state.agent(current.address) if current else None
         if agent is None or current is None:
             return
-        entry.cancel_told = True
         held = (entry.build.id, current.number)
 
         def call() -> None:
             entry.cancel_told = self._calls.cancel(agent, held, superseded=False)
 
-        self._beside(f"cancel-{held[0]}", call)
+        entry.cancel_told = True
+        try:
+            self._beside(f"cancel-{held[0]}", call)
+        except RuntimeError:  # no thread can be started now: its next ping is another chance
+            entry.cancel_told = False
 
     def tell_superseded(self, address: str, held: Held) -> None:
+        """Tell an agent that nobody waits for this attempt any more. Where it is not heard, or
+        no thread can be started, the next ping shows that the agent still has it."""
         agent = self._state.agent(address)
         if agent is not None:
-            self._beside(f"stop-{held[0]}", lambda: self._calls.cancel(agent, held, True))
+            with contextlib.suppress(RuntimeError):
+                self._beside(f"stop-{held[0]}", lambda: self._calls.cancel(agent, held, True))
 
 
 def _ordered(build: Build) -> Build:

@@ -89,9 +89,8 @@ class State:
         )
         self.usual = UsualTimes()
         self.attention = threading.Event()  # the watchdog has something to look at now
-        self.watched: Callable[[int], None] = lambda number: (
-            None
-        )  # told of news; set before `restore`
+        # Told of news of a build. Set before `restore`.
+        self.watched: Callable[[int], None] = lambda _: None
         self.stopping = False
         self._entries: dict[int, Entry] = {}
         self._queue: list[int] = []  # ids of queued builds, oldest first
@@ -247,8 +246,10 @@ class State:
         self._queue.remove(entry.build.id)
 
     def put_back(self, entry: Entry) -> None:
-        """Put a build that could not be handed over at its old place. The lock is held."""
-        bisect.insort(self._queue, entry.build.id)
+        """Put a build that could not be handed over at its old place, unless it has ended
+        meanwhile. The lock is held."""
+        if entry.build.id in self._entries:
+            bisect.insort(self._queue, entry.build.id)
         self.lock.notify_all()
 
     def late_cancels(self) -> list[Entry]:

@@ -7,8 +7,10 @@ the time; here it is carried out.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Callable
 
 from minici import build as builds
@@ -48,8 +50,7 @@ class Watchdog:
         while not self._state.stopping:
             self._state.attention.clear()
             try:
-                for agent in self.due_pings():
-                    self._ping_beside(agent)
+                self._ping_all(self.due_pings())
                 self.settle()
                 self._remember_days()
             except Exception:
@@ -64,12 +65,18 @@ class Watchdog:
 
     # Pings.
 
-    def _ping_beside(self, agent: Agent) -> None:
-        try:
-            self._beside(f"ping-{agent.address}", lambda: self._ping(agent))
-        except RuntimeError:  # no thread can be started now: nothing is known of this agent
-            self.pinged(agent, Pinged(self._state.clock(), answered=False))
-            raise
+    def _ping_all(self, due: Sequence[Agent]) -> None:
+        """Ping these agents. Where no thread can be started now, nothing is known of an agent
+        before its next turn; all others have theirs, and what can be concluded is."""
+        unpinged = 0
+        for agent in due:
+            try:
+                self._beside(f"ping-{agent.address}", functools.partial(self._ping, agent))
+            except RuntimeError:
+                unpinged += 1
+                self.pinged(agent, Pinged(self._state.clock(), answered=False))
+        if unpinged:
+            log.error("no thread can be started: %d agents are not pinged this time", unpinged)
 
     def _ping(self, agent: Agent) -> None:
         ping = Pinged(self._state.clock(), answered=False)
