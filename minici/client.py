@@ -12,7 +12,6 @@ import json
 import random
 import socket
 import ssl
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Optional, Union
 
-from minici.connections import Keeper
+from minici.connections import Exchange, Keeper
 
 Body = Union[bytes, BinaryIO]
 
@@ -145,20 +144,19 @@ class Client:
         if self._secret is not None:
             request.add_unredirected_header("Authorization", f"Bearer {self._secret}")
         try:
-            response: Any = self._opener.open(request, timeout=timeout)
+            response: Exchange = self._opener.open(request, timeout=timeout)
             try:
-                body_read = _read(response, timeout)
+                said = _read(response)
             finally:
                 self._keeper.keep(response)
-            return _sort(response.status, body_read)
+            return _sort(response.status, said)
         except urllib.error.URLError as error:
             raise _failure(error.reason, self.base) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _failure(error, self.base) from None
 
 
-def _read(response: Any, timeout: float) -> bytes:
-    deadline = time.monotonic() + timeout
+def _read(response: Exchange) -> bytes:
     pieces, length = [], 0
     while length <= _ANSWER_LIMIT:
         piece = response.read1(65536)
@@ -166,8 +164,6 @@ def _read(response: Any, timeout: float) -> bytes:
             break
         pieces.append(piece)
         length += len(piece)
-        if time.monotonic() > deadline:
-            raise TimeoutError("the answer took too long")
     return b"".join(pieces)
 
 

@@ -80,6 +80,7 @@ class Keeper(urllib.request.BaseHandler):
         self._context = context
         self._clock = clock
         self._lock = threading.Lock()  # guards _kept
+        # Since when each waits, the longest first: the last one is used next.
         self._kept: list[tuple[float, http.client.HTTPConnection]] = []
         self._offered = False  # by the other side, in its last answer
 
@@ -101,11 +102,12 @@ class Keeper(urllib.request.BaseHandler):
         if answer.will_close or not whole or not self._offered or not answer.staying:
             answer.connection.close()
             return
+        now, outdated = self._clock(), []
         with self._lock:
-            self._kept.append((self._clock(), answer.connection))
-            too_many = self._kept[: -self._most]
-            del self._kept[: -self._most]
-        for _, connection in too_many:
+            self._kept.append((now, answer.connection))
+            while len(self._kept) > self._most or now - self._kept[0][0] > self._seconds:
+                outdated.append(self._kept.pop(0)[1])
+        for connection in outdated:
             connection.close()
 
     def _exchange(

@@ -178,3 +178,31 @@ def test_calls_at_the_same_time_have_a_connection_each(made: Callable[[Serve], P
     peer.serve = answers
     client.get("/ping")
     assert len(peer.connections) == 4
+
+
+def test_a_connection_that_no_call_takes_is_ended(made: Callable[[Serve], Peer]) -> None:
+    """Calls take the one that was used last, so one that only a busy moment needed waits behind."""
+    gate = threading.Barrier(2)
+
+    def together(connection: socket.socket) -> bool:
+        gate.wait(30)
+        return answers(connection)
+
+    peer = made(answers)
+    client = Client(peer.base, kept=1.0)
+    client.get("/ping")
+    peer.serve = together
+    threads = [threading.Thread(target=client.get, args=("/ping",)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    peer.serve = answers
+    first, *two = peer.connections
+    assert len(two) == 2
+
+    def one_has_ended() -> bool:
+        client.get("/ping")
+        return any(each.fileno() == -1 for each in two)
+
+    wait_for(one_has_ended, what="the end of the connection that no call takes")
