@@ -106,7 +106,6 @@ class Pinged:
     refused: bool = False
     running: Optional[tuple[Held, ...]] = None
     undelivered: Optional[tuple[Held, ...]] = None
-    name: Optional[str] = None
     slots: Optional[int] = None
 
 
