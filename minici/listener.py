@@ -104,13 +104,7 @@ class Listener(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         threading.current_thread().name = f"connection-{client_address[1]}"
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._lock:
-                if request not in self._watched:
-                    self._open.pop(request, None)
-                self._lock.notify_all()
+        super().process_request_thread(request, client_address)
 
     def hand_over(
         self,
@@ -134,10 +128,14 @@ class Listener(ThreadingHTTPServer):
         self.viewers.add(connection, viewing, gone)
 
     def shutdown_request(self, request: Any) -> None:
+        """The end of a connection that is not with the viewers, also where it got no thread."""
         with self._lock:
             if request in self._watched:
                 return
         super().shutdown_request(request)
+        with self._lock:
+            self._open.pop(request, None)
+            self._lock.notify_all()
 
     def _make_room(self) -> None:
         """Drop the connection that has waited longest without sending a whole request."""

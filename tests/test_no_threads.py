@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -12,10 +14,12 @@ from minici.build import CANCELLED, RUNNING
 from minici.calls import TAKEN, AgentCalls, Offered
 from minici.config import read_server
 from minici.dispatch import Dispatcher
+from minici.listener import Listener
 from minici.roster import Agent, Held, Pinged
 from minici.state import State
 from minici.store import Store
 from minici.watchdog import Watchdog
+from minici.web import HttpError, Request, Response, Route, Site
 from tests.harness import wait_for
 
 
@@ -103,3 +107,26 @@ def test_a_cancellation_that_can_not_be_told_is_told_after_the_next_ping(room: R
     answer = Pinged(room.state.clock(), True, running=((build.id, 1),), undelivered=())
     room.watchdog.pinged(agent, answer)
     assert entry.cancel_told and f"cancel-{build.id}" in room.host.started
+
+
+def test_a_connection_that_gets_no_thread_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def as_it_is(request: Request, error: HttpError) -> Response:
+        return Response(error.status)
+
+    route = Route("GET", "/", lambda request: Response(body=b"here"), "people")
+    listener = Listener("127.0.0.1", 0, Site([route], lambda request: None, as_it_is))
+    listener.start()
+    address = ("127.0.0.1", listener.server_port)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with socket.create_connection(address, timeout=30) as refused:
+                assert refused.recv(1) == b""
+    with socket.create_connection(address, timeout=30) as served:
+        served.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert served.recv(12) == b"HTTP/1.1 200"
+        assert len(listener._open) == 1
+    listener.stop()
