@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Optional
 
+from minici import __version__
 from minici.durable import write_atomic
 from minici.passwords import hash_password
 from minici.service import LIFELINE, OWN_PATH, Stop
@@ -353,6 +354,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Also: `python3 -m minici password` prints a hash for [users], "
         "`python3 -m minici init [FILE]` writes a config.ini for several hosts.",
     )
+    parser.add_argument("--version", action="version", version=f"minici {__version__}")
     parser.add_argument("folder", nargs="?", default=".", help="a folder of the repository")
     parser.add_argument("--port", type=_port, help="where to listen (8000, or a free one)")
     parser.add_argument("--agents", type=_number, default=2, help="how many agents (2)")

@@ -47,6 +47,11 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 log = logging.getLogger("minici.agent")
 
+_SUMMARY = (
+    "An agent checks commits out and runs commands for a server. The section [agent] of\n"
+    "config.ini sets it up; `python -m minici init` writes one."
+)
+
 
 class Agent:
     """Everything an agent is made of. `start` and `stop` are for the thread that made it.
@@ -280,7 +285,7 @@ def _main(path: Path, stop: Stop) -> None:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run an agent until it is told to stop; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    return run(_main, given, "python -m minici.agent config.ini")
+    return run(_main, given, "python -m minici.agent config.ini", _SUMMARY)
 
 
 if __name__ == "__main__":

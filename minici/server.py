@@ -57,6 +57,11 @@ _FOR_AGENTS = 16  # of so many descriptors, one is for a kept connection to an a
 # limit sends more, of which the middle is dropped here.
 _RESULT_SLACK = 64 * 1024 * 1024
 
+_SUMMARY = (
+    "The server owns the queue, the builds and the pages. The section [server] of config.ini\n"
+    "sets it up; `python -m minici init` writes one."
+)
+
 
 class Server:
     """Everything a server is made of. `start` and `stop` are for the thread that made it.
@@ -183,7 +188,7 @@ def _main(path: Path, stop: Stop) -> None:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run a server until it is told to stop; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    return run(_main, given, "python -m minici.server config.ini")
+    return run(_main, given, "python -m minici.server config.ini", _SUMMARY)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Callable, Optional
 
+from minici import __version__
 from minici.config import ConfigError
 from minici.durable import FolderLocked
 
@@ -91,12 +92,21 @@ class Stop:
         self.set()
 
 
-def run(main: Callable[[Path, Stop], None], arguments: Sequence[str], usage: str) -> int:
+def run(
+    main: Callable[[Path, Stop], None], arguments: Sequence[str], usage: str, summary: str
+) -> int:
     """Call `main(config path, stop)` and turn how it ends into an exit status."""
     set_up_log()
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    asked = arguments[0] if arguments else ""
+    if asked in ("-h", "--help"):  # what was asked for is output, what is complained of is not
+        print(f"usage: {usage}\n\n{summary}")
+        return 0
+    if asked == "--version":
+        print(f"minici {__version__}")
+        return 0
+    if len(arguments) != 1 or asked.startswith("-"):
         print(f"usage: {usage}", file=sys.stderr)
-        return 0 if arguments and arguments[0] in ("-h", "--help") else BAD_CONFIG
+        return BAD_CONFIG
     stop = Stop()
     stop.on_signals()
     stop.on_lifeline()

@@ -17,6 +17,7 @@ from typing import Any, Optional
 
 import pytest
 
+from minici import __version__
 from tests.harness import (
     ROOT,
     Minici,
@@ -253,6 +254,35 @@ def test_an_agent_for_all_starts_with_a_secret_or_open(place: Place) -> None:
     place.agent(server, host="0.0.0.0", open="yes")
     agent = place.agent(server, host="0.0.0.0", secret="word")
     assert agent.ping("word")["running"] == []
+
+
+# Asked what it is.
+
+
+@pytest.mark.parametrize("module", ["minici", "minici.server", "minici.agent"])
+@pytest.mark.parametrize("word", ["--help", "-h", "--version"])
+def test_help_and_version_are_output(tmp_path: Path, module: str, word: str) -> None:
+    done = asked(tmp_path, module, word)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    said = f"minici {__version__}\n" if word == "--version" else f"python(3?) -m {module}"
+    assert re.search(said, done.stdout), done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("module", ["minici.server", "minici.agent"])
+@pytest.mark.parametrize("words", [[], ["a.ini", "b.ini"], ["--port"]])
+def test_wrong_arguments_are_complained_of(tmp_path: Path, module: str, words: list[str]) -> None:
+    done = asked(tmp_path, module, *words)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr == f"usage: python -m {module} config.ini\n"
+
+
+def asked(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *words]
+    given = environment("asked", folder)
+    return subprocess.run(
+        command, cwd=folder, env=given, capture_output=True, text=True, timeout=30
+    )
 
 
 # Started right.
