@@ -242,7 +242,9 @@ class Pages:
         return Response(200, found[0], found[1], {"Cache-Control": f"public, {lasting}"})
 
     def error(self, request: Request, error: HttpError) -> Response:
-        """The page of an error."""
+        """The page of an error; a line of text where the answer is one when all is well."""
+        if request.path == "/healthz":
+            return Response(error.status, f"{error.sentence}\n".encode())
         site = None
         if error.status not in (401, 403, 421):
             site = self._site(request, self._state.agents())

@@ -231,7 +231,9 @@ def test_fault_43_no_space_left(place: Place, disk: Disk) -> None:
     for path in ("/build", "/api/builds"):
         reply = server.post(path, PARAMS)
         assert reply.status == 503, reply
-    assert server.get("/healthz").status == 503
+    health = server.get("/healthz")
+    assert health.status == 503 and health.headers["Content-Type"].startswith("text/plain")
+    assert health.body == b"the data folder can't be written: No space left on device\n"
     assert server.get("/").status == 200
     assert server.api("/builds")["builds"] == before
     gate.touch()
