@@ -71,7 +71,8 @@ class AgentCalls:
             return Offered(UNANSWERED if unknown else REFUSED, str(error))
         except CallError as error:
             if error.status == 400:
-                return Offered(IMPOSSIBLE, str(error).removeprefix("HTTP 400: "))
+                said = str(error).removeprefix("HTTP 400").removeprefix(": ")
+                return Offered(IMPOSSIBLE, said or "the agent will not run it, and did not say why")
             return Offered(REFUSED, str(error))
         if answer.status != 202:
             return Offered(REFUSED, f"HTTP {answer.status}")

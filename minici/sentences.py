@@ -49,6 +49,10 @@ _RUSSIAN = tuple(
         (r"the command can't be started: (?P<a>.+)", "команду не удалось запустить: {a}"),
         (r"HTTP (?P<n>\d+)", "HTTP {n}"),
         (r"HTTP (?P<n>\d+): (?P<sentence>.+)", "HTTP {n}: {sentence}"),
+        (
+            r"the agent will not run it, and did not say why",
+            "агент отказался её выполнять и не сказал почему",
+        ),
         (r"every slot is taken", "все места заняты"),
         (r"this agent stops", "агент останавливается"),
         (r"no answer", "нет ответа"),

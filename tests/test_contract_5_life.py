@@ -200,6 +200,13 @@ def test_rule_4_400_ends_the_build_with_the_agents_sentence(
     assert agent.wait_build()["id"] == "2"
 
 
+def test_rule_4_400_without_a_sentence_gets_one(place: Place, server: ServerProcess) -> None:
+    agent_of(place, server).script("/build", (400, b""))
+    known = server.wait_final(server.start_build())
+    assert known["status"] == "failure"
+    assert known["reason"] == "the agent will not run it, and did not say why"
+
+
 def test_rule_4_who_refuses_is_asked_later_and_later(place: Place, server: ServerProcess) -> None:
     agent = agent_of(place, server)
     agent.script_always("/build", (503, {"error": "full"}))
