@@ -79,11 +79,11 @@ class _Family:
         give_up = time.monotonic() + runner.GIVE_UP
         while time.monotonic() < give_up:
             orphans = runner.children() - self._runners - self._strangers
-            living = {pid for pid in orphans if os.waitpid(pid, os.WNOHANG)[0] == 0}
-            if not living:
+            if not orphans:  # those that are dead by now may have left others: look again
                 return
-            for pid in living:
-                runner.kill(pid, signal.SIGKILL)
+            for pid in orphans:
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    runner.kill(pid, signal.SIGKILL)
             time.sleep(0.001)
 
 

@@ -204,12 +204,20 @@ class _Runner:
 
     def _living(self) -> set[int]:
         """The children that live, but for lost ones. Collects the dead, but for the command: as
-        long as it is not collected, the id of its group is its own."""
+        long as it is not collected, the id of its group is its own.
+
+        What is below a process comes up when it dies, perhaps after the children were listed: so
+        this looks until nothing dies under its eyes.
+        """
         if not HAS_PROC:
             return self._group()
-        found = children()
-        self._lost &= found
-        return {pid for pid in found if not self._has_died(pid)} - self._lost
+        dead: set[int] = set()
+        while True:
+            found, before = children(), dead
+            dead = {pid for pid in found if self._has_died(pid)}
+            if dead <= before:
+                self._lost &= found
+                return found - dead - self._lost
 
     def _group(self) -> set[int]:
         """Where nothing else can be seen: the command, as long as anybody is in its group."""
