@@ -53,7 +53,7 @@ class Trace:
             thread, _, text = line.partition(" ")
             text = text.strip()
             if text.endswith("<unfinished ...>"):
-                begun[thread] = text[: -len("<unfinished ...>")]
+                begun[thread] = text[: -len("<unfinished ...>")].rstrip()
                 continue
             resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", text)
             whole.append(begun.pop(thread, "") + resumed[1] if resumed else text)
