@@ -117,7 +117,7 @@ class Lines:
     def _after_newline(self, stream: str, count: int) -> int:
         """The byte behind the `count`th newline of a stream.
 
-        It was counted before; where a flood has since written over it, the end of the stream.
+        It was counted before; where a flood has since written over it, somewhere behind.
         """
         if count == 0:
             return 0
@@ -128,12 +128,7 @@ class Lines:
             self._count_blocks(stream, len(counts))
         block = bisect.bisect_left(counts, count) - 1
         data = self._read(stream, block * _BLOCK, (block + 1) * _BLOCK)
-        offset = -1
-        for _ in range(count - counts[block]):
-            offset = data.find(b"\n", offset + 1)
-            if offset < 0:
-                return size
-        return block * _BLOCK + offset + 1
+        return block * _BLOCK + _end_of_line(data, count - counts[block])
 
     def _count_blocks(self, stream: str, blocks: int) -> None:
         """See to it that the newlines before each of the first `blocks` blocks are known."""
@@ -175,6 +170,20 @@ class Lines:
                 yield block[:end]
         if rest:
             yield rest
+
+
+def _end_of_line(data: bytes, count: int) -> int:
+    """Where the `count`th line ends, its newline included. By halving: a block may have thousands
+    of lines, and a search may come back to it thousands of times."""
+    low, high = 0, len(data)
+    while high - low > 1:
+        middle = (low + high) // 2
+        before = data.count(b"\n", low, middle)
+        if before < count:
+            low, count = middle, count - before
+        else:
+            high = middle
+    return high
 
 
 def _as_shown(block: bytes) -> bytes:

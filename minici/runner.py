@@ -18,8 +18,8 @@ commands, each begins when the one before it has ended well. The answers:
     {"exited": STATUS, "left": NUMBER}
 
 STATUS is negative for a signal. `started` is sent for each command, `exited` for the last one that
-ran, when nothing of it is left, or only
-a NUMBER of processes that can't be killed. The agent's side of all this is `process.Runner`.
+ran, when nothing of it is left, or only a NUMBER of processes that can't be killed. The agent's
+side of all this is `process.Runner`.
 
 It signals none but its own children, and the groups that they lead, before it collects them: so
 an id can't have become another's meanwhile. What is further below comes up when its parent dies.

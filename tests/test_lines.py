@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,3 +247,18 @@ def test_search_over_http(place: Place) -> None:
     page = server.get(f"/build/{number}?find=One").text
     assert "2 строки" in page and f'href="/build/{number}?line=3&amp;find=One#L3"' in page
     assert "такого нет" in server.get(f"/build/{number}?find=nothing").text
+
+
+def test_many_lines_are_found_among_very_many_in_little_time(tmp_path: Path) -> None:
+    """Each that is found costs some readings of a block, and not a step for each line of it."""
+    folder = written(tmp_path / "output", ("stdout", ("ok\n" * 20_000 + "needle\n" * 10) * 100))
+    with Transcript(folder, LIMIT) as transcript:
+        begun = time.process_time()
+        found = find_lines(transcript, "needle", 1000).lines
+        spent = time.process_time() - begun
+        begun = time.process_time()
+        for _ in range(1000):
+            b"".join(transcript.read("stdout", 0, 65536)).count(b"\n")
+        once = time.process_time() - begun
+    assert [line.number for line in found[:11]] == [*range(20_001, 20_011), 40_011]
+    assert len(found) == 1000 and spent < 20 * once
