@@ -2,7 +2,7 @@
 
 Colours and weights (SGR) become CSS classes, a carriage return starts its line again, as a
 progress bar means it, addresses become links; every other control sequence is dropped, and
-a control character on its own is shown as a mark. static/minici.js does the same for live
+a control character on its own is shown as a mark. static/log.js does the same for live
 output and follows this module.
 """
 

@@ -75,7 +75,8 @@ def restore(folder: Path, files: Mapping[str, bytes], like: Path) -> None:
     """Have these files in a git folder and nothing else, whatever a command has done to it.
 
     Owners and modes are as in the git folder `like`. Nothing that a build has started may live
-    now, and builds must be the agent's own user: see `Git.copy`. Raises OSError.
+    now, and builds must be the agent's own user: see `Git.copy`. Raises OSError, and, before Python
+    3.13, RecursionError where folders are nested a thousand deep.
     """
     if _holds_only(folder, files, like):
         for name, data in files.items():

@@ -122,6 +122,8 @@ def _hand_out(own: Path, target: Path, mirror: Mirror) -> None:
         restore(target, files, like=own)
     except OSError as error:
         raise GitError(f"{target} can't be made: {error.strerror or error}") from None
+    except RecursionError:
+        raise GitError(f"{target} holds folders in folders beyond number") from None
 
 
 def _is_folder(path: Path) -> bool:

@@ -287,6 +287,7 @@ BUILDS = {
     "no git": "rm -rf .git",
     "git is a file": "rm -rf .git; echo gitdir: /nowhere > .git",
     "git is sealed": "mkdir .git/sealed; touch .git/sealed/x; chmod 555 .git/sealed .git/objects",
+    "git is deep": "cd .git; n=0; while [ $((n += 1)) -lt 1200 ]; do mkdir d; cd d; done",
     "replaced": "git branch topic; git checkout -q -b mine HEAD~1; git replace -f topic HEAD",
     "link for folder": "rm -rf folder; ln -s /tmp folder",
     "folder for file": "rm file; mkdir file; touch file/x",
