@@ -78,7 +78,10 @@ class Agent:
             self._holdings.restore(outbox.open())
         except OSError as error:
             self._listener.server_close()
-            raise CanNotStart(f"{data} can't be used as the data folder: {error}") from None
+            raise CanNotStart(
+                f"{error.filename or data}: {error.strerror or error}; "
+                "make the data folder a place where this user can write"
+            ) from None
         except BaseException:
             self._listener.server_close()
             raise

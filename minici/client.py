@@ -201,6 +201,8 @@ def _failure(reason: object, base: str) -> Failed:
         return Failed(f"no answer from {base} in time")
     if isinstance(reason, socket.gaierror):
         return Failed(f"the name in {base} can't be resolved: {reason.strerror}", sent=False)
+    if isinstance(reason, http.client.RemoteDisconnected):
+        return Failed(f"{base} ended the connection without an answer")
     if isinstance(reason, OSError):
         sentence = f"no connection to {base}: {reason.strerror or reason}"
         refused = reason.errno == errno.ECONNREFUSED

@@ -61,6 +61,10 @@ _RUSSIAN = tuple(
         (r"the name in (?P<a>\S+) can't be resolved: (?P<b>.+)", "имя в {a} не найдено: {b}"),
         (r"no answer from (?P<a>\S+) in time", "{a} не ответил вовремя"),
         (r"no connection to (?P<a>\S+): (?P<b>.+)", "нет связи с {a}: {b}"),
+        (
+            r"(?P<a>\S+) ended the connection without an answer",
+            "{a} закрыл соединение, не ответив",
+        ),
         (r"(?P<a>\S+) did not answer in HTTP: (?P<b>.+)", "{a} ответил не по HTTP: {b}"),
         # Errors of the pages.
         (r"there is no build (?P<n>\d+)", "сборки {n} нет"),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import pytest
 
@@ -254,6 +254,19 @@ def test_an_agent_for_all_starts_with_a_secret_or_open(place: Place) -> None:
     place.agent(server, host="0.0.0.0", open="yes")
     agent = place.agent(server, host="0.0.0.0", secret="word")
     assert agent.ping("word")["running"] == []
+
+
+@pytest.mark.parametrize(
+    "module, text", [("minici.server", server_text), ("minici.agent", agent_text)]
+)
+def test_a_data_folder_that_cant_be_made_ends_the_start(
+    tmp_path: Path, module: str, text: Callable[..., str]
+) -> None:
+    (tmp_path / "file").touch()
+    done = launch(tmp_path, module, text(f"data = {tmp_path / 'file' / 'data'}"))
+    assert (done.returncode, done.stdout) == (1, ""), done
+    advice = "Not a directory; make the data folder a place where this user can write"
+    assert done.stderr == f"{tmp_path / 'file' / 'data'}: {advice}\n"
 
 
 # Asked what it is.

@@ -432,6 +432,10 @@ def test_rule_6_unanswered_calls_count(place: Place) -> None:
     agent.script_always("/build", DROP)
     known = server.wait_final(server.start_build())
     assert known["status"] == "lost" and "mute" in known["reason"]
+    said = (
+        f"no answer from mute: http://127.0.0.1:{agent.port} ended the connection without an answer"
+    )
+    assert known["attempts"][0]["reason"] == said
     assert len(agent.made("/build")) == 2
 
 

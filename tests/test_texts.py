@@ -273,6 +273,14 @@ def test_another_language_is_refused() -> None:
             "given up after 1 attempt: attempt 1 on a: agent a no longer has it",
             "оставлена после стольких попыток: 1; попытка 1 на a: агент a её больше не знает",
         ),
+        (
+            "no answer from b: http://b:1 ended the connection without an answer",
+            "нет ответа от b: http://b:1 закрыл соединение, не ответив",
+        ),
+        (
+            "the agent will not run it, and did not say why",
+            "агент отказался её выполнять и не сказал почему",
+        ),
         ("b refused: HTTP 503: every slot is taken", "b отказался: HTTP 503: все места заняты"),
         (
             'checkout failed: no commit "x {n}" in /r',
