@@ -123,7 +123,7 @@ def _hand_out(own: Path, target: Path, mirror: Mirror) -> None:
     except OSError as error:
         raise GitError(f"{target} can't be made: {error.strerror or error}") from None
     except RecursionError:
-        raise GitError(f"{target} holds folders in folders beyond number") from None
+        raise GitError(f"{target} can't be made: folders are nested too deep there") from None
 
 
 def _is_folder(path: Path) -> bool:
