@@ -142,6 +142,7 @@ class State:
             log.warning("agents.json: an agent can't be read; it will announce itself")
             return
         self.roster.add(agent)
+        self.roster.distrust(agent, now)  # it may have gone while nobody looked
 
     def _restore_assignment(self, build: Build, attempt: builds.Attempt, now: float) -> None:
         agent = self.roster.get(attempt.address)

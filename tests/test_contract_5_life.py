@@ -560,6 +560,20 @@ def test_rule_8_a_restarted_server_goes_on(place: Place, server: ServerProcess) 
     assert [int(each["id"]) for each in agent.builds] == numbers
 
 
+def test_rule_8_an_agent_that_went_meanwhile_is_offered_nothing(place: Place) -> None:
+    """Agents of an earlier start are asked first whether they are still there."""
+    server = place.server()
+    gone = place.keep(FakeAgent(server, "gone", slots=9))
+    gone.wait_pings(1)
+    server.kill()
+    gone.close()
+    server.restart()
+    number = server.start_build()
+    there = place.keep(FakeAgent(server, "there"))
+    assert there.wait_build()["id"] == str(number)
+    assert [each["agent"] for each in server.build(number)["attempts"]] == ["there"]
+
+
 def test_rule_8_the_agent_has_time_to_show_itself(place: Place) -> None:
     """`agent_timeout` of silence counts from the restart on, and not from before."""
     server = place.server(agent_timeout="2s")
