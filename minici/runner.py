@@ -44,6 +44,7 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 GIVE_UP = 5.0  # seconds: what SIGKILL has not ended by then is not ours, or hangs in the kernel
+_LOOKS = 100  # at the children, as long as some die meanwhile: some hundredths of a second
 _PAUSE = 0.01  # seconds: what is handed up to a subreaper comes without a signal
 _PR_SET_CHILD_SUBREAPER = 36
 DEAD = ("Z", "X")  # states of a process that only waits to be collected
@@ -207,17 +208,18 @@ class _Runner:
         long as it is not collected, the id of its group is its own.
 
         What is below a process comes up when it dies, perhaps after the children were listed: so
-        this looks until nothing dies under its eyes.
+        this looks until nothing dies under its eyes, but not for ever at what does without end.
         """
         if not HAS_PROC:
             return self._group()
         dead: set[int] = set()
-        while True:
+        for _ in range(_LOOKS):
             found, before = children(), dead
             dead = {pid for pid in found if self._has_died(pid)}
             if dead <= before:
-                self._lost &= found
-                return found - dead - self._lost
+                break
+        self._lost &= found
+        return found - dead - self._lost
 
     def _group(self) -> set[int]:
         """Where nothing else can be seen: the command, as long as anybody is in its group."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -344,13 +345,25 @@ runner.main()
 """
 
 
-@only_linux
-def test_what_can_not_be_killed_is_waited_for_once(tmp_path: Path) -> None:
+# Something is always found dead, as where processes fork and exit without end.
+ENDLESS = """
+import itertools
+from minici import runner
+children, has_died, dead = runner.children, runner._Runner._has_died, itertools.count(10**7)
+runner.children = lambda: children() | {next(dead)}
+runner._Runner._has_died = lambda self, pid: pid >= 10**7 or has_died(self, pid)
+runner.main()
+"""
+
+
+@contextlib.contextmanager
+def changed_runner(source: str) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """A runner that `source` has changed; called with a command it gives the last answer."""
     ours, theirs = socket.socketpair()
     root = Path(__file__).resolve().parent.parent
     env = {**os.environ, "PYTHONPATH": str(root)}
-    words = [sys.executable, "-c", UNABLE, "256"]
     with theirs:
+        words = [sys.executable, "-c", source, "256"]
         process = subprocess.Popen(words, stdin=theirs.fileno(), env=env)
     answers = ours.makefile("r")
 
@@ -362,14 +375,32 @@ def test_what_can_not_be_killed_is_waited_for_once(tmp_path: Path) -> None:
         answer: dict[str, Any] = json.loads(answers.readline())
         return answer
 
-    assert execute("exit 3") == {"exited": 3, "left": 0}
-    assert execute("setsid sleep 5 & sleep 0.1; exit 4") == {"exited": 4, "left": 1}
-    begun = time.monotonic()
-    assert execute("exit 5") == {"exited": 5, "left": 0}
-    assert time.monotonic() - begun < 0.3
-    ours.shutdown(socket.SHUT_RDWR)
-    assert process.wait(10) == 0
-    ours.close()
+    ours.settimeout(30)
+    try:
+        yield execute
+        ours.shutdown(socket.SHUT_RDWR)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        ours.close()
+
+
+@only_linux
+def test_what_can_not_be_killed_is_waited_for_once() -> None:
+    with changed_runner(UNABLE) as execute:
+        assert execute("exit 3") == {"exited": 3, "left": 0}
+        assert execute("setsid sleep 5 & sleep 0.1; exit 4") == {"exited": 4, "left": 1}
+        begun = time.monotonic()
+        assert execute("exit 5") == {"exited": 5, "left": 0}
+        assert time.monotonic() - begun < 0.3
+
+
+@only_linux
+def test_what_dies_without_end_is_not_looked_at_for_ever() -> None:
+    with changed_runner(ENDLESS) as execute:
+        assert execute("exit 3") == {"exited": 3, "left": 0}
+        assert execute("setsid sleep 5 & exit 4") == {"exited": 4, "left": 0}
 
 
 def test_a_record_that_can_not_be_written_stops_nothing(commands: Commands) -> None:
