@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, Union
@@ -113,6 +114,17 @@ class Minici:
         """Start the process, and wait until it says where it answers."""
         lines = [f"{key} = {value}" for key, value in self.settings.items()]
         self._config.write_text("\n".join([f"[{self.section}]", *lines, ""]), encoding="utf-8")
+        # Signals come in the main thread: one that ends the benchmark does not part a process that
+        # has just been started from what knows of it, and ends it.
+        with ThreadPoolExecutor(1) as beside:
+            process = beside.submit(self._launch).result()
+        assert process.stdout is not None
+        line = process.stdout.readline().decode()
+        if not line:
+            raise RuntimeError(f"{self.section} has ended at once: {self.log()[-1000:]}")
+        self.port = int(line.split(": ", 1)[1].split("/ ")[0].strip("/\n").rsplit(":", 1)[1])
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"minici.{self.section}", str(self._config)],
@@ -123,11 +135,7 @@ class Minici:
                 env=self._ground.environment(),
                 start_new_session=True,
             )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().decode()
-        if not line:
-            raise RuntimeError(f"{self.section} has ended at once: {self.log()[-1000:]}")
-        self.port = int(line.split(": ", 1)[1].split("/ ")[0].strip("/\n").rsplit(":", 1)[1])
+        return self._process
 
     @property
     def pid(self) -> int:

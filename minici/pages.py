@@ -242,8 +242,8 @@ class Pages:
         return Response(200, found[0], found[1], {"Cache-Control": f"public, {lasting}"})
 
     def error(self, request: Request, error: HttpError) -> Response:
-        """The page of an error; a line of text where the answer is one when all is well."""
-        if request.path == "/healthz":
+        """The page of an error; for programs, a line of text where they get one if all is well."""
+        if request.path == "/healthz" and "text/html" not in request.header("Accept"):
             return Response(error.status, f"{error.sentence}\n".encode())
         site = None
         if error.status not in (401, 403, 421):
