@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import socket
 import ssl
 import sys
@@ -60,6 +61,8 @@ class Agent:
     """
 
     def __init__(self, config: AgentConfig) -> None:
+        if shutil.which("git") is None:  # or every build that it takes would fail for it
+            raise CanNotStart("git is missing: install it, or add its folder to PATH; start again")
         self._config = config
         context = server_tls(config.certificate, config.private_key)
         trust = _trust(config)

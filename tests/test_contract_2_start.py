@@ -269,6 +269,13 @@ def test_a_data_folder_that_cant_be_made_ends_the_start(
     assert done.stderr == f"{tmp_path / 'file' / 'data'}: {advice}\n"
 
 
+def test_an_agent_without_git_does_not_start(tmp_path: Path) -> None:
+    done = launch(tmp_path, "minici.agent", agent_text(), {"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert done.stderr.startswith("git is missing: ") and done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["config.ini"]
+
+
 # Asked what it is.
 
 
