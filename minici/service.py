@@ -66,10 +66,12 @@ class Stop:
         return self._set
 
     def on_signals(self) -> None:
-        """Let SIGTERM and SIGINT set it. For the main thread."""
+        """Let SIGTERM and SIGINT set it, and SIGHUP, unless it is ignored, as by nohup. For the
+        main thread."""
         signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, self._signalled)
 
     def _signalled(self, number: int, frame: Optional[FrameType]) -> None:
         self._set = True

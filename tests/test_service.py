@@ -11,6 +11,7 @@ import time
 import pytest
 
 from minici.service import Stop
+from tests.harness import holds_for
 
 _WAITS = """
 import signal, sys, threading
@@ -48,6 +49,23 @@ def test_a_signal_stops_the_process_whoever_receives_it(receiver: str) -> None:
     finally:
         process.kill()
     assert process.returncode == 0
+
+
+def test_a_terminal_that_goes_stops_the_process_unless_it_was_told_to_stay() -> None:
+    words = [sys.executable, "-c", _WAITS, "process"]
+    for prefix, stays in ((["sh", "-c", 'trap "" HUP; exec "$@"', "sh"], True), ([], False)):
+        process = subprocess.Popen([*prefix, *words], stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGHUP)
+            if stays:
+                holds_for(lambda: process.poll() is None, 0.5, "it stays")
+                process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=20)[0] == "stopped\n"
+        finally:
+            process.kill()
+        assert process.returncode == 0
 
 
 def test_any_thread_may_set_it() -> None:
