@@ -21,6 +21,7 @@ log = logging.getLogger("minici.web")
 
 TAKE_SECONDS = 60.0  # for what was sent to be taken
 SILENCE = 15.0  # seconds after which a viewer is sent a sign that the connection lives
+_STUMBLE = 0.1  # seconds: a fault that comes back at once takes no whole processor
 _REST = 0.0001  # seconds between two rounds for each viewer: a flood takes no whole processor
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -108,22 +109,30 @@ class Viewers:
 
     def _serve(self) -> None:
         while self._take_in():
-            for key, mask in self._selector.select(self._pause()):
-                if key.data is None:
-                    self._bell.recv(4096)
-                elif mask & selectors.EVENT_WRITE:
-                    self._ready[key.data] = None
-                elif mask & selectors.EVENT_READ:
-                    self._listen(key.data)
-            ready, self._ready = self._ready, {}
-            for viewer in ready:
-                self._advance(viewer)
-            self._check(time.monotonic())
+            try:
+                self._go_round()
+            except Exception:
+                log.exception("the viewers' thread stumbled, and goes on")
+                time.sleep(_STUMBLE)
         for viewer in [each for viewers in self._viewers.values() for each in viewers]:
             self._drop(viewer)
         self._selector.close()
         self._bell.close()
         self._ringer.close()
+
+    def _go_round(self) -> None:
+        """Wait for something to do, and do it for everyone whom it concerns."""
+        for key, mask in self._selector.select(self._pause()):
+            if key.data is None:
+                self._bell.recv(4096)
+            elif mask & selectors.EVENT_WRITE:
+                self._ready[key.data] = None
+            elif mask & selectors.EVENT_READ:
+                self._listen(key.data)
+        ready, self._ready = self._ready, {}
+        for viewer in ready:
+            self._advance(viewer)
+        self._check(time.monotonic())
 
     def _take_in(self) -> bool:
         """Make ready who has arrived and who is to have news; False at the end."""

@@ -296,6 +296,21 @@ def test_what_can_not_be_made_ends_one_connection_alone(
     assert room.seat(Lines(b"others")).recv(9) == b"others"
 
 
+def test_an_end_that_fails_is_in_the_log_and_others_are_served(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Lines):
+        def close(self) -> None:
+            super().close()
+            raise ValueError("nonsense")
+
+    broken = Broken(None)
+    assert receive_all(room.seat(broken)) == b""
+    assert broken.closed.wait(5)
+    assert room.seat(Lines(b"others")).recv(9) == b"others"
+    wait_for(lambda: "the viewers' thread stumbled" in caplog.text)
+
+
 def test_who_comes_after_the_end_is_let_go() -> None:
     room = Room()
     early, late = Lines(), Lines()
