@@ -572,7 +572,7 @@ def long(shared: Place) -> tuple[ServerProcess, int, int]:
     shared.agent(server)
     count = 1_300_000
     number = server.start_build(
-        command=f"seq -f 'line %.0f {LONG}' 1 {count}; echo 'a warning' >&2; sleep 1; echo the end"
+        command=f"seq -f 'line %.0f {LONG}' 1 {count}; sleep 1; echo 'a warning' >&2; sleep 1; echo the end"
     )
     assert server.wait_final(number, 120)["stdout_bytes"] > HUNDRED
     return server, number, count + 2
