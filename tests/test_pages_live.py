@@ -571,8 +571,9 @@ def long(shared: Place) -> tuple[ServerProcess, int, int]:
     server = shared.server(output_limit="200M")
     shared.agent(server)
     count = 1_300_000
+    lines = f"seq -f 'line %.0f {LONG}' 1 {count}"
     number = server.start_build(
-        command=f"seq -f 'line %.0f {LONG}' 1 {count}; sleep 1; echo 'a warning' >&2; sleep 1; echo the end"
+        command=f"{lines}; sleep 1; echo 'a warning' >&2; sleep 1; echo the end"
     )
     assert server.wait_final(number, 120)["stdout_bytes"] > HUNDRED
     return server, number, count + 2
