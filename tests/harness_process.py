@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -132,7 +133,15 @@ class Minici:
     def restart(self, within: float = 30.0) -> Any:
         """Start it again (after `stop` or `kill`) where it was, with its data."""
         self.sections[self.module.rsplit(".", 1)[1]]["port"] = self.port
-        return self.start(within)
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                return self.start(within)
+            except AssertionError as error:
+                # The system may have lent its port to a connection of somebody else meanwhile.
+                if "already in use" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def log(self) -> str:
         return self.err.read_text(encoding="utf-8", errors="replace") if self.err.exists() else ""
