@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+_PIECE = 1024 * 1024  # bytes that are asked of the system in one go
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -26,6 +31,54 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.close(descriptor)
     os.replace(temporary, path)
     sync_folder(path.parent)
+
+
+def write_recycling(path: Path, data: bytes) -> None:
+    """As `write_atomic`, for a file that is replaced again and again: what is replaced becomes
+    the file for the next content, `path` with ".tmp" at its end.
+
+    To make a file costs more than to write it. Before the first call of a process, `forget_spare`.
+    """
+    temporary, old = _spare(path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        write_all(descriptor, data)
+        os.ftruncate(descriptor, len(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    with suppress(OSError):  # there is none yet, or the file system knows no second names
+        os.link(path, old)
+    os.replace(temporary, path)
+    with suppress(OSError):
+        os.replace(old, temporary)
+    sync_folder(path.parent)
+
+
+def forget_spare(path: Path) -> None:
+    """Have the next `write_recycling` make a new file: after a power cut the spare one may be
+    the one in use, under a second name. Raises OSError."""
+    for spare in _spare(path):
+        spare.unlink(missing_ok=True)
+
+
+def _spare(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + ".tmp"), path.with_name(path.name + ".old")
+
+
+def read_whole(path: PathLike, flags: int = 0) -> bytes:
+    """Read a file with half the system calls of `open`, each of which lets another thread in;
+    `flags` are added to those of `os.open`. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    try:
+        pieces = []
+        while True:
+            piece = os.read(descriptor, _PIECE)
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

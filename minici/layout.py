@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
-from minici.durable import write_all
+from minici.durable import PathLike, read_whole, write_all
 from minici.process import Account
 
 _FOLDERS = ("", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags")
@@ -78,10 +78,11 @@ def restore(folder: Path, files: Mapping[str, bytes], like: Path) -> None:
     now, and builds must be the agent's own user: see `Git.copy`. Raises OSError, and, before Python
     3.13, RecursionError where folders are nested a thousand deep.
     """
-    if _holds_only(folder, files, like):
+    if _holds_only(str(folder), files, str(like)):
         for name, data in files.items():
-            if (folder / name).read_bytes() != data:
-                _write(folder / name, data)
+            path = f"{folder}/{name}"
+            if read_whole(path) != data:
+                _write(path, data)
         return
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
@@ -97,11 +98,11 @@ def give(paths: Iterable[Path], account: Optional[Account]) -> None:
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def _holds_only(folder: Path, files: Iterable[str], like: Path) -> bool:
+def _holds_only(folder: str, files: Iterable[str], like: str) -> bool:
     try:
         expected = {
             **dict.fromkeys(_FOLDERS, _kind(os.lstat(like))),
-            **dict.fromkeys(files, _kind(os.lstat(like / "config"))),
+            **dict.fromkeys(files, _kind(os.lstat(f"{like}/config"))),
         }
         count = 0
         for name, kind in _found(folder, ""):
@@ -113,14 +114,13 @@ def _holds_only(folder: Path, files: Iterable[str], like: Path) -> bool:
         return False
 
 
-def _found(folder: Path, name: str) -> Iterator[tuple[str, _Kind]]:
+def _found(folder: str, name: str) -> Iterator[tuple[str, _Kind]]:
     """What is in a folder, by its name in there, itself first as ""."""
-    status = os.lstat(folder / name)
+    path = f"{folder}/{name}" if name else folder
+    status = os.lstat(path)
     yield name, _kind(status)
     if stat.S_ISDIR(status.st_mode):
-        with os.scandir(folder / name) as entries:
-            inside = [entry.name for entry in entries]
-        for each in inside:
+        for each in os.listdir(path):
             yield from _found(folder, f"{name}/{each}" if name else each)
 
 
@@ -131,7 +131,7 @@ def _kind(status: os.stat_result) -> _Kind:
     return status.st_mode, status.st_uid, status.st_gid, names
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: PathLike, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o644)
     try:

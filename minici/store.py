@@ -4,6 +4,7 @@
     agents.json       the agents last known
     agents-day.json   when they were there, and how busy, in the last 24 hours
     unfinished/ID     an empty file for each build that is not final
+    mark              the empty file of which those are other names
     builds/ID/        build.json, and a folder for each attempt's output
 
 The order of writing a new build makes every crash harmless: the counter first, so that no id is
@@ -28,7 +29,14 @@ from typing import Any, Callable, Optional, Union
 
 from minici import build as builds
 from minici.build import Build
-from minici.durable import FolderLock, sync_folder, write_all, write_atomic
+from minici.durable import (
+    FolderLock,
+    forget_spare,
+    sync_folder,
+    write_all,
+    write_atomic,
+    write_recycling,
+)
 from minici.output import Output
 from minici.transcript import Transcript
 
@@ -103,6 +111,8 @@ class Store:
         self.output_limit = output_limit
         self._builds = folder / "builds"
         self._unfinished = folder / "unfinished"
+        self._counter = folder / "counter"
+        self._mark = folder / "mark"
         self._lock = FolderLock(folder)
         self._counting = threading.Lock()  # guards the counter, on disk and in _last
         self._last = 0
@@ -121,6 +131,8 @@ class Store:
             for folder in (self.folder, self._builds, self._unfinished):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire()
+            self._mark.touch()
+            forget_spare(self._counter)
             self._last = self.newest = self._recover_counter()
             return self._recover_builds()
         except OSError as error:
@@ -153,7 +165,7 @@ class Store:
             folder = self._builds / str(number)
             mark = self._unfinished / str(number)
             try:
-                mark.touch()
+                self._make_mark(mark)
                 sync_folder(self._unfinished)
                 folder.mkdir()
                 build = make(number)
@@ -167,6 +179,13 @@ class Store:
         with self._counting:
             self.newest = max(self.newest, number)
         return build
+
+    def _make_mark(self, path: Path) -> None:
+        """All marks are names of one empty file: to make a file costs more than to name it."""
+        try:
+            os.link(self._mark, path)
+        except OSError:  # it has as many names as it may have, or it is gone
+            path.touch()
 
     def save(self, build: Build) -> None:
         """Make a build's new state durable. A final one is read no more when a server starts.
@@ -318,7 +337,7 @@ class Store:
             number = self._last + 1
             if self.exists(number):
                 number = self._highest_id() + 1
-            write_atomic(self.folder / "counter", b"%d\n" % number)
+            write_recycling(self._counter, b"%d\n" % number)
             self._last = number
             return number
 
@@ -331,12 +350,12 @@ class Store:
         if counted is not None or highest:
             log.warning("the counter was lost or too low: going on after build %d", highest)
         self._set_damaged_counter_aside()
-        write_atomic(self.folder / "counter", b"%d\n" % highest)
+        write_recycling(self._counter, b"%d\n" % highest)
         return highest
 
     def _read_counter(self) -> Optional[int]:
         try:
-            text = (self.folder / "counter").read_bytes().strip()
+            text = self._counter.read_bytes().strip()
         except (FileNotFoundError, IsADirectoryError):
             return None
         if not re.fullmatch(rb"[0-9]{1,18}", text) or int(text) > _MOST_ID:
@@ -357,9 +376,8 @@ class Store:
         return max(used)
 
     def _set_damaged_counter_aside(self) -> None:
-        path = self.folder / "counter"
-        if path.is_dir():
-            os.replace(path, self.folder / f"counter.damaged-{os.getpid()}")
+        if self._counter.is_dir():
+            os.replace(self._counter, self.folder / f"counter.damaged-{os.getpid()}")
 
     # Unfinished builds.
 

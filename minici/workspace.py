@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from minici.durable import read_whole
 from minici.git import Git, GitError
 from minici.layout import empty, give, lay_out, restore
 from minici.mirror import Commit, Mirror, Mirrors, folder_name
@@ -113,12 +114,11 @@ def _hand_out(own: Path, target: Path, mirror: Mirror) -> None:
     """
     try:
         files = {
-            name: (own / name).read_bytes()
-            for name in ("config", "HEAD", "objects/info/alternates")
+            name: read_whole(own / name) for name in ("config", "HEAD", "objects/info/alternates")
         }
         for path in (own / "index", mirror.folder / "packed-refs", mirror.folder / "shallow"):
             with suppress(FileNotFoundError):
-                files[path.name] = path.read_bytes()
+                files[path.name] = read_whole(path)
         restore(target, files, like=own)
     except OSError as error:
         raise GitError(f"{target} can't be made: {error.strerror or error}") from None
@@ -127,16 +127,17 @@ def _hand_out(own: Path, target: Path, mirror: Mirror) -> None:
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _has_submodules(index: Path) -> bool:
     """Whether the mode of a submodule stands anywhere in an index: maybe, or certainly not."""
     try:
-        descriptor = os.open(index, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.lstat(index).st_mode):
+            return False
+        return b"\x00\x00\xe0\x00" in read_whole(index, os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return False
-        return b"\x00\x00\xe0\x00" in file.read()

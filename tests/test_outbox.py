@@ -171,6 +171,17 @@ def test_a_result_that_can_not_be_read_is_set_aside(
     assert (aside / "stdout").read_bytes() == b"precious" and str(aside) in caplog.text
 
 
+def test_what_is_discarded_is_gone_wherever_it_was_interrupted(
+    outbox: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox.discard(finished(outbox, (1, 1), b"out").folder)
+    bare = outbox.add(outbox.begin((2, 1)), (2, 1), SUCCESS, 1000, {})
+    outbox.discard(bare.folder)
+    assert files(tmp_path) == []
+    bare.folder.mkdir()  # killed between the two steps
+    assert Outbox(tmp_path).open() == [] and files(tmp_path) == [] and caplog.text == ""
+
+
 def test_a_place_is_not_used_twice(outbox: Outbox, tmp_path: Path) -> None:
     aside = outbox.set_aside(finished(outbox, (1, 1)))
     again = Outbox(tmp_path)

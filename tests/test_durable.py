@@ -1,0 +1,151 @@
+"""Files that are replaced again and again, and what a crash leaves of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minici.build import Build
+from minici.durable import forget_spare, read_whole, write_recycling
+from minici.store import Store
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "counter"
+
+
+def test_what_is_replaced_becomes_the_next_file(path: Path) -> None:
+    seen = []
+    for number in range(1, 6):
+        write_recycling(path, b"%d\n" % number)
+        assert path.read_bytes() == b"%d\n" % number
+        seen.append(path.stat().st_ino)
+    assert len(set(seen)) == 2 and seen[0] != seen[1]
+    assert sorted(os.listdir(path.parent)) == ["counter", "counter.tmp"]
+
+
+def test_a_shorter_content_leaves_nothing_of_a_longer_one(path: Path) -> None:
+    for content in (b"1000000\n", b"2000000\n", b"3\n", b"", b"4\n"):
+        write_recycling(path, content)
+        assert path.read_bytes() == content
+
+
+def test_a_file_system_without_second_names(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    for number in range(3):
+        write_recycling(path, b"%d\n" % number)
+        assert os.listdir(path.parent) == ["counter"] and path.read_bytes() == b"%d\n" % number
+
+
+class Crash(BaseException):
+    """Instead of a kill."""
+
+
+@pytest.mark.parametrize("step", range(1, 10))
+def test_a_crash_at_each_step_leaves_the_old_content_or_the_new(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    write_recycling(path, b"1\n")
+    write_recycling(path, b"2\n")
+    steps = 0
+    with monkeypatch.context() as patch:
+        for name in ("open", "write", "ftruncate", "fsync", "link", "replace"):
+            real = getattr(os, name)
+
+            def counted(*args: Any, real: Any = real, **options: Any) -> Any:
+                nonlocal steps
+                steps += 1
+                if steps == step:
+                    raise Crash
+                return real(*args, **options)
+
+            patch.setattr(os, name, counted)
+        with pytest.raises(Crash):
+            write_recycling(path, b"3\n")
+    assert path.read_bytes() in (b"2\n", b"3\n")
+    for number in range(4, 8):
+        write_recycling(path, b"%d\n" % number)
+        assert path.read_bytes() == b"%d\n" % number
+
+
+def test_a_spare_that_is_the_file_itself_is_not_written_over(path: Path) -> None:
+    """As a power cut may leave it, where one of two new names reached the disk."""
+    write_recycling(path, b"1\n")
+    os.link(path, path.parent / "counter.tmp")
+    os.link(path, path.parent / "counter.old")
+    kept = os.open(path, os.O_RDONLY)
+    forget_spare(path)
+    write_recycling(path, b"2\n")
+    assert os.read(kept, 10) == b"1\n" and path.read_bytes() == b"2\n"
+    os.close(kept)
+
+
+def test_a_server_forgets_the_spare_when_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "counter").write_text("7\n")
+    os.link(tmp_path / "counter", tmp_path / "counter.tmp")
+    store = Store(tmp_path, 1000)
+    store.open()
+    kept = os.open(tmp_path / "counter", os.O_RDONLY)
+    assert store.create(build).id == 8
+    assert os.read(kept, 10) == b"7\n"
+    os.close(kept)
+    store.close()
+
+
+def build(number: int) -> Build:
+    return Build(number, "main", "true", "/repository", "2026-01-01T00:00:00Z")
+
+
+def test_the_marks_are_names_of_one_empty_file(tmp_path: Path) -> None:
+    store = Store(tmp_path, 1000)
+    store.open()
+    for _ in range(3):
+        store.create(build)
+    marks = [(tmp_path / "unfinished" / name).stat() for name in "123"]
+    assert len({mark.st_ino for mark in marks}) == 1 and {mark.st_size for mark in marks} == {0}
+    store.close()
+
+
+def test_a_mark_is_made_where_it_can_not_be_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path, 1000)
+    store.open()
+    (tmp_path / "mark").unlink()
+    store.create(build)
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EMLINK, "")))
+    store.create(build)
+    assert sorted(os.listdir(tmp_path / "unfinished")) == ["1", "2"]
+    store.close()
+    again = Store(tmp_path, 1000)
+    assert [found.id for found in again.open()] == [1, 2]
+    again.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 3 * 1024 * 1024 + 7])
+def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+    assert read_whole(tmp_path / "file") == content
+    with pytest.raises(FileNotFoundError):
+        read_whole(tmp_path / "none")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    for number in range(3):
+        write_recycling(tmp_path / "counter", b"%d\n" % number)
+        read_whole(tmp_path / "counter")
+    with pytest.raises(OSError):
+        read_whole(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
