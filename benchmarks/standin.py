@@ -154,7 +154,8 @@ class _Connection(asyncio.Protocol):
         status, said = answered
         body = json.dumps(said).encode()
         self._transport.write(
-            b"HTTP/1.1 %d Said\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
+            b"HTTP/1.1 %d Said\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+            b"Keep-Alive: timeout=15\r\n%s\r\n"
             % (status, len(body), b"Connection: close\r\n" if closes else b"")
             + body
         )

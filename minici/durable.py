@@ -71,7 +71,7 @@ def read_whole(path: PathLike, flags: int = 0) -> bytes:
     `flags` are added to those of `os.open`. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | flags)
     try:
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             piece = os.read(descriptor, _PIECE)
             if not piece:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from typing import Any, Optional
 
+from minici.beside import Beside
 from minici.connection import Connection
 from minici.intake import Gone
 from minici.viewers import Viewers
@@ -50,6 +51,7 @@ class Listener(ThreadingHTTPServer):
         self.context = context
         self.stopping = False
         self.viewers = Viewers()
+        self._beside = Beside()
         self._most = _most_connections(descriptors())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
         self._lock = threading.Condition()  # guards _open and _watched
@@ -100,7 +102,8 @@ class Listener(ThreadingHTTPServer):
                 self._turn_away(request)
                 return
             self._open[request] = (request, True)
-        super().process_request(request, client_address)
+        # Not a new thread for each: to start one costs more than most requests.
+        self._beside("a connection", lambda: self.process_request_thread(request, client_address))
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         threading.current_thread().name = f"connection-{client_address[1]}"

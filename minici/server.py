@@ -83,7 +83,7 @@ class Server:
         page_url = self._page_url if config.url else None
         beside = Beside()
         self.dispatcher = Dispatcher(self.state, calls, beside, page_url)
-        self.watchdog = Watchdog(self.state, self.dispatcher, calls, beside)
+        self.watchdog = Watchdog(self.state, self.dispatcher, calls, Beside(few=1))
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self._records = Records(self.store, self._base)
         self._pages = Pages(

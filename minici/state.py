@@ -61,8 +61,8 @@ class Entry:
 
 def utc_now() -> str:
     """This moment as the contract writes it."""
-    now = datetime.now(timezone.utc)
-    return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    return now.isoformat(timespec="milliseconds") + "Z"
 
 
 class State:
@@ -204,7 +204,8 @@ class State:
                 if build is not None:
                     self._entries[build.id] = self._entry(build, self.clock())
                     bisect.insort(self._queue, build.id)
-                    self.lock.notify_all()
+                    if self._queue[0] == build.id:  # others wait behind one that waits already
+                        self.lock.notify_all()
 
     def load(self, number: int) -> Record:
         """A build as it is now. Raises NoSuchBuild."""
@@ -295,7 +296,8 @@ class State:
             entry.build = build
             self._requeue_or_remove(build, before)
             self._free(before, build)
-            self.lock.notify_all()
+            if build.status != builds.RUNNING:  # it waits again, or has left a slot
+                self.agents_changed()
         entry.touch()
         self.usual.note(build)
         return build

@@ -22,7 +22,7 @@ from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.watchdog")
 
-_LEAST_PAUSE = 0.05  # seconds: a thousand agents are pinged in groups, not one by one
+_LEAST_PAUSE = 0.1  # seconds: a thousand agents are pinged in groups, not one by one
 _DAYS_KEPT = 900.0  # seconds from one writing of the agents' last 24 hours to the next
 _MOST_PAUSE = 0.25  # seconds: what is not a ping falls due by itself
 
