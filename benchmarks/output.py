@@ -83,8 +83,8 @@ def _rates(ground: Ground, repository: Repository, text: Path) -> Iterator[Figur
 def _have_memory(ground: Ground, megabytes: int) -> None:
     """See to it that a virtual machine has so much memory in hand, by a file that comes and goes.
 
-    Memory that its host must first find for it makes each write five times slower; what stays, as an
-    output does, would pay for that, and the floor, which takes what was free a moment ago, would not.
+    Memory that its host must find first makes a write five times slower. An output, which stays,
+    would pay for that each time, and the floor, which takes what was free a moment ago, would not.
     """
     path = ground.folder / "memory"
     with open(path, "wb") as file:
