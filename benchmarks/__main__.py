@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from benchmarks import cost, crowd, history, live, machine, output, rate, report, size, turn
+from benchmarks import cost, crowd, history, least, live, machine, output, rate, report, size, turn
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
 
@@ -30,6 +30,7 @@ class Measure:
 MEASURES = {
     "cost": Measure("a build's cost", cost.measure, 240),
     "rate": Measure("builds a second", rate.measure, 600),
+    "least": Measure("the least, in processor time a build", least.measure, 120),
     "queue": Measure("the queue", turn.measure, 240),
     "output": Measure("output", output.measure, 900),
     "live": Measure("live", live.measure, 180),
