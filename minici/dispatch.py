@@ -82,7 +82,7 @@ class Dispatcher:
             number, attempt = entry.build.id, entry.build.last_attempt + 1
             self._state.roster.assign(agent, number, attempt, self._state.clock())
         try:
-            self._beside(f"hand-over-{number}", lambda: self._hand_over(entry, agent))
+            self._beside(f"hand-over-{number}", lambda: self._try_to_hand_over(entry, agent))
         except RuntimeError:  # no thread can be started now
             self._postpone(entry, agent, (number, attempt))
             raise
@@ -103,6 +103,19 @@ class Dispatcher:
         if self._state.stopping or now < self._not_before or not self._state.first_queued():
             return None
         return self._state.roster.choose(now)
+
+    def _try_to_hand_over(self, entry: Entry, agent: Agent) -> None:
+        """Whatever goes wrong here, no build is left out of the queue for it."""
+        held = (entry.build.id, entry.build.last_attempt + 1)
+        try:
+            self._hand_over(entry, agent)
+        except Exception:
+            log.exception("build %d: its hand-over stumbled", held[0])
+            if entry.build.status == builds.QUEUED:
+                self._postpone(entry, agent, held)
+                return
+            with self._state.lock:  # the watchdog finds out whether the agent has it
+                self._state.roster.accepted(agent, held[0], self._state.clock())
 
     def _hand_over(self, entry: Entry, agent: Agent) -> None:
         held = (entry.build.id, entry.build.last_attempt + 1)

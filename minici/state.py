@@ -250,7 +250,7 @@ class State:
     def put_back(self, entry: Entry) -> None:
         """Put a build that could not be handed over at its old place, unless it has ended
         meanwhile. The lock is held."""
-        if entry.build.id in self._entries:
+        if entry.build.id in self._entries and entry.build.id not in self._queue:
             bisect.insort(self._queue, entry.build.id)
         self.lock.notify_all()
 
