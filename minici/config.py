@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import configparser
 import errno
-import ipaddress
 import os
 import pwd
 import re
-import shlex
 import socket
 import ssl
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from minici.build import check_command, check_repository, public
+from minici import readers
+from minici.build import public
+from minici.readers import is_loopback
 
 PathLike = Union[str, "os.PathLike[str]"]
 
 
 class ConfigError(Exception):
     """What is wrong with a configuration, in one line that says what would be right."""
-
-
-class _Wrong(Exception):
-    """A value does not fit its key; the text says what would."""
 
 
 @dataclass(frozen=True)
@@ -99,200 +94,59 @@ class AgentConfig:
     open: bool
 
 
-# How the text of a value is read. Each takes the text and the folder of the file.
-
-
-def _whole(least: int, most: int, what: str) -> Callable[[str, Path], int]:
-    def read(text: str, folder: Path) -> int:
-        if not re.fullmatch(r"[0-9]{1,15}", text) or not least <= int(text) <= most:
-            raise _Wrong(what)
-        return int(text)
-
-    return read
-
-
-_port = _whole(0, 65535, "a port is a number from 0 to 65535; 0 takes a free one")
-_count = _whole(0, 10**15, "write a whole number, 0 or more")
-_positive = _whole(1, 10**9, "write a whole number, 1 or more")
-
-
-def _duration(text: str, folder: Path) -> float:
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([smh]?)", text)
-    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
-    if seconds <= 0:
-        raise _Wrong("a duration is a number above 0, as in 30, 30s, 1.5m or 2h")
-    return seconds
-
-
-def _size(text: str, folder: Path) -> int:
-    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMG]?)", text)
-    size = (
-        int(float(found[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[found[2]]) if found else 0
-    )
-    if size < 1:
-        raise _Wrong("a size is a number of bytes above 0, as in 4096, 64K, 16M or 1G")
-    return size
-
-
-def _days(text: str, folder: Path) -> float:
-    if not re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,9})?", text):
-        raise _Wrong("write a number of days; 0 keeps builds for ever")
-    return float(text)
-
-
-def _host(text: str, folder: Path) -> str:
-    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    named = re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host)
-    if not named or not plain_host(host):  # "." would be all addresses
-        raise _Wrong("write a host name or an IP address to listen on, as in 127.0.0.1")
-    return plain_host(host)
-
-
-def _path(text: str, folder: Path) -> Path:
-    if not text or "\0" in text:
-        raise _Wrong("write a path")
-    return Path(os.path.abspath(folder / Path(text).expanduser()))
-
-
-def _file(text: str, folder: Path) -> Path:
-    path = _path(text, folder)
-    if not path.is_file():
-        raise _Wrong("there is no such file")
-    return path
-
-
-def _repository(text: str, folder: Path) -> str:
-    sentence = check_repository(text)
-    if sentence:
-        raise _Wrong(sentence)
-    if "://" in text or re.match(r"[^/]+:", text):
-        return text
-    return str(_path(text, folder))
-
-
-def _server_url(text: str, folder: Path) -> str:
-    what = "write host:port or a URL, as in 192.0.2.1:8000 or https://ci.example"
-    if "://" not in text and not re.search(r":[0-9]{1,5}/?\Z", text):
-        raise _Wrong(what)
-    return _address_url(text if "://" in text else f"http://{text}", what)
-
-
-def _command(text: str, folder: Path) -> str:
-    sentence = check_command(text) if text else None
-    if sentence:
-        raise _Wrong(sentence)
-    return text
-
-
-def _page_url(text: str, folder: Path) -> str:
-    return _address_url(text, "write a URL, as in https://ci.example")
-
-
-def _address_url(text: str, what: str) -> str:
-    try:
-        parts = urllib.parse.urlsplit(text)
-        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits or re.search(r"[\x00-\x20\x7f]", text) or parts.query or parts.fragment:
-        raise _Wrong(what)
-    if parts.username is not None:
-        raise _Wrong("write the address without a name and password")
-    return text.rstrip("/")
-
-
-def _advertise(text: str, folder: Path) -> str:
-    found = re.fullmatch(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", text)
-    if not found or int(found[2] or 1) not in range(1, 65536):
-        raise _Wrong("write host or host:port by which the server reaches this agent")
-    return text
-
-
-def _language(text: str, folder: Path) -> str:
-    if text not in ("auto", "ru", "en"):
-        raise _Wrong("write auto, ru or en")
-    return text
-
-
-def _yes(text: str, folder: Path) -> bool:
-    if text.lower() not in ("yes", "no"):
-        raise _Wrong("write yes or no")
-    return text.lower() == "yes"
-
-
-def _words(text: str, folder: Path) -> tuple[str, ...]:
-    try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        raise _Wrong(f"write words as a shell would take them ({error})") from None
-    if not words:
-        raise _Wrong("write the words that the command is appended to, as in /bin/sh -c")
-    return words
-
-
-def _names(text: str, folder: Path) -> tuple[str, ...]:
-    names = tuple(name for name in re.split(r"[\s,]+", text) if name)
-    if not all(re.fullmatch(r"[A-Za-z0-9_*]+", name) for name in names):
-        raise _Wrong("write names of variables, with * for any characters, separated by spaces")
-    return names
-
-
-def _secret(text: str, folder: Path) -> str:
-    if not re.fullmatch(r"[\x20-\x7e]+", text):
-        raise _Wrong("a secret is one or more visible ASCII characters")
-    return text
-
-
-def _user(text: str, folder: Path) -> str:
-    try:
-        pwd.getpwnam(text)
-    except KeyError:
-        raise _Wrong("there is no such user on this host") from None
-    return text
-
-
 _SHARED = {
-    "host": Key(_host, "127.0.0.1", help="address to listen on"),
-    "secret": Key(_secret, help="the word that server and agents share"),
-    "secret_file": Key(_path, help="the file that holds the shared word"),
-    "certificate": Key(_file, help="PEM file: serve HTTPS"),
-    "private_key": Key(_file, help="PEM file of the certificate's key"),
-    "open": Key(_yes, False, help="yes: listen beyond this host without a secret and users"),
+    "host": Key(readers.host, "127.0.0.1", help="address to listen on"),
+    "secret": Key(readers.secret, help="the word that server and agents share"),
+    "secret_file": Key(readers.path, help="the file that holds the shared word"),
+    "certificate": Key(readers.file, help="PEM file: serve HTTPS"),
+    "private_key": Key(readers.file, help="PEM file of the certificate's key"),
+    "open": Key(readers.yes, False, help="yes: listen beyond this host without a secret and users"),
 }
 
 SERVER_KEYS: Mapping[str, Key] = {
-    "port": Key(_port, required=True, help="where to listen; 0 takes a free one"),
-    "repository": Key(_repository, required=True, help="the URL or path that agents check out"),
-    "data": Key(_path, "minici-data", help="the data folder"),
-    "command": Key(_command, "", help="what the form's command field holds at first"),
-    "max_queue": Key(_positive, 1000, help="queued builds; one more is turned away"),
-    "max_attempts": Key(_positive, 3, help="attempts before a build is lost"),
-    "ping_interval": Key(_duration, 2.0, help="how often each agent is pinged"),
-    "agent_timeout": Key(_duration, 10.0, help="silence after which an agent is gone"),
-    "build_timeout": Key(_duration, 3600.0, help="the longest that a command may run"),
-    "output_limit": Key(_size, 64 * 2**20, help="bytes kept of each stream"),
-    "keep_builds": Key(_count, 0, help="how many final builds to keep; 0 is all"),
-    "keep_days": Key(_days, 0.0, help="how long to keep final builds; 0 is for ever"),
-    "url": Key(_page_url, help="the address by which people reach the server"),
-    "language": Key(_language, "auto", help="auto, ru or en"),
+    "port": Key(readers.port, required=True, help="where to listen; 0 takes a free one"),
+    "repository": Key(
+        readers.repository, required=True, help="the URL or path that agents check out"
+    ),
+    "data": Key(readers.path, "minici-data", help="the data folder"),
+    "command": Key(readers.command, "", help="what the form's command field holds at first"),
+    "max_queue": Key(readers.positive, 1000, help="queued builds; one more is turned away"),
+    "max_attempts": Key(readers.positive, 3, help="attempts before a build is lost"),
+    "ping_interval": Key(readers.duration, 2.0, help="how often each agent is pinged"),
+    "agent_timeout": Key(readers.duration, 10.0, help="silence after which an agent is gone"),
+    "build_timeout": Key(readers.duration, 3600.0, help="the longest that a command may run"),
+    "output_limit": Key(readers.size, 64 * 2**20, help="bytes kept of each stream"),
+    "keep_builds": Key(readers.count, 0, help="how many final builds to keep; 0 is all"),
+    "keep_days": Key(readers.days, 0.0, help="how long to keep final builds; 0 is for ever"),
+    "url": Key(readers.page_url, help="the address by which people reach the server"),
+    "language": Key(readers.language, "auto", help="auto, ru or en"),
     **_SHARED,
 }
 
 AGENT_KEYS: Mapping[str, Key] = {
-    "port": Key(_port, required=True, help="where to listen; 0 takes a free one"),
-    "server": Key(_server_url, required=True, help="host:port or URL of the server"),
-    "advertise": Key(_advertise, help="host or host:port by which the server reaches this agent"),
-    "data": Key(_path, help="mirrors, workspaces and undelivered results"),
-    "slots": Key(_positive, 1, help="builds at a time"),
-    "user": Key(_user, help="the user as whom commands run"),
-    "authority": Key(_file, help="PEM file of the authority behind the server's certificate"),
-    "pass": Key(_names, (), help="names of variables that look secret and are passed on"),
-    "shell": Key(_words, ("/bin/sh", "-c"), help="the words that the command is appended to"),
+    "port": Key(readers.port, required=True, help="where to listen; 0 takes a free one"),
+    "server": Key(readers.server_url, required=True, help="host:port or URL of the server"),
+    "advertise": Key(
+        readers.advertise, help="host or host:port by which the server reaches this agent"
+    ),
+    "data": Key(readers.path, help="mirrors, workspaces and undelivered results"),
+    "slots": Key(readers.positive, 1, help="builds at a time"),
+    "user": Key(readers.user, help="the user as whom commands run"),
+    "authority": Key(
+        readers.file, help="PEM file of the authority behind the server's certificate"
+    ),
+    "pass": Key(readers.names, (), help="names of variables that look secret and are passed on"),
+    "shell": Key(
+        readers.words, ("/bin/sh", "-c"), help="the words that the command is appended to"
+    ),
     **_SHARED,
 }
 
 _SECTIONS = {"server": SERVER_KEYS, "agent": AGENT_KEYS}
-_HERE_ONLY = (_file, _user)  # read only where they are used: the other host may not have them
+_HERE_ONLY = (
+    readers.file,
+    readers.user,
+)  # read only where they are used: the other host may not have them
 
 
 def read_server(path: PathLike) -> ServerConfig:
@@ -313,22 +167,6 @@ def read_agent(path: PathLike) -> AgentConfig:
     _check_user(file, values["user"])
     values["pass_names"] = values.pop("pass")
     return AgentConfig(**values, folder=file.folder)
-
-
-def plain_host(name: str) -> str:
-    """The one spelling of a host: without brackets and final dots, in small letters."""
-    name = name.strip("[]").rstrip(".").lower()
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return name
-    return str(getattr(address, "ipv4_mapped", None) or address)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this host can reach a server that listens on `host`."""
-    name = plain_host(host)
-    return name in ("localhost", "::1") or re.match(r"127(\.\d+){3}\Z", name) is not None
 
 
 class _ConfigFile:
@@ -417,12 +255,12 @@ class _ConfigFile:
     def _read_value(self, section: str, key: str, kind: Key, text: str) -> Any:
         try:
             return kind.read(text, self.folder)
-        except _Wrong as wrong:
+        except readers.Wrong as wrong:
             self.refuse(section, key, str(wrong))
 
     def _default(self, key: str, kind: Key) -> Any:
-        if kind.read is _path and kind.default is not None:
-            return _path(kind.default, self.folder)
+        if kind.read is readers.path and kind.default is not None:
+            return readers.path(kind.default, self.folder)
         return kind.default
 
     def _secret(self, section: str, word: Optional[str], path: Optional[Path]) -> Optional[str]:
@@ -431,10 +269,10 @@ class _ConfigFile:
         if word is not None:
             self.refuse(section, "secret_file", "there is a secret as well; keep one of the two")
         try:
-            return _secret(path.read_text(encoding="ascii").strip(), self.folder)
+            return readers.secret(path.read_text(encoding="ascii").strip(), self.folder)
         except OSError as error:
             self.refuse(section, "secret_file", f"it can't be read: {error.strerror}")
-        except (_Wrong, UnicodeDecodeError):
+        except (readers.Wrong, UnicodeDecodeError):
             self.refuse(section, "secret_file", "it must hold visible ASCII characters in one line")
         return None
 

@@ -12,8 +12,8 @@ import re
 import socket
 from typing import Optional
 
-from minici.config import is_loopback, plain_host
 from minici.passwords import TooManyTries, Users, sign_in
+from minici.readers import is_loopback, plain_host
 from minici.web import HttpError, Request
 
 _SAFE = ("GET", "HEAD")

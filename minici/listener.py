@@ -29,6 +29,7 @@ from minici.web import PEOPLE, HttpError, Request, Site, Viewing
 log = logging.getLogger("minici.web")
 
 MOST_CONNECTIONS = 1000
+_PATIENCE = 2.0  # seconds that a thread waits for another connection
 RESERVED_FILES = 24  # descriptors that are not for connections: records, logs, calls to agents
 
 
@@ -51,7 +52,7 @@ class Listener(ThreadingHTTPServer):
         self.context = context
         self.stopping = False
         self.viewers = Viewers()
-        self._beside = Beside()
+        self._beside = Beside(patience=_PATIENCE)
         self._most = _most_connections(descriptors())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
         self._lock = threading.Condition()  # guards _open and _watched

@@ -31,7 +31,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # docs/design.md says what each room owns.
 FLOORS: tuple[dict[str, set[str]], ...] = (
     {
-        "words": {"beside", "build", "config", "durable", "output"},
+        "words": {"beside", "build", "config", "durable", "output", "readers"},
     },
     {
         "store": {"lines", "store", "transcript"},

@@ -51,9 +51,18 @@ def test_a_signal_stops_the_process_whoever_receives_it(receiver: str) -> None:
     assert process.returncode == 0
 
 
+_AS_BY_DEFAULT = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_a_terminal_that_goes_stops_the_process_unless_it_was_told_to_stay() -> None:
     words = [sys.executable, "-c", _WAITS, "process"]
-    for prefix, stays in ((["sh", "-c", 'trap "" HUP; exec "$@"', "sh"], True), ([], False)):
+    told = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
+    untold = [sys.executable, "-c", _AS_BY_DEFAULT]  # these tests may have been told themselves
+    for prefix, stays in ((told, True), (untold, False)):
         process = subprocess.Popen([*prefix, *words], stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
