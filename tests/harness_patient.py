@@ -34,6 +34,18 @@ class Curt:
         self.listener.close()
 
 
+class Held:
+    """A port at which nobody listens, and which the system lends to nobody else meanwhile."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # it can be taken by name
+        self.socket.bind(("127.0.0.1", port))
+
+    def close(self) -> None:
+        self.socket.close()
+
+
 class Patient:
     """Three agents whose servers are late in three ways, and a build that is overdue."""
 
@@ -41,6 +53,7 @@ class Patient:
         self.begun = time.monotonic()
         self.absent = place.keep(FakeServer())
         self.absent.close()
+        place.keep(Held(int(self.absent.address.rpartition(":")[2])))
         self.mute = place.keep(FakeServer())
         self.mute.script_always("/notify_agent", HANG)
         self.curt = place.keep(Curt())
