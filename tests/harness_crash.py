@@ -5,12 +5,35 @@ See crash/sitecustomize.py, which does it from inside the process, and stands ou
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
+
+import pytest
 
 from tests.harness import CRASH_HOOK, ROOT, Minici, Place, wait_for
 
 CRASHED = 77
+
+
+class Crash(BaseException):
+    """Within the test's own process, instead of a kill."""
+
+
+def crash_at(patch: pytest.MonkeyPatch, last: int, names: Sequence[str]) -> None:
+    """Raise Crash instead of the call of this number, among all of these functions of `os`."""
+    steps = itertools.count(1)
+    for name in names:
+        real = getattr(os, name)
+
+        def counted(*args: Any, real: Any = real, **options: Any) -> Any:
+            if next(steps) == last:
+                raise Crash
+            return real(*args, **options)
+
+        patch.setattr(os, name, counted)
 
 
 class Hook:

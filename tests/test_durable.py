@@ -6,13 +6,13 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from minici.build import Build
 from minici.durable import forget_spare, read_whole, write_recycling
 from minici.store import Store
+from tests.harness_crash import Crash, crash_at
 
 
 @pytest.fixture
@@ -46,29 +46,14 @@ def test_a_file_system_without_second_names(path: Path, monkeypatch: pytest.Monk
         assert os.listdir(path.parent) == ["counter"] and path.read_bytes() == b"%d\n" % number
 
 
-class Crash(BaseException):
-    """Instead of a kill."""
-
-
 @pytest.mark.parametrize("step", range(1, 10))
 def test_a_crash_at_each_step_leaves_the_old_content_or_the_new(
     path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     write_recycling(path, b"1\n")
     write_recycling(path, b"2\n")
-    steps = 0
     with monkeypatch.context() as patch:
-        for name in ("open", "write", "ftruncate", "fsync", "link", "replace"):
-            real = getattr(os, name)
-
-            def counted(*args: Any, real: Any = real, **options: Any) -> Any:
-                nonlocal steps
-                steps += 1
-                if steps == step:
-                    raise Crash
-                return real(*args, **options)
-
-            patch.setattr(os, name, counted)
+        crash_at(patch, step, ("open", "write", "ftruncate", "fsync", "link", "replace"))
         with pytest.raises(Crash):
             write_recycling(path, b"3\n")
     assert path.read_bytes() in (b"2\n", b"3\n")

@@ -27,6 +27,7 @@ from minici.outbox import Entry, Held, Outbox
 from minici.output import STDERR, STDOUT, Output
 from minici.sender import PIECE, Sender
 from tests.harness import wait_for
+from tests.harness_crash import Crash, crash_at
 from tests.harness_fakes import DROP as CUT
 from tests.harness_fakes import HANG, Call, FakeServer
 
@@ -93,32 +94,12 @@ def test_what_was_running_is_gone_and_what_had_ended_is_not(outbox: Outbox, tmp_
 def test_a_crash_at_each_step_leaves_a_whole_result_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Crash(BaseException):
-        pass
-
-    steps = 0
-
-    def crash_at(last: int) -> None:
-        nonlocal steps
-        steps = 0
-        for name in ("open", "write", "fsync", "replace", "rename", "mkdir"):
-            real = getattr(os, name)
-
-            def counted(*args: Any, real: Any = real, **options: Any) -> Any:
-                nonlocal steps
-                steps += 1
-                if steps == last:
-                    raise Crash
-                return real(*args, **options)
-
-            patch.setattr(os, name, counted)
-
     for last in range(1, 100):
         data = tmp_path / str(last)
         outbox = Outbox(data)
         outbox.open()
         with monkeypatch.context() as patch:
-            crash_at(last)
+            crash_at(patch, last, ("open", "write", "fsync", "replace", "rename", "mkdir"))
             try:
                 finished(outbox, (5, 1), b"out", b"err")
                 crashed = False
