@@ -1,8 +1,8 @@
 """The least: what the parts of a build take with nothing around them, in processor time.
 
-No server in Python that keeps minici's promises can take less: each promise is an fsync, each
-hand-over between hosts a call, each step of a checkout a process. What two processors can do with
-the sum is the most builds a second that there can be; see `rate` for what there is.
+Each promise is an fsync, each hand-over between hosts a call, each step of a checkout a process:
+plainly written, without minici's ways to spare some of it. What the processors could do with the
+sum, if nothing else were to be done and none of them ever waited, stands beside `rate`'s floor.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ log = logging.getLogger("minici.beside")
 
 _PATIENCE = 10.0  # seconds that a thread waits for another call
 _HESITATION = 0.2  # seconds that a call waits for one of few threads
-
 _FOR_ONE = 8  # calls that have waited for so long, for each thread that joins
 
 _Call = tuple[str, Callable[[], object]]
@@ -40,9 +39,8 @@ class Beside:
         # What brings a call to each thread that has none. The one that was busy last is taken
         # first, so that those that are too many have their rest, and end.
         self._idle: list[SimpleQueue[_Call]] = []
-        self._waiting: deque[tuple[float, _Call]] = (
-            deque()
-        )  # and since when, on the monotonic clock
+        # Calls without a thread, and since when each waits, on the monotonic clock.
+        self._waiting: deque[tuple[float, _Call]] = deque()
         self._queued = threading.Event()  # some are waiting
         self._relief: Optional[threading.Thread] = None
 

@@ -16,13 +16,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 from minici import readers
 from minici.build import public
+from minici.durable import PathLike
 from minici.readers import is_loopback
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 
 class ConfigError(Exception):
