@@ -16,11 +16,15 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Optional
 
 from minici.durable import read_whole
 from minici.git import Git, GitError
 from minici.layout import empty, give, lay_out, restore
 from minici.mirror import Commit, Mirror, Mirrors, folder_name
+from minici.seal import Seal
+
+_SUBMODULE = b"\x00\x00\xe0\x00"  # its mode, as it stands in an index
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ class Workspace:
         self._folder = folder
         self._slot = slot
         self._mirrors = mirrors
+        self._seals: dict[Path, Seal] = {}  # of the trees that are known to be clean
 
     def checkout(self, repository: str, commit: str, git: Git) -> tuple[Path, Commit]:
         """Check a commit out. Returns the working tree, in which nothing else is.
@@ -61,7 +66,7 @@ class Workspace:
         return found
 
     def _check_out(self, mirror: Mirror, tree: Path, revision: str, git: Git) -> None:
-        own = tree.with_suffix(".git")
+        own, seal = tree.with_suffix(".git"), self._seals.pop(tree, None)
         if not _is_folder(tree) or not _is_folder(own):
             self._discard(tree, git)
             self._make_parent(tree, git)
@@ -71,14 +76,19 @@ class Workspace:
             files = empty(mirror.repository, mirror.folder, alternate=True, sha256=sha256)
             lay_out(own, files, git.account)
         options = (f"--git-dir={own}", f"--work-tree={tree}")
-        if _has_submodules(own / "index"):
-            self._forget_submodules(options, tree, git)
-        checkout = ("checkout", "--force", "--detach", "--quiet", revision, "--")
-        git.in_turn((*options, "clean", "-ffdxq"), (*options, *checkout), folder=tree)
+        calls = [(*options, "checkout", "--force", "--detach", "--quiet", revision, "--")]
+        if not (seal and seal.unbroken()):
+            if _has_submodules(own / "index"):
+                self._forget_submodules(options, tree, git)
+            calls.insert(0, (*options, "clean", "-ffdxq"))
+        git.in_turn(*calls, folder=tree)
         if git.account:
             git.copy(own, tree / ".git", mirror.folder)
-        else:
-            _hand_out(own, tree / ".git", mirror)
+            return
+        index = _hand_out(own, tree / ".git", mirror)
+        seal = Seal.of(tree, seal)
+        if seal and _SUBMODULE not in index:
+            self._seals[tree] = seal  # this build may leave nothing for the next one's `clean`
 
     @staticmethod
     def _make_parent(tree: Path, git: Git) -> None:
@@ -106,9 +116,9 @@ class Workspace:
             log.warning("can't remove what a build has left, so it stays: %s", error)
 
 
-def _hand_out(own: Path, target: Path, mirror: Mirror) -> None:
+def _hand_out(own: Path, target: Path, mirror: Mirror) -> bytes:
     """Give a working tree its `.git`: the slot's own, with the refs of the mirror, and where its
-    history ends. Raises GitError.
+    history ends. Returns the index. Raises GitError.
 
     Quicker than `Git.copy`; only where builds are the agent's own user, who could do the same.
     """
@@ -120,6 +130,7 @@ def _hand_out(own: Path, target: Path, mirror: Mirror) -> None:
             with suppress(FileNotFoundError):
                 files[path.name] = read_whole(path)
         restore(target, files, like=own)
+        return files.get("index", b"")
     except OSError as error:
         raise GitError(f"{target} can't be made: {error.strerror or error}") from None
     except RecursionError:
@@ -138,6 +149,6 @@ def _has_submodules(index: Path) -> bool:
     try:
         if not stat.S_ISREG(os.lstat(index).st_mode):
             return False
-        return b"\x00\x00\xe0\x00" in read_whole(index, os.O_NOFOLLOW | os.O_NONBLOCK)
+        return _SUBMODULE in read_whole(index, os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False

@@ -402,6 +402,50 @@ def test_a_tree_that_turns_files_into_folders(agent: Agent, upstream: Upstream) 
         assert agent.sh("cat file/inside") == "x"
 
 
+def test_only_what_a_build_has_changed_is_cleaned(
+    agent: Agent, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree in which nothing has come or gone has nothing to clean, and git is spared."""
+    calls: list[str] = []
+    execute = Runner.execute
+
+    def noted(self: Runner, words: list[str], **more: Any) -> Any:
+        each = [words, *more.get("then", ())]
+        calls.extend(word for words in each for word in words if word in ("clean", "checkout"))
+        return execute(self, words, **more)
+
+    monkeypatch.setattr(Runner, "execute", noted)
+
+    def called(commit: str) -> list[str]:
+        calls.clear()
+        agent.checkout(upstream.folder, commit)
+        assert agent.sh("git status --porcelain --ignored") == ""
+        return list(calls)
+
+    assert called("main") == ["clean", "checkout"]
+    assert called("main~1") == ["checkout"]
+    assert called("main") == ["checkout"]
+    for command in ("touch left", "mkdir folder/empty", "touch x; rm x", "rm -r .git"):
+        agent.sh(command)
+        assert called("main") == ["clean", "checkout"], command
+        assert called("main") == ["checkout"]
+    agent.sh("echo changed > file; chmod +x folder/file")
+    assert called("main") == ["checkout"]
+    agent.slots[0] = agent.slot(0)  # as after a restart: it knows nothing of the tree
+    assert called("main")[-2:] == ["clean", "checkout"]
+
+
+def test_a_checkout_that_fails_is_followed_by_a_clean_one(agent: Agent, upstream: Upstream) -> None:
+    agent.checkout(upstream.folder, "main")
+    stop = StopOrder()
+    stop.give("enough")
+    with pytest.raises(Interrupted):
+        agent.checkout(upstream.folder, "main~1", stop=stop)
+    (agent.tree / "left").touch()
+    agent.checkout(upstream.folder, "main")
+    assert agent.sh("git status --porcelain --ignored") == ""
+
+
 def test_slots_share_a_mirror_and_no_tree(agent: Agent, upstream: Upstream) -> None:
     agent.checkout(upstream.folder, "main", slot=0)
     first = agent.tree

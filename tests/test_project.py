@@ -36,7 +36,7 @@ FLOORS: tuple[dict[str, set[str]], ...] = (
     {
         "store": {"lines", "store", "transcript"},
         "running": {
-            *("environment", "family", "git", "layout", "mirror", "process", "runner"),
+            *("environment", "family", "git", "layout", "mirror", "process", "runner", "seal"),
             "workspace",
         },
         "serving": {
