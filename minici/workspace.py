@@ -16,7 +16,6 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Optional
 
 from minici.durable import read_whole
 from minici.git import Git, GitError
