@@ -1,8 +1,8 @@
 """Seals: whether anything has come into a working tree, or gone, since it was checked out.
 
 What comes into a folder or leaves it changes the folder's times. Their clock stands still for some
-milliseconds at a time, and a quick command would go unseen: so a sealed folder is dated a nanosecond
-before its last change, and whatever happens to it afterwards gives it another date.
+milliseconds at a time, and a quick command would go unseen: so a sealed folder is dated back by a
+nanosecond, and whatever happens to it afterwards gives it another date.
 
 A seal says nothing of what stands in files: git finds that out by itself.
 """
