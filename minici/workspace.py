@@ -75,12 +75,13 @@ class Workspace:
             files = empty(mirror.repository, mirror.folder, alternate=True, sha256=sha256)
             lay_out(own, files, git.account)
         options = (f"--git-dir={own}", f"--work-tree={tree}")
-        calls = [(*options, "checkout", "--force", "--detach", "--quiet", revision, "--")]
-        if not (seal and seal.unbroken()):
+        checkout = (*options, "checkout", "--force", "--detach", "--quiet", revision, "--")
+        if seal and seal.unbroken():
+            git(*checkout, folder=tree)
+        else:
             if _has_submodules(own / "index"):
                 self._forget_submodules(options, tree, git)
-            calls.insert(0, (*options, "clean", "-ffdxq"))
-        git.in_turn(*calls, folder=tree)
+            git.in_turn((*options, "clean", "-ffdxq"), checkout, folder=tree)
         if git.account:
             git.copy(own, tree / ".git", mirror.folder)
             return
