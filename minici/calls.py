@@ -6,12 +6,12 @@ Section 3 of the contract, "Agent, for the server", and rule 4 of section 5.
 from __future__ import annotations
 
 import functools
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
+from minici import tls
 from minici.build import Build
 from minici.client import CallError, Client, Failed
 from minici.roster import Agent, Held, Pinged, parse_held
@@ -44,7 +44,7 @@ class AgentCalls:
         self,
         secret: Optional[str],
         timeout: float,
-        trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        trust: Callable[[], tls.Context] = tls.calling,
         clock: Callable[[], float] = time.monotonic,
         most_known: int = _MOST_KNOWN,
     ) -> None:

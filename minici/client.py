@@ -11,7 +11,6 @@ import http.client
 import json
 import random
 import socket
-import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Optional, Union
 
+from minici import tls
 from minici.connections import Exchange, Keeper
 
 Body = Union[bytes, BinaryIO]
@@ -88,7 +88,7 @@ class Client:
         self,
         base: str,
         secret: Optional[str] = None,
-        context: Optional[ssl.SSLContext] = None,
+        context: Optional[tls.Context] = None,
         timeout: float = 10.0,
         kept: float = 0.0,
     ) -> None:
@@ -194,8 +194,9 @@ def _plain(body: bytes) -> str:
 
 
 def _failure(reason: object, base: str) -> Failed:
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        sentence = f"the certificate of {base} is not trusted: {reason.verify_message}"
+    untrusted = tls.complaint(reason)
+    if untrusted:
+        sentence = f"the certificate of {base} is not trusted: {untrusted}"
         return Failed(sentence, sent=False)
     if isinstance(reason, (socket.timeout, TimeoutError)):
         return Failed(f"no answer from {base} in time")

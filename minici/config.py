@@ -12,7 +12,6 @@ import os
 import pwd
 import re
 import socket
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +90,10 @@ class AgentConfig:
     pass_names: tuple[str, ...]
     shell: tuple[str, ...]
     open: bool
+
+    @property
+    def speaks_https(self) -> bool:
+        return self.certificate is not None or self.server.startswith("https:")
 
 
 _SHARED = {
@@ -199,9 +202,12 @@ class _ConfigFile:
             self.refuse(section, "private_key", "it needs a certificate beside it")
         if not certificate:
             return
+        # For whoever has no certificate, it may be better not to load this.
+        from minici import tls  # noqa: PLC0415
+
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
-        except (OSError, ssl.SSLError) as error:
+            tls.listening(certificate, private_key)
+        except OSError as error:
             what = "give a certificate and its private_key, both in PEM"
             self.refuse(section, "certificate", f"it can't be used ({error}); {what}")
 

@@ -11,13 +11,13 @@ import io
 import logging
 import re
 import socket
-import ssl
 import time
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Callable, Optional, Protocol
 from urllib.parse import unquote_to_bytes
 
+from minici import tls
 from minici.forms import BadParams, read_query
 from minici.intake import Body, Gone, HeadLines, TimedReader
 from minici.web import HttpError, Request, Response, Site, Viewing
@@ -37,7 +37,7 @@ class Owner(Protocol):
     """What a connection needs of its Listener."""
 
     site: Site
-    context: Optional[ssl.SSLContext]
+    context: Optional[tls.Context]
     stopping: bool
 
     def mark(self, accepted: socket.socket, connection: socket.socket, waiting: bool) -> None: ...
@@ -77,7 +77,7 @@ class Connection(BaseHTTPRequestHandler):
         self.source = io.BufferedReader(self.timer, 64 * 1024)
         self.rfile = self.source
 
-    def _secure(self, context: ssl.SSLContext) -> socket.socket:
+    def _secure(self, context: tls.Context) -> socket.socket:
         self.request.settimeout(HEAD_SECONDS)
         try:
             return context.wrap_socket(self.request, server_side=True)
@@ -92,13 +92,13 @@ class Connection(BaseHTTPRequestHandler):
             pass
         if self.viewing is not None:
             self.server.hand_over(self.accepted, self.connection, self.viewing, self.room)
-        elif isinstance(self.connection, ssl.SSLSocket):
+        elif self.connection is not self.accepted:  # TLS around it
             self.connection.close()
 
     def handle(self) -> None:
         try:
             super().handle()
-        except (Gone, ConnectionError, socket.timeout, ssl.SSLError):
+        except (Gone, OSError):
             self.close_connection = True
 
     def handle_one_request(self) -> None:

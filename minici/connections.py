@@ -14,11 +14,12 @@ import io
 import re
 import select
 import socket
-import ssl
 import threading
 import time
 import urllib.request
 from typing import Any, Callable, Optional
+
+from minici import tls
 
 
 class _Until(io.RawIOBase):
@@ -72,7 +73,7 @@ class Keeper(urllib.request.BaseHandler):
         self,
         seconds: float,
         most: int,
-        context: Optional[ssl.SSLContext] = None,
+        context: Optional[tls.Context] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds

@@ -12,7 +12,6 @@ import logging
 import resource
 import socket
 import socketserver
-import ssl
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from typing import Any, Optional
 
+from minici import tls
 from minici.beside import Beside
 from minici.connection import Connection
 from minici.intake import Gone
@@ -45,7 +45,7 @@ class Listener(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, host: str, port: int, site: Site, context: Optional[ssl.SSLContext] = None
+        self, host: str, port: int, site: Site, context: Optional[tls.Context] = None
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.site = site

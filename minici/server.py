@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 from urllib.parse import urlsplit
 
-from minici import html
+from minici import html, tls
 from minici.answers import Records, page_url
 from minici.api import Api
 from minici.beside import Beside
@@ -33,7 +32,6 @@ from minici.service import (
     Stop,
     announce,
     run,
-    server_tls,
     shown_url,
     warn_if_readable,
 )
@@ -71,13 +69,13 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        context = server_tls(config.certificate, config.private_key)
+        context = tls.listening(config.certificate, config.private_key)
         self.store = Store(config.data, config.output_limit)
         self.state = State(self.store, config)
         calls = AgentCalls(
             config.secret,
             min(10.0, config.agent_timeout),
-            functools.partial(_client_tls, config.certificate),
+            functools.partial(tls.calling, also=config.certificate),
             most_known=max(1, descriptors() // _FOR_AGENTS),
         )
         page_url = self._page_url if config.url else None
@@ -148,18 +146,6 @@ class Server:
         host = request.header("Host")
         scheme = "https" if request.secure else "http"
         return f"{scheme}://{host}" if host else self.url
-
-
-def _client_tls(certificate: Optional[Path]) -> ssl.SSLContext:
-    """What agents' certificates are checked by: the system's authorities, and our own.
-
-    It takes time and memory to make, which a server of agents without HTTPS does without.
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if certificate is not None:
-        context.load_verify_locations(certificate)
-    return context
 
 
 def _warn_of_path(url: Optional[str]) -> None:

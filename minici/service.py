@@ -7,7 +7,6 @@ import logging
 import os
 import select
 import signal
-import ssl
 import sys
 import threading
 import time
@@ -166,18 +165,6 @@ def shown_url(host: str, port: int, secure: bool) -> str:
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"
     name = f"[{host}]" if ":" in host else host
     return f"{'https' if secure else 'http'}://{name}:{port}"
-
-
-def server_tls(
-    certificate: Optional[Path], private_key: Optional[Path]
-) -> Optional[ssl.SSLContext]:
-    """What to serve HTTPS with, or None for HTTP. The configuration has tried the files."""
-    if certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, private_key)
-    return context
 
 
 def warn_if_readable(path: Optional[Path]) -> None:

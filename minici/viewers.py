@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-import ssl
 import threading
 import time
 from typing import Callable, Optional
 
+from minici.tls import NOT_YET
 from minici.web import Viewing
 
 log = logging.getLogger("minici.web")
@@ -23,7 +23,6 @@ TAKE_SECONDS = 60.0  # for what was sent to be taken
 SILENCE = 15.0  # seconds after which a viewer is sent a sign that the connection lives
 _STUMBLE = 0.1  # seconds: a fault that comes back at once takes no whole processor
 _REST = 0.0001  # seconds between two rounds for each viewer: a flood takes no whole processor
-_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class _Viewer:
@@ -175,7 +174,7 @@ class Viewers:
                 viewer.moved = time.monotonic()
                 self._ready[viewer] = None
             self._ask_for(viewer, selectors.EVENT_READ)
-        except _NOT_YET:
+        except NOT_YET:
             self._ask_for(viewer, selectors.EVENT_READ | selectors.EVENT_WRITE)
         except OSError:
             self._drop(viewer)
@@ -196,7 +195,7 @@ class Viewers:
         """A viewer has nothing to say: what comes is only its end."""
         try:
             ended = not viewer.connection.recv(4096)
-        except _NOT_YET:
+        except NOT_YET:
             ended = False
         except OSError:
             ended = True

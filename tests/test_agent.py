@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from minici.agent import read_order
 from minici.environment import build_variables, command_environment
 from minici.forms import BadParams, Params
+from minici.worker import read_order
 from tests.harness import ROOT, AgentProcess, Place, commands_left, wait_for
 from tests.harness_fakes import DROP as CUT
 from tests.harness_fakes import HANG, FakeServer

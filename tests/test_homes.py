@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from minici.agent import other_user
 from minici.config import ConfigError, read_agent
+from minici.worker import other_user
 from tests.harness import ROOT, AgentProcess, Place, ServerProcess, marked, wait_for
 from tests.harness_git import Repository
 
