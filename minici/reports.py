@@ -16,7 +16,7 @@ from minici.dispatch import Dispatcher
 from minici.output import OffsetGap, Output, Rest
 from minici.roster import Agent
 from minici.state import Entry, State, check_attempt, log_end
-from minici.store import BuildUnusable
+from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.reports")
 
@@ -73,6 +73,9 @@ class Reports:
         if changed:
             self._state.attention.set()
             self._state.save_agents()
+        elif back:  # nobody waits for that to be durable
+            with contextlib.suppress(StoreUnavailable):
+                self._state.save_agents()
 
     def add_output(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from minici.config import read_server
+from minici.reports import Reports
 from minici.roster import Agent
 from minici.state import State
 from minici.store import Store, StoreUnavailable
@@ -71,3 +72,30 @@ def test_what_could_not_be_written_is_written_by_the_next(state: State) -> None:
     state.store.save_agents = write  # type: ignore[method-assign]
     register(state, 2)
     assert ports(state) == [1, 2]
+
+
+def test_an_agent_that_is_back_is_so_for_the_next_server_too(state: State) -> None:
+    reports = Reports(state, None)  # type: ignore[arg-type]  # no build is there
+    reports.register("127.0.0.1", 7, "agent", 1)
+    (agent,) = state.roster
+    with state.lock:
+        state.roster.lost(agent, "silent", state.clock(), state.now())
+    state.save_agents()
+    assert state.store.load_agents()[0]["gone_since"]
+    reports.register("127.0.0.1", 7, "agent", 1)
+    assert not state.store.load_agents()[0].get("gone_since")
+
+
+def test_an_agent_that_is_back_needs_no_disk(state: State) -> None:
+    reports = Reports(state, None)  # type: ignore[arg-type]  # no build is there
+    reports.register("127.0.0.1", 7, "agent", 1)
+    (agent,) = state.roster
+
+    def full(records: Any) -> None:
+        raise StoreUnavailable("no space")
+
+    state.store.save_agents = full  # type: ignore[method-assign]
+    with state.lock:
+        state.roster.lost(agent, "silent", state.clock(), state.now())
+    reports.register("127.0.0.1", 7, "agent", 1)
+    assert not agent.gone
