@@ -7,7 +7,7 @@ import json
 from types import TracebackType
 from typing import Any, Optional
 
-from benchmarks.ground import Server
+from benchmarks.ground import Process
 
 _TIMEOUT = 60.0
 
@@ -15,7 +15,7 @@ _TIMEOUT = 60.0
 class Caller:
     """One kept connection to a server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Process) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_TIMEOUT)
 
     def __enter__(self) -> Caller:

@@ -6,6 +6,7 @@ Leaving the `with` block ends the processes and removes the folder, however the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ class Ground:
     def __init__(self, parent: Optional[Path] = None, quick: bool = False) -> None:
         self.quick = quick
         self.folder = Path(tempfile.mkdtemp(prefix="minici-benchmarks-", dir=parent))
-        self._processes: list[Minici] = []
+        self._processes: list[Process] = []
 
     def __enter__(self) -> Ground:
         return self
@@ -60,10 +61,14 @@ class Ground:
         wait_for(lambda: "registered with" in agent.log(), f"the registration of {name}")
         return agent
 
+    def python(self, name: str, data: Path, *words: str) -> Process:
+        """`python WORDS`, a process that first prints its port; `data` is the folder it keeps."""
+        return self._start(Process(self, self._name(name), data, words))
+
     def _name(self, kind: str) -> str:
         return f"{kind}{len(self._processes) + 1}"
 
-    def _start(self, process: AnyMinici) -> AnyMinici:
+    def _start(self, process: AnyProcess) -> AnyProcess:
         self._processes.append(process)
         process.start()
         return process
@@ -97,37 +102,33 @@ class Ground:
         return done.stdout.decode("utf-8", "replace").strip()
 
 
-class Minici:
-    """A process of minici: its configuration, its address and its log."""
+class Process:
+    """A process of Python: the folder that it keeps, its port and its log."""
 
-    section = ""
-
-    def __init__(self, ground: Ground, name: str, settings: Mapping[str, Setting]) -> None:
+    def __init__(self, ground: Ground, name: str, data: Path, words: Sequence[str]) -> None:
         self._ground = ground
-        self.settings = {"port": 0, **settings}
-        self._config = ground.folder / f"{name}.ini"
+        self._words = words
+        self.data = data
         self.log_path = ground.folder / f"{name}.log"
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.port = 0
 
     def start(self) -> None:
         """Start the process, and wait until it says where it answers."""
-        lines = [f"{key} = {value}" for key, value in self.settings.items()]
-        self._config.write_text("\n".join([f"[{self.section}]", *lines, ""]), encoding="utf-8")
         # Signals come in the main thread: one that ends the benchmark does not part a process that
         # has just been started from what knows of it, and ends it.
         with ThreadPoolExecutor(1) as beside:
             process = beside.submit(self._launch).result()
         assert process.stdout is not None
-        line = process.stdout.readline().decode()
-        if not line:
-            raise RuntimeError(f"{self.section} has ended at once: {self.log()[-1000:]}")
-        self.port = int(line.split(": ", 1)[1].split("/ ")[0].strip("/\n").rsplit(":", 1)[1])
+        said = re.search(r"(\d+)[/\n]", process.stdout.readline().decode())  # alone or in a URL
+        if not said:
+            raise RuntimeError(f"{self.log_path.stem} has ended at once: {self.log()[-1000:]}")
+        self.port = int(said.group(1))
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"minici.{self.section}", str(self._config)],
+                [sys.executable, *self._words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -166,19 +167,32 @@ class Minici:
         self._process = None
 
 
+class Minici(Process):
+    """A process of minici, and its configuration."""
+
+    section = ""
+
+    def __init__(self, ground: Ground, name: str, settings: Mapping[str, Setting]) -> None:
+        self._settings = {"port": 0, **settings}
+        self._config = ground.folder / f"{name}.ini"
+        words = ("-m", f"minici.{self.section}", str(self._config))
+        super().__init__(ground, name, Path(str(settings["data"])), words)
+
+    def start(self) -> None:
+        lines = [f"{key} = {value}" for key, value in self._settings.items()]
+        self._config.write_text("\n".join([f"[{self.section}]", *lines, ""]), encoding="utf-8")
+        super().start()
+
+
 class Server(Minici):
     section = "server"
-
-    @property
-    def data(self) -> Path:
-        return Path(str(self.settings["data"]))
 
 
 class Agent(Minici):
     section = "agent"
 
 
-AnyMinici = TypeVar("AnyMinici", bound=Minici)
+AnyProcess = TypeVar("AnyProcess", bound=Process)
 
 
 def wait_for(condition: Callable[[], T], what: str, pause: float = 0.02) -> T:

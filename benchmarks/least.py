@@ -3,62 +3,54 @@
 Each promise is an fsync, each hand-over between hosts a call, each step of a checkout a process:
 plainly written, without minici's ways to spare some of it. What the processors could do with the
 sum, if nothing else were to be done and none of them ever waited, stands beside `rate`'s floor.
+
+They do wait: for the disk, for each other, for the interpreter. So there is a skeleton, too: all
+parts in their order, in two processes as minici's, under the starts that `rate` measures.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import resource
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable
 
-from benchmarks import repositories, system
+from benchmarks import repositories, rush, system
 from benchmarks.figures import Figure, Spread
-from benchmarks.ground import Ground
-from benchmarks.repositories import SMALL, Loop
+from benchmarks.ground import Ground, Process
+from benchmarks.repositories import SMALL, Loop, Repository
+from benchmarks.skeleton import Connection, Outbox, Records
 
 _TIMES = 100  # builds' worth of each part, for one value
 _CALLS = 3  # a start, a hand-over and a result
 _PROCESSES = 3  # git, git and the command
-_RECORD = b"x" * 800
+_SLOTS = 2  # of the skeleton's agent
 
 _SERVER = """
-import http.server, json
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = 65536
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        body = b"{}"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *words):
-        pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_port, flush=True)
-server.serve_forever()
+from benchmarks.skeleton import Listener
+Listener({"/": (200, lambda given: {})}).serve()
 """
 
 
 def measure(ground: Ground) -> Iterator[Figure]:
-    if not system.HAS_PROC:
-        return
+    repository = repositories.make(ground, SMALL)
+    if system.HAS_PROC:
+        yield from _parts(ground, repository)
+    yield _skeleton(ground, repository)
+
+
+def _parts(ground: Ground, repository: Repository) -> Iterator[Figure]:
     rounds = ground.times(10, 1)
     # The first: where files were made and deleted by the thousand, each new one may cost more.
-    checkout = _checkouts(ground, rounds)
-    disk = Spread.of(_mean(_Disk(ground.folder).build) for _ in range(rounds))
+    checkout = _checkouts(Loop(ground, repository), rounds)
+    disk = _Disk(ground.folder / "least")
+    durable = Spread.of(_mean(disk.build) for _ in range(rounds))
     calls = _calls(ground, rounds)
     processes = Spread.of(_mean(_start_processes) for _ in range(rounds))
     parts = {
-        "what is made durable: 13 fsyncs": disk,
+        "what is made durable: 13 fsyncs": durable,
         "three calls, between http.client and http.server": calls,
         "starting three processes from Python": processes,
         "git, git and sh themselves": checkout,
@@ -90,65 +82,34 @@ class _Disk:
     """The files of one build after the other, as contract and outbox want them, and no more."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = str(folder / "least")
-        self._number = 0
-        os.makedirs(f"{self._folder}/builds", exist_ok=True)
-        os.makedirs(f"{self._folder}/unfinished", exist_ok=True)
+        self._records = Records(f"{folder}/server")
+        self._outbox = Outbox(f"{folder}/agent")
 
     def build(self) -> None:
-        self._number += 1
-        build = f"{self._folder}/builds/{self._number}-{time.monotonic_ns()}"
-        mark = f"{self._folder}/unfinished/{self._number}"
-        self._replace(f"{self._folder}/counter")
-        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT))
-        self._sync(f"{self._folder}/unfinished")
-        os.mkdir(build)
-        self._replace(f"{build}/build.json")
-        self._sync(f"{self._folder}/builds")
-        self._replace(f"{build}/build.json")  # it is handed over
-        os.mkdir(f"{build}/result")  # at the agent
-        self._replace(f"{build}/result/result.json")
-        self._sync(build)
-        self._replace(f"{build}/build.json")  # its result is recorded
-        os.unlink(mark)
-        os.unlink(f"{build}/result/result.json")
-        os.rmdir(f"{build}/result")
-
-    def _replace(self, path: str) -> None:
-        descriptor = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.write(descriptor, _RECORD)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        os.rename(f"{path}.tmp", path)
-        self._sync(os.path.dirname(path))
-
-    @staticmethod
-    def _sync(folder: str) -> None:
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        number = self._records.add()
+        self._records.attempt(number)
+        self._outbox.put(number)
+        self._records.finish(number)
+        self._outbox.drop(number)
 
 
 def _calls(ground: Ground, rounds: int) -> Spread:
     """Three calls on a connection that is kept; the processor time of both sides."""
-    words = [sys.executable, "-c", _SERVER]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, env=ground.environment()) as server:
-        assert server.stdout is not None
-        connection = http.client.HTTPConnection("127.0.0.1", int(server.stdout.readline()))
+    server = ground.python("calls", ground.folder, "-c", _SERVER)
+    connection = Connection(server.port)
 
-        def call() -> None:
-            for _ in range(_CALLS):
-                connection.request("POST", "/", json.dumps({"id": 1, "commit": "f" * 40}))
-                json.loads(connection.getresponse().read())
+    def call() -> None:
+        for _ in range(_CALLS):
+            connection.post("/", {"id": 1, "commit": "f" * 40})
 
-        found = []
-        for _ in range(rounds):
-            before = system.processor_seconds(server.pid)
-            here = _mean(call)
-            there = 1000 * (system.processor_seconds(server.pid) - before) / _TIMES
-            found.append(here + there)
-        connection.close()
-        server.kill()
+    found = []
+    for _ in range(rounds):
+        before = system.processor_seconds(server.pid)
+        here = _mean(call)
+        there = 1000 * (system.processor_seconds(server.pid) - before) / _TIMES
+        found.append(here + there)
+    connection.close()
+    server.end()
     return Spread.of(found)
 
 
@@ -158,11 +119,31 @@ def _start_processes() -> None:
             it.communicate()
 
 
-def _checkouts(ground: Ground, rounds: int) -> Spread:
-    loop = Loop(ground, repositories.make(ground, SMALL))
+def _checkouts(loop: Loop, rounds: int) -> Spread:
     found = []
     for _ in range(rounds):
         before = system.children_seconds()
         loop.run(_TIMES // 2)
         found.append(1000 * (system.children_seconds() - before) / (_TIMES // 2))
     return Spread.of(found)
+
+
+def _skeleton(ground: Ground, repository: Repository) -> Figure:
+    """Builds a second of the skeleton, whose agent has the trees of the loops beside it."""
+    builds = ground.times(500, 40)
+    loops = [Loop(ground, repository) for _ in range(_SLOTS)]
+    server, agent = start_skeleton(ground, [loop.tree for loop in loops])
+    rates, floor = rush.measure(server, repository, loops, builds, ground.times(3, 1))
+    agent.end()
+    server.end()
+    name = f"a skeleton, one agent of two slots, {builds} starts"
+    return Figure(name, "a second", rates, floor)
+
+
+def start_skeleton(ground: Ground, trees: Sequence[Path]) -> tuple[Process, Process]:
+    """Its server, and its agent with a slot for each tree."""
+    module, folder = ("-m", "benchmarks.skeleton"), ground.folder / "skeleton"
+    data, outbox = folder / "server", folder / "agent"
+    server = ground.python("skeleton-server", data, *module, "server", str(data))
+    words = ("agent", str(outbox), str(server.port), *map(str, trees))
+    return server, ground.python("skeleton-agent", outbox, *module, *words)

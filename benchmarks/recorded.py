@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Callable, Optional
 
-from benchmarks.ground import Server
+from benchmarks.ground import Process
 
 _IN_DELETE = 0x200  # inotify(7)
 _PAUSE = 0.0005  # seconds between two looks, where nothing tells us
@@ -28,7 +28,7 @@ class Recorded:
     `patience` is how many seconds may go by without one before something must be wrong.
     """
 
-    def __init__(self, server: Server, patience: float = 60.0) -> None:
+    def __init__(self, server: Process, patience: float = 60.0) -> None:
         self._patience = patience
         self._folder = server.data / "unfinished"
         self._notices: Optional[int] = None

@@ -67,8 +67,8 @@ class Loop:
         self._ground = ground
         self._repository = repository
         self._command = command
-        self._tree = Path(tempfile.mkdtemp(prefix="floor-", dir=ground.folder))
-        ground.run(["git", "clone", "--quiet", repository.path, self._tree])
+        self.tree = Path(tempfile.mkdtemp(prefix="floor-", dir=ground.folder))
+        ground.run(["git", "clone", "--quiet", repository.path, self.tree])
         self.run(2)
 
     def start(self, times: int) -> subprocess.Popen[bytes]:
@@ -76,7 +76,7 @@ class Loop:
         words = ["sh", "-c", _LOOP, "loop", str(times), *self._repository.commits]
         return subprocess.Popen(
             [*words, self._command],
-            cwd=self._tree,
+            cwd=self.tree,
             env=self._ground.environment(),
             stdout=subprocess.PIPE,
         )

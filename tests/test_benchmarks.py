@@ -16,9 +16,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import report
+from benchmarks import least, report, repositories
+from benchmarks.caller import Caller
 from benchmarks.figures import Figure, Spread, at_least, at_most
 from benchmarks.ground import Ground
+from benchmarks.recorded import Recorded
+from benchmarks.repositories import SMALL, Loop
+from benchmarks.skeleton import Outbox, Records
 from tests.harness import ROOT, wait_for
 
 WORDS = [sys.executable, "-m", "benchmarks"]
@@ -43,7 +47,18 @@ def running_in(folder: Path) -> list[int]:
 def test_a_quick_run_measures_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder, target = tmp_path / "ground", tmp_path / "figures.json"
     folder.mkdir()
-    words = [*WORDS, "cost", "queue", "size", "--quick", "--folder", folder, "--json", target]
+    words = [
+        *WORDS,
+        "cost",
+        "least",
+        "queue",
+        "size",
+        "--quick",
+        "--folder",
+        folder,
+        "--json",
+        target,
+    ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
@@ -51,23 +66,34 @@ def test_a_quick_run_measures_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not running_in(folder)
     found = json.loads(target.read_text(encoding="utf-8"))
     assert {"python", "git", "minici", "system", "processors", "when"} <= set(found["machine"])
-    assert list(found["measures"]) == ["cost", "queue", "size"]
+    assert list(found["measures"]) == ["cost", "least", "queue", "size"]
     for measure in found["measures"].values():
         assert measure["error"] is None
         for figure in measure["figures"]:
             assert figure["name"] in done.stdout
             assert figure["value"]["values"], figure
-    for figure in found["measures"]["cost"]["figures"]:
+    skeleton = found["measures"]["least"]["figures"][-1]
+    assert skeleton["name"] == "a skeleton, one agent of two slots, 40 starts"
+    for figure in (skeleton, *found["measures"]["cost"]["figures"]):
         assert figure["floor"]["median"] > 0, figure
         assert figure["ratio"] == pytest.approx(
             figure["value"]["median"] / figure["floor"]["median"], rel=0.01
         )
 
 
-def test_a_run_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
-    words = [*WORDS, "cost", "--folder", tmp_path]
+@pytest.mark.parametrize(
+    ("name", "process"),
+    [
+        ("cost", "agent"),
+        pytest.param("least", "calls", marks=pytest.mark.slow),
+        pytest.param("least", "skeleton-agent", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_ended_leaves_nothing_behind(name: str, process: str, tmp_path: Path) -> None:
+    words = [*WORDS, name, "--folder", tmp_path]
     running = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
-    wait_for(lambda: list(tmp_path.glob("*/agent*.ini")), what="an agent of the benchmark")
+    what = f"the process {process} of the benchmark"
+    wait_for(lambda: list(tmp_path.glob(f"*/{process}*.log")), within=100, what=what)
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 143
     assert not list(tmp_path.iterdir())
@@ -105,6 +131,43 @@ def test_a_measure_that_fails_or_takes_too_long_costs_only_itself(
     assert "the first" in printed.out and "the last" in printed.out
     assert "no more" in printed.err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_skeleton_does_all_builds_that_are_given_to_it(tmp_path: Path) -> None:
+    with Ground(tmp_path) as ground:
+        repository = repositories.make(ground, SMALL)
+        server, agent = least.start_skeleton(
+            ground, [Loop(ground, repository).tree for _ in range(2)]
+        )
+        seen = ground.folder / "seen"
+        commits = [repository.commit(index) for index in range(11)]
+        with Recorded(server) as recorded, Caller(server) as caller:
+            command = f"git rev-parse HEAD >>{seen}"
+            numbers = [caller.start(commit, command) for commit in commits]
+            recorded.wait_all()
+        assert numbers == list(range(1, 12))
+        assert sorted(seen.read_text().split()) == sorted(commits)
+        records = server.data.glob("builds/*/build.json")
+        assert sorted(int(record.parent.name) for record in records) == numbers
+        wait_for(lambda: not list(agent.data.iterdir()), what="an empty outbox")
+        assert not agent.log()
+    assert not running_in(tmp_path)
+
+
+def test_a_build_of_the_skeleton_takes_13_fsyncs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    records, outbox = Records(f"{tmp_path}/server"), Outbox(f"{tmp_path}/agent")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    counts = []
+    for act in (lambda _: records.add(), records.attempt, outbox.put, records.finish, outbox.drop):
+        act(1)
+        counts.append(len(synced))
+        synced.clear()
+    assert counts == [6, 2, 3, 2, 0]
+    assert not list((tmp_path / "server" / "unfinished").iterdir())
+    assert not list((tmp_path / "agent").iterdir())
 
 
 def test_goals_are_for_the_median() -> None:
