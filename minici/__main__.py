@@ -25,7 +25,7 @@ from typing import IO, Optional
 
 from minici import __version__
 from minici.durable import write_atomic
-from minici.passwords import hash_password
+from minici.passwords import NoScrypt, hash_password
 from minici.service import LIFELINE, OWN_PATH, Stop
 
 _USUAL_PORT = 8000
@@ -339,7 +339,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         stop = Stop()
         stop.on_signals()
         serve_here(options.folder, options.port, options.agents, stop)
-    except Unusable as error:
+    except (Unusable, NoScrypt) as error:
         print(f"minici: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

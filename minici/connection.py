@@ -31,6 +31,8 @@ LINE_LIMIT = 8 * 1024  # bytes of the request line
 DRAIN_LIMIT = 256 * 1024  # bytes of an unread body that are read to keep a connection
 LINGER_SECONDS = 10.0  # for a client that still sends, to read its answer
 LINGER_IDLE_SECONDS = 2.0  # likewise, without a byte from it
+# How a connection ends that the other side has left: no fault of ours, and no traceback.
+_ENDED: tuple[type[Exception], ...] = (Gone, ConnectionError, socket.timeout, *tls.BROKEN)
 
 
 class Owner(Protocol):
@@ -98,7 +100,7 @@ class Connection(BaseHTTPRequestHandler):
     def handle(self) -> None:
         try:
             super().handle()
-        except (Gone, OSError):
+        except _ENDED:
             self.close_connection = True
 
     def handle_one_request(self) -> None:

@@ -47,6 +47,29 @@ _COPY = """
 rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3/packed-refs" "$2" || exit
 if [ -e "$3/shallow" ]; then cp -p "$3/shallow" "$2"; fi
 """
+# What git passes over in a working tree: repositories in its folders, and all that is neither file,
+# folder nor link.
+_UNSEEN = (
+    *("find", ".", "-path", "./.git", "-prune"),
+    *("-o", "-name", ".git", "-prune", "-exec", "rm", "-rf", "{}", "+"),
+    *(
+        "-o",
+        "!",
+        "-type",
+        "f",
+        "!",
+        "-type",
+        "d",
+        "!",
+        "-type",
+        "l",
+        "-exec",
+        "rm",
+        "-f",
+        "{}",
+        "+",
+    ),
+)
 _REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
 
 # What git adds to any trouble with a repository.
@@ -58,6 +81,7 @@ _BOILERPLATE = (
     "hint:",
 )
 _DAMAGE = re.compile(r"^error: .*(object|pack)", re.MULTILINE)
+_LEFT = re.compile(r"^warning: unable to (unlink|rmdir) ", re.MULTILINE)
 _CAPTURED = {STDOUT: 64 * 1024 * 1024, STDERR: 64 * 1024}  # bytes
 
 
@@ -95,16 +119,23 @@ class Git:
         If `strict`, a message about a broken object or pack is a failure, even where git has found
         a way around it.
         """
-        return self._call(self._words(words), folder, self.account, strict)
+        trouble = _DAMAGE if strict else None
+        return self._call(self._words(words), folder, self.account, trouble)
 
     def _words(self, words: Sequence[str]) -> list[str]:
         options = [word for option in _OPTIONS for word in ("-c", option)]
         return [_program(self._env.get("PATH", os.defpath)), *options, *words]
 
-    def in_turn(self, *calls: Sequence[str], folder: Path) -> None:
-        """Call git several times, as long as it goes well. Raises as a single call does."""
-        first, *others = map(self._words, calls)
-        self._call(first, folder, self.account, then=others)
+    def check_out(
+        self, checkout: Sequence[str], folder: Path, clean: Optional[Sequence[str]] = None
+    ) -> None:
+        """Call git for a checkout, where nothing may be left of another; with `clean`, which is a
+        call too, after that and what git does not see. Raises as a single call does."""
+        orders = [self._words(checkout)]
+        if clean is not None:
+            orders = [list(_UNSEEN), self._words(clean), *orders]
+        first, *others = orders
+        self._call(first, folder, self.account, _LEFT, then=others)
 
     def copy(self, git_folder: Path, target: Path, mirror: Path) -> None:
         """Give a working tree its `.git`, with no more power than a command has: whatever a build
@@ -131,7 +162,7 @@ class Git:
         words: Sequence[str],
         folder: Path,
         account: Optional[Account],
-        strict: bool = False,
+        trouble: Optional[re.Pattern[str]] = None,
         then: Sequence[Sequence[str]] = (),
     ) -> bytes:
         self.check()
@@ -154,7 +185,7 @@ class Git:
             self.check()
             raise Interrupted("ran out of time")
         messages = captured[STDERR].decode("utf-8", "replace")
-        if exit.status != 0 or (strict and _DAMAGE.search(messages)):
+        if exit.status != 0 or (trouble and trouble.search(messages)):
             self.check()
             raise GitError(_complaint(exit, messages))
         return bytes(captured[STDOUT])

@@ -22,7 +22,12 @@ _MOST_ADDRESSES = 1000
 
 
 def hash_password(password: str, cost: int = _COST) -> str:
-    """The line for `[users]`: scrypt, its cost, a fresh salt, and the key."""
+    """The line for `[users]`: scrypt, its cost, a fresh salt, and the key. Raises NoScrypt."""
+    if not hasattr(hashlib, "scrypt"):
+        raise NoScrypt(
+            "this Python has no scrypt, which passwords are hashed with: "
+            "take one that was built with OpenSSL 1.1 or newer"
+        )
     salt = os.urandom(16)
     return f"scrypt:{cost}:{salt.hex()}:{_scrypt(password, salt, cost).hex()}"
 
@@ -48,6 +53,10 @@ def _scrypt(password: str, salt: bytes, cost: int) -> bytes:
     )
 
 
+class NoScrypt(Exception):
+    """This Python can't hash passwords; its text says what to do."""
+
+
 class TooManyTries(Exception):
     """An address has been wrong too often; `wait` is in seconds."""
 
@@ -60,7 +69,7 @@ class Users:
     """Who may sign in. Any thread may ask.
 
     A password that was right is remembered, as a keyed hash that dies with the process, so that
-    not every request costs what guessing is meant to cost.
+    not every request costs what guessing is meant to cost. Raises NoScrypt if there are users.
     """
 
     def __init__(

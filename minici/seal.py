@@ -10,14 +10,15 @@ A seal says nothing of what stands in files: git finds that out by itself.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 _GIT = ".git"  # of the tree: a command may do in there what it likes
 
 
-class _Folder(NamedTuple):
-    """A folder as it was when it was sealed."""
+class _Place(NamedTuple):
+    """A folder, or the index, as it was when it was sealed."""
 
     mode: int
     device: int
@@ -27,46 +28,52 @@ class _Folder(NamedTuple):
     dated: int  # ns
 
 
+_Places = Mapping[str, tuple[_Place, list[str]]]
+
+
 class Seal:
-    """The folders of a working tree as they were when it was sealed.
+    """The folders of a working tree, and its index, as they were when it was sealed.
 
     For one thread. Nothing that a build has started may live while a tree is sealed or looked at.
     """
 
-    def __init__(self, folders: dict[str, tuple[_Folder, list[str]]]) -> None:
-        self._folders = folders
+    def __init__(self, places: _Places) -> None:
+        self._places = places
 
     @classmethod
-    def of(cls, tree: Path, before: Optional[Seal] = None) -> Optional[Seal]:
-        """Seal a tree; None where that can't be done, on a file system that keeps no such dates.
+    def of(cls, tree: Path, index: Path, before: Optional[Seal] = None) -> Optional[Seal]:
+        """Seal a tree, whose files are those of the index; None where that can't be done.
 
-        A folder that is still as it was in the seal `before` is not read again.
+        What is still as it was in the seal `before` is not read again.
         """
-        known = before._folders if before else {}
-        folders: dict[str, tuple[_Folder, list[str]]] = {}
-        waiting = [str(tree)]
         try:
-            counts = _counts_folders(str(tree))
-            while waiting:
-                path = waiting.pop()
-                found, (sealed, inner) = _look(path), known.get(path, (None, []))
-                if found != sealed:
-                    leaf = counts and found.names == 2
-                    sealed, inner = _date_back(path, found), [] if leaf else _folders_in(path)
-                if sealed is None:
-                    return None
-                folders[path] = (sealed, inner)
-                waiting += inner
-        except OSError:
+            return cls(_seal(str(tree), str(index), before._places if before else {}))
+        except (OSError, OverflowError):  # of a date that can't be set, too
             return None
-        return cls(folders)
 
     def unbroken(self) -> bool:
         """Whether nothing has come or gone: all that is there was checked out."""
         try:
-            return all(_look(path) == sealed for path, (sealed, _) in self._folders.items())
+            return all(_look(path) == sealed for path, (sealed, _) in self._places.items())
         except OSError:
             return False
+
+
+def _seal(tree: str, index: str, before: _Places) -> _Places:
+    counts, device = _counts_folders(tree), _look(tree).device
+    places: dict[str, tuple[_Place, list[str]]] = {}
+    waiting = [tree, index]
+    while waiting:
+        path = waiting.pop()
+        found, (sealed, inner) = _look(path), before.get(path, (None, []))
+        if found.device != device:
+            raise OSError(f"{path} is another file system")
+        if found != sealed:
+            leaf = path == index or (counts and found.names == 2)
+            sealed, inner = _date_back(path, found), [] if leaf else _folders_in(path)
+        places[path] = (sealed, inner)
+        waiting += inner
+    return places
 
 
 def _counts_folders(tree: str) -> bool:
@@ -85,17 +92,19 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False)
 
 
-def _date_back(path: str, found: _Folder) -> Optional[_Folder]:
-    """Date a folder a nanosecond, or as little as its file system knows, before its last change;
-    None where it keeps its date."""
+def _date_back(path: str, found: _Place) -> _Place:
+    """Date something a nanosecond before its last change. Raises OSError where that is not what
+    comes of it: a file system that counts in seconds would be too easily deceived."""
     os.utime(path, ns=(found.dated, found.dated - 1))
     sealed = _look(path)
-    return sealed if sealed.dated < found.dated else None
+    if sealed.dated != found.dated - 1 or sealed.dated >= sealed.changed:
+        raise OSError(f"{path} keeps no such date")
+    return sealed
 
 
-def _look(path: str) -> _Folder:
+def _look(path: str) -> _Place:
     status = os.lstat(path)
-    return _Folder(
+    return _Place(
         status.st_mode,
         status.st_dev,
         status.st_ino,

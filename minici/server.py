@@ -24,7 +24,7 @@ from minici.listener import Listener, descriptors
 from minici.live import OutputEndpoints
 from minici.monitors import Monitors
 from minici.pages import Pages
-from minici.passwords import Users
+from minici.passwords import NoScrypt, Users
 from minici.reports import Reports
 from minici.retention import Retention
 from minici.service import (
@@ -93,6 +93,9 @@ class Server:
             raise CanNotStart(str(error)) from None
         try:
             self._listener = Listener(config.host, config.port, self._site(), context)
+        except NoScrypt as error:
+            self.store.close()
+            raise CanNotStart(f"[users]: {error}") from None
         except OSError as error:
             self.store.close()
             raise CanNotStart(

@@ -12,8 +12,9 @@ try:
     import ssl
 
     _WANTS: tuple[type[OSError], ...] = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+    BROKEN: tuple[type[OSError], ...] = (ssl.SSLError,)  # what ends a connection
 except ImportError:
-    _WANTS = ()
+    _WANTS = BROKEN = ()
 
 if TYPE_CHECKING:
     Context = ssl.SSLContext

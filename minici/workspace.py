@@ -77,16 +77,16 @@ class Workspace:
         options = (f"--git-dir={own}", f"--work-tree={tree}")
         checkout = (*options, "checkout", "--force", "--detach", "--quiet", revision, "--")
         if seal and seal.unbroken():
-            git(*checkout, folder=tree)
+            git.check_out(checkout, folder=tree)
         else:
             if _has_submodules(own / "index"):
                 self._forget_submodules(options, tree, git)
-            git.in_turn((*options, "clean", "-ffdxq"), checkout, folder=tree)
+            git.check_out(checkout, folder=tree, clean=(*options, "clean", "-ffdxq"))
         if git.account:
             git.copy(own, tree / ".git", mirror.folder)
             return
         index = _hand_out(own, tree / ".git", mirror)
-        seal = Seal.of(tree, seal)
+        seal = Seal.of(tree, own / "index", seal)
         if seal and _SUBMODULE not in index:
             self._seals[tree] = seal  # this build may leave nothing for the next one's `clean`
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -310,6 +311,67 @@ def test_nothing_of_a_build_meets_the_next(agent: Agent, upstream: Upstream, com
         "Second: ünï",
     ]
     assert agent.sh("git config core.fsmonitor || git branch | grep -v 'no branch' || true") == ""
+
+
+SOCKET = "import socket; socket.socket(socket.AF_UNIX).bind('folder/left')"
+HIDDEN = {
+    "fifo": "mkfifo left folder/left",
+    "socket": f'{sys.executable} -c "{SOCKET}"',
+    "repository": "git init -q folder; git init -q only",
+    "git file": "echo gitdir: /nowhere > folder/.git",
+    "odd names": "mkdir -- -rf; mkfifo -- -f '*' 'a b' \"$(printf 'a\\nb')\"; git init -q ' x'",
+    "its own index": "rm ../0.git/index",
+    "its own index, changed": "git --git-dir=../0.git rm -q --cached only/deep/file",
+    "long ago": "touch -d @-9223372036854775808 folder || true; touch folder/left",
+    "to come": "touch -d @9000000000 folder; touch folder/left",
+    "no way in": "chmod 555 only/deep only",
+}
+
+
+@pytest.mark.parametrize("command", HIDDEN.values(), ids=HIDDEN.keys())
+def test_what_git_does_not_see_is_not_left(agent: Agent, upstream: Upstream, command: str) -> None:
+    upstream.commit("Third", only__file="only\n")
+    (upstream.folder / "only/deep").mkdir()
+    full = upstream.commit("Fourth", only__deep__file="only\n")
+    for second in ("main~2", full):
+        agent.checkout(upstream.folder, full)
+        agent.checkout(upstream.folder, full)
+        agent.sh(command)
+        for commit in (second, "main~2", full):
+            agent.checkout(upstream.folder, commit)
+            assert found_in(agent.tree) == committed(agent), commit
+            assert agent.sh("git status --porcelain --ignored") == ""
+
+
+def found_in(tree: Path) -> set[str]:
+    paths = {str(path.relative_to(tree)) for path in tree.rglob("*")}
+    return {path for path in paths if path.split("/")[0] != ".git"}
+
+
+def committed(agent: Agent) -> set[str]:
+    return set(agent.sh("git ls-tree -r -t --name-only HEAD").split("\n"))
+
+
+def test_what_a_checkout_can_not_remove_has_the_tree_made_anew(
+    agent: Agent, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git warns of it, and exits with 0."""
+    agent.checkout(upstream.folder, "main")
+    (tmp_path / "bin").mkdir()
+    shim = tmp_path / "bin" / "git"
+    shim.write_text(
+        f"""#!/bin/sh
+case "$*" in *--detach*) rmdir {tmp_path}/once && touch left && echo >&2 \\
+    "warning: unable to unlink 'left': Permission denied";; esac
+exec {shutil.which("git")} "$@"
+"""
+    )
+    shim.chmod(0o755)
+    (tmp_path / "once").mkdir()
+    monkeypatch.setenv("PATH", f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
+    agent.checkout(upstream.folder, "main~1")
+    assert not (tmp_path / "once").exists()
+    assert agent.sh("ls -A") == ".git\nfile\nfolder"
 
 
 def test_a_git_folder_that_a_build_has_left_alone_is_kept(agent: Agent, upstream: Upstream) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from minici import openssl
+from minici.passwords import hash_password
 from tests.harness import ROOT, Minici, Place, environment
 
 PAIR = {
@@ -121,3 +122,45 @@ def test_an_agent_without_ssl_says_that_it_can_not_call_https(
     assert agent.wait_end() == 2
     (line,) = agent.log().splitlines()
     assert "https://ci.example.org" in line and "built without the module ssl" in line
+
+
+# A Python whose OpenSSL is too old for scrypt, or is LibreSSL.
+
+
+@pytest.fixture
+def unhashing(place: Place) -> dict[str, str]:
+    folder = place.folder / "unhashing"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text("import hashlib\ndel hashlib.scrypt\n")
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+@pytest.mark.parametrize("words", [["init", "new.ini"], ["password"]])
+def test_a_python_without_scrypt_says_so(
+    place: Place, unhashing: dict[str, str], words: list[str]
+) -> None:
+    env = environment(place.marker, place.home, unhashing)
+    done = subprocess.run(
+        [sys.executable, "-m", "minici", *words],
+        cwd=place.folder,
+        env=env,
+        input="a password\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "no scrypt" in line and "OpenSSL 1.1" in line
+    assert not (place.folder / "new.ini").exists()
+
+
+def test_a_server_with_users_needs_scrypt(place: Place, unhashing: dict[str, str]) -> None:
+    server = place.configure_server(env=unhashing)
+    server.sections["users"] = {"ada": hash_password("a password", cost=10)}
+    server.launch()
+    assert server.wait_end() == 1
+    (line,) = server.log().splitlines()
+    assert "[users]" in line and "no scrypt" in line
+    del server.sections["users"]
+    server.start()

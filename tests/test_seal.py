@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 
@@ -17,6 +18,8 @@ from minici.seal import Seal
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     tree = tmp_path / "tree"
+    index(tree).parent.mkdir()
+    index(tree).write_text("what is there")
     for name in (".git/refs", "folder/deep/deeper", "other"):
         (tree / name).mkdir(parents=True)
     for name in ("file", "folder/file", "folder/deep/deeper/file", "other/file"):
@@ -24,8 +27,12 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def sealed(tree: Path) -> Seal:
-    seal = Seal.of(tree)
+def index(tree: Path) -> Path:
+    return tree.with_suffix(".git") / "index"
+
+
+def sealed(tree: Path, before: Optional[Seal] = None) -> Seal:
+    seal = Seal.of(tree, index(tree), before)
     assert seal is not None
     return seal
 
@@ -67,6 +74,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a date as before": dated_as_before,
     "a mode": lambda tree: (tree / "other").chmod(0o700),
     "nothing is left": shutil.rmtree,
+    "another index": lambda tree: index(tree).write_text("What is there"),
+    "no index": lambda tree: index(tree).unlink(),
 }
 
 
@@ -96,7 +105,7 @@ def test_a_clock_that_stands_still(tree: Path, monkeypatch: pytest.MonkeyPatch) 
         utime(path, ns=ns)
         dated[path] = (look(path).changed, ns[1])
 
-    def coarse(path: str) -> seals._Folder:
+    def coarse(path: str) -> seals._Place:
         found = look(path)
         changed, by_hand = dated.get(path, (0, 0))
         date = by_hand if changed == found.changed else found.dated // tick * tick
@@ -129,8 +138,8 @@ def test_a_seal_after_another_reads_what_has_changed(
     monkeypatch.setattr(
         seals, "_folders_in", lambda path: [read.append(path), *folders_in(path)][1:]
     )
-    second = Seal.of(tree, first)
-    assert second is not None and second.unbroken() and not first.unbroken()
+    second = sealed(tree, first)
+    assert second.unbroken() and not first.unbroken()
     assert sorted(read) == [str(tree / "other" / name) for name in (".", "new", "new/inner")]
     (tree / "other/new/inner/left").touch()
     assert not second.unbroken()
@@ -150,11 +159,39 @@ def test_a_file_system_that_does_not_count_folders(
 
 def test_a_file_system_that_keeps_no_dates(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "utime", lambda *_, **__: None)
-    assert Seal.of(tree) is None
+    assert Seal.of(tree, index(tree)) is None
+
+
+def test_a_file_system_that_counts_in_seconds(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is long enough to put back what a date was."""
+    utime = os.utime
+    monkeypatch.setattr(os, "utime", lambda path, ns: utime(path, tuple(n // 10**9 for n in ns)))
+    assert Seal.of(tree, index(tree)) is None
+
+
+@pytest.mark.parametrize("date", [-(2**63) // 10**9, 2**33])
+def test_folders_of_another_time(tree: Path, date: int) -> None:
+    """Long ago, or to come: where such a date can be set, no seal says what is not so."""
+    with suppress(OSError, OverflowError):
+        os.utime(tree / "other", (date, date))
+    seal = Seal.of(tree, index(tree))
+    (tree / "other/left").touch()
+    assert seal is None or not seal.unbroken()
+
+
+def test_another_file_system_in_a_tree(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = seals._look
+
+    def mounted(path: str) -> seals._Place:
+        found = look(path)
+        return found._replace(device=-1) if path.endswith("/deep") else found
+
+    monkeypatch.setattr(seals, "_look", mounted)
+    assert Seal.of(tree, index(tree)) is None
 
 
 def test_a_tree_that_is_gone(tmp_path: Path) -> None:
-    assert Seal.of(tmp_path / "none") is None
+    assert Seal.of(tmp_path / "none", tmp_path) is None
 
 
 def test_random_changes(tree: Path) -> None:
@@ -176,9 +213,8 @@ def test_random_changes(tree: Path) -> None:
         else:
             chance.choice([path.touch, path.mkdir])()
         assert seal.unbroken() == (names(tree) == before)
-        again = Seal.of(tree, seal)
-        assert again is not None and again.unbroken()
-        seal = again
+        seal = sealed(tree, seal)
+        assert seal.unbroken()
 
 
 def names(tree: Path) -> set[Path]:

@@ -6,6 +6,7 @@ Those that faults 35 to 39 name stand in test_fault_35_39.py.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import select
 import socket
@@ -380,6 +381,7 @@ class Serving:
         routes = [
             Route("GET", "/raises", self._raises, "people"),
             Route("GET", "/headers", self._headers, "people"),
+            Route("GET", "/breaks", self._breaks, "people"),
             Route("GET", "/waits", self._waits, "agents"),
         ]
         self.waiting: list[str] = []
@@ -393,6 +395,13 @@ class Serving:
 
     def _headers(self, request: Request) -> Response:
         return Response(headers={"X-Said": "a\r\nX-Evil: 1\r\n\r\nHTTP/1.1 200 OK"})
+
+    def _breaks(self, request: Request) -> Response:
+        def body() -> Iterator[bytes]:
+            yield b"so far"
+            raise OSError(errno.EIO, "a disk that is broken")
+
+        return Response(body=body(), length=100)
 
     def _waits(self, request: Request) -> Response:
         self.waiting.append(request.client)
@@ -409,6 +418,16 @@ def serving() -> Iterator[Serving]:
     yield serving
     serving.go_on.set()
     serving.listener.stop()
+
+
+def test_a_fault_of_ours_in_mid_answer_is_in_the_log(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the other side's leaving is not."""
+    with asked(serving.port, b"GET /breaks HTTP/1.1\r\n" + HOST + b"\r\n") as connection:
+        while connection.recv(4096):
+            pass
+    wait_for(lambda: "a disk that is broken" in caplog.text, what="a traceback in the log")
 
 
 def test_above_the_bound_there_is_a_plain_503(monkeypatch: pytest.MonkeyPatch) -> None:
