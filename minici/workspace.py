@@ -66,17 +66,13 @@ class Workspace:
 
     def _check_out(self, mirror: Mirror, tree: Path, revision: str, git: Git) -> None:
         own, seal = tree.with_suffix(".git"), self._seals.pop(tree, None)
+        clean = seal is not None and seal.unbroken()
         if not _is_folder(tree) or not _is_folder(own):
-            self._discard(tree, git)
-            self._make_parent(tree, git)
-            tree.mkdir()
-            give([tree], git.account)
-            sha256 = len(revision) == 64
-            files = empty(mirror.repository, mirror.folder, alternate=True, sha256=sha256)
-            lay_out(own, files, git.account)
+            self._lay_out(mirror, tree, own, git, sha256=len(revision) == 64)
+            clean = True
         options = (f"--git-dir={own}", f"--work-tree={tree}")
         checkout = (*options, "checkout", "--force", "--detach", "--quiet", revision, "--")
-        if seal and seal.unbroken():
+        if clean:
             git.check_out(checkout, folder=tree)
         else:
             if _has_submodules(own / "index"):
@@ -89,6 +85,14 @@ class Workspace:
         seal = Seal.of(tree, own / "index", seal)
         if seal and _SUBMODULE not in index:
             self._seals[tree] = seal  # this build may leave nothing for the next one's `clean`
+
+    def _lay_out(self, mirror: Mirror, tree: Path, own: Path, git: Git, sha256: bool) -> None:
+        self._discard(tree, git)
+        self._make_parent(tree, git)
+        tree.mkdir()
+        give([tree], git.account)
+        files = empty(mirror.repository, mirror.folder, alternate=True, sha256=sha256)
+        lay_out(own, files, git.account)
 
     @staticmethod
     def _make_parent(tree: Path, git: Git) -> None:
