@@ -50,26 +50,9 @@ if [ -e "$3/shallow" ]; then cp -p "$3/shallow" "$2"; fi
 # What git passes over in a working tree: repositories in its folders, and all that is neither file,
 # folder nor link.
 _UNSEEN = (
-    *("find", ".", "-path", "./.git", "-prune"),
-    *("-o", "-name", ".git", "-prune", "-exec", "rm", "-rf", "{}", "+"),
-    *(
-        "-o",
-        "!",
-        "-type",
-        "f",
-        "!",
-        "-type",
-        "d",
-        "!",
-        "-type",
-        "l",
-        "-exec",
-        "rm",
-        "-f",
-        "{}",
-        "+",
-    ),
-)
+    "find . -path ./.git -prune -o -name .git -prune -exec rm -rf {} +"
+    " -o ! -type f ! -type d ! -type l -exec rm -f {} +"
+).split()
 _REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
 
 # What git adds to any trouble with a repository.
@@ -133,7 +116,7 @@ class Git:
         call too, after that and what git does not see. Raises as a single call does."""
         orders = [self._words(checkout)]
         if clean is not None:
-            orders = [list(_UNSEEN), self._words(clean), *orders]
+            orders = [_UNSEEN, self._words(clean), *orders]
         first, *others = orders
         self._call(first, folder, self.account, _LEFT, then=others)
 
