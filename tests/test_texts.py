@@ -307,7 +307,7 @@ SAYING = {
     *("GitError", "Interrupted", "TooManyTries"),
 }
 # What only programs are told: agents, their callers, and who sends JSON or half a request.
-PROGRAMS = {"agent", "api", "config", "connection", "courier", "day", "endpoints", "intake"}
+PROGRAMS = {"api", "config", "connection", "courier", "day", "endpoints", "intake", "worker"}
 PROGRAMS |= {"listener", "outbox", "output"}
 KEPT = {
     "HTTP 17",
