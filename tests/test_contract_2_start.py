@@ -792,9 +792,10 @@ def test_a_stop_in_one_go_hands_a_build_from_agent_to_agent_no_more(place: Place
     minici = in_one_go(place, place.repository.path)
     minici.launch()
     minici.ready()
-    params = {"commit": "HEAD", "command": "sleep 100"}
+    params = {"commit": "HEAD", "command": "echo here; sleep 100"}
     assert minici.post("/api/builds", params).status == 201
-    running = wait_for(lambda: minici.get("/api/builds/1").json()["agent"], 60, "an agent")
+    wait_for(lambda: minici.get("/build/1/output").text == "here\n", 60, "an agent that has it")
+    running = minici.get("/api/builds/1").json()["agent"]
     assert minici.stop(30, signal.SIGINT) == 0
     record = next(Path(minici.env["HOME"]).rglob("builds/1/build.json"))
     attempts = json.loads(record.read_text())["attempts"]

@@ -164,9 +164,10 @@ def test_the_agent_leaves_nothing_of_a_build_behind(server: ServerProcess, node:
 def test_the_agent_keeps_a_result_while_the_server_is_away(
     place: Place, server: ServerProcess, node: NodeAgent
 ) -> None:
-    gate = place.folder / "gate"
-    number = server.start_build("HEAD", f"while ! [ -e {gate} ]; do sleep 0.05; done; echo done")
-    server.wait_status(number, "running")
+    begun, gate = place.folder / "begun", place.folder / "gate"
+    wait = f"touch {begun}; while ! [ -e {gate} ]; do sleep 0.05; done"
+    number = server.start_build("HEAD", f"{wait}; echo done")
+    wait_for(begun.exists, what="the command has begun")
     server.kill()
     gate.touch()
     wait_for(lambda: "ECONNREFUSED" in node.log.read_text(), 10, "a try in vain")
