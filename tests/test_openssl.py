@@ -29,6 +29,14 @@ def python(script: str, folder: Path) -> str:
     return done.stdout
 
 
+def found_first(place: Place, name: str, text: str) -> dict[str, str]:
+    """The environment of a Python that finds this module before its own."""
+    folder = place.folder / "first"
+    folder.mkdir()
+    (folder / name).write_text(text)
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
 def loaded(pid: int) -> bool:
     maps = Path(f"/proc/{pid}/maps").read_text()
     return "_ssl." in maps or "_hashlib." in maps
@@ -88,10 +96,7 @@ def test_a_python_whose_hashes_are_openssls_keeps_it(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def without(place: Place) -> dict[str, str]:
-    folder = place.folder / "without"
-    folder.mkdir()
-    (folder / "ssl.py").write_text('raise ImportError("built without")\n')
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return found_first(place, "ssl.py", 'raise ImportError("built without")\n')
 
 
 def test_a_python_without_ssl_builds(place: Place, without: dict[str, str]) -> None:
@@ -129,10 +134,7 @@ def test_an_agent_without_ssl_says_that_it_can_not_call_https(
 
 @pytest.fixture
 def unhashing(place: Place) -> dict[str, str]:
-    folder = place.folder / "unhashing"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text("import hashlib\ndel hashlib.scrypt\n")
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return found_first(place, "sitecustomize.py", "import hashlib\ndel hashlib.scrypt\n")
 
 
 @pytest.mark.parametrize("words", [["init", "new.ini"], ["password"]])

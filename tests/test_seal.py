@@ -179,6 +179,16 @@ def test_folders_of_another_time(tree: Path, date: int) -> None:
     assert seal is None or not seal.unbroken()
 
 
+def test_a_date_that_is_none(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tmpfs keeps one from before all that Python can set."""
+
+    def refuse(path: str, ns: tuple[int, int]) -> None:
+        raise OverflowError("timestamp out of range for platform time_t")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert Seal.of(tree, index(tree)) is None
+
+
 def test_another_file_system_in_a_tree(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look = seals._look
 
