@@ -5,6 +5,7 @@ Who writes here decides what is safe on disk; see section 4 of the contract.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -14,6 +15,8 @@ from typing import Optional, Union
 PathLike = Union[str, "os.PathLike[str]"]
 
 _PIECE = 1024 * 1024  # bytes that are asked of the system in one go
+_TO_THE_DISK: Optional[int] = getattr(fcntl, "F_FULLFSYNC", None)  # macOS has it: see `sync`
+_NOT_KNOWN_HERE = frozenset((errno.EINVAL, errno.ENOTSUP, errno.ENOTTY, errno.EOPNOTSUPP))
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -26,7 +29,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         write_all(descriptor, data)
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(temporary, path)
@@ -44,7 +47,7 @@ def write_recycling(path: Path, data: bytes) -> None:
     try:
         write_all(descriptor, data)
         os.ftruncate(descriptor, len(data))
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
     with suppress(OSError):  # there is none yet, or the file system knows no second names
@@ -88,6 +91,23 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def sync(descriptor: int) -> None:
+    """Wait until what was written to the file, or the names in the folder, are on disk.
+    Raises OSError.
+
+    On macOS, `fsync` waits only until the drive has it in a memory of its own, which a power cut
+    empties; what waits for the disk has another name there, and some file systems lack it.
+    """
+    if _TO_THE_DISK is not None:
+        try:
+            fcntl.fcntl(descriptor, _TO_THE_DISK)
+            return
+        except OSError as error:
+            if error.errno not in _NOT_KNOWN_HERE:
+                raise
+    os.fsync(descriptor)
+
+
 def sync_file(path: Path) -> None:
     """Wait until the content of the file is on disk. Raises OSError."""
     _sync(path, os.O_RDWR)
@@ -101,7 +121,7 @@ def sync_folder(path: Path) -> None:
 def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 

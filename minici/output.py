@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Optional
 
 from minici.build import Kept
-from minici.durable import sync_folder
+from minici.durable import sync, sync_folder
 
 STDOUT = "stdout"
 STDERR = "stderr"
@@ -225,7 +225,7 @@ class Output:
         self._sync_streams()
         if records is not None:
             self._replace_timeline(records)
-        os.fsync(self._open(TIMELINE))
+        sync(self._open(TIMELINE))
         sync_folder(self.folder)
         return self._kept({})
 
@@ -280,7 +280,7 @@ class Output:
     def _sync_streams(self) -> None:
         for stream in STREAMS:
             if self._ends[stream]:
-                os.fsync(self._open(stream))
+                sync(self._open(stream))
 
     # A stream over the limit.
 
@@ -457,7 +457,7 @@ def _write_file(path: Path, blocks: Iterable[bytes]) -> int:
         for block in blocks:
             size += file.write(block)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     return size
 
 

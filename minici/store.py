@@ -32,6 +32,7 @@ from minici.build import Build
 from minici.durable import (
     FolderLock,
     forget_spare,
+    sync,
     sync_folder,
     write_all,
     write_atomic,
@@ -151,7 +152,7 @@ class Store:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             try:
                 write_all(descriptor, b"\n" * 4096)
-                os.fsync(descriptor)
+                sync(descriptor)
             finally:
                 os.close(descriptor)
                 path.unlink()

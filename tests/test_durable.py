@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from minici import durable
 from minici.build import Build
 from minici.durable import forget_spare, read_whole, write_recycling
 from minici.store import Store
@@ -134,3 +136,58 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         read_whole(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+class FullSync:
+    """Stands for the call of macOS that waits for the disk; `error` is what it answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: int = 0) -> None:
+        self.calls: list[str] = []
+        self._error = error
+        self._fsync = os.fsync
+        monkeypatch.setattr(durable, "_TO_THE_DISK", 51)
+        monkeypatch.setattr(fcntl, "fcntl", self.fcntl)
+        monkeypatch.setattr(os, "fsync", self.fsync)
+
+    def fcntl(self, descriptor: int, command: int) -> int:
+        assert command == 51
+        self.calls.append("full")
+        if self._error:
+            raise OSError(self._error, os.strerror(self._error))
+        return 0
+
+    def fsync(self, descriptor: int) -> None:
+        self.calls.append("fsync")
+        self._fsync(descriptor)
+
+
+def test_where_fsync_stops_at_the_drive_what_goes_further_is_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = FullSync(monkeypatch)
+    write_recycling(path, b"1\n")
+    assert full.calls == ["full", "full"]  # the file, then the folder
+
+
+def test_a_file_system_that_can_not_go_further_is_synced_as_far_as_it_can(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = FullSync(monkeypatch, errno.ENOTSUP)
+    write_recycling(path, b"1\n")
+    assert full.calls == ["full", "fsync"] * 2
+
+
+def test_a_disk_that_fails_is_not_asked_until_it_says_yes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = FullSync(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write_recycling(path, b"1\n")
+    assert full.calls == ["full"] and not path.exists()
+
+
+def test_everything_is_synced_the_same_way() -> None:
+    """Else something would be safe on one system only."""
+    package = Path(durable.__file__).parent
+    callers = [file.name for file in package.glob("*.py") if "fsync(" in file.read_text("utf-8")]
+    assert callers == ["durable.py"]
