@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from benchmarks import cost, crowd, history, least, live, machine, output, rate, report, size, turn
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
+from benchmarks.interrupts import interrupts
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class OutOfTime(Exception):
 def bounded(seconds: int) -> Iterator[None]:
     """Raise OutOfTime within the block after so many seconds. For the main thread."""
 
-    def ring(*_: object) -> None:
+    def ring() -> None:
         raise OutOfTime(f"not done within {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, interrupts.handler(ring))
     signal.alarm(seconds)
     try:
         yield
@@ -98,7 +100,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     unknown = [name for name in given.names if name not in MEASURES]
     if unknown:
         parser.error(f"no measure {unknown[0]}; there are {', '.join(MEASURES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupts.handler(partial(sys.exit, 128 + number)))
     found, complete = take(given.names or list(MEASURES), given.folder, given.quick)
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

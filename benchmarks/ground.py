@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, Union
+
+from benchmarks.interrupts import interrupts
 
 ROOT = Path(__file__).resolve().parent.parent
 Setting = Union[str, int, float, Path]
@@ -115,10 +116,8 @@ class Process:
 
     def start(self) -> None:
         """Start the process, and wait until it says where it answers."""
-        # Signals come in the main thread: one that ends the benchmark does not part a process that
-        # has just been started from what knows of it, and ends it.
-        with ThreadPoolExecutor(1) as beside:
-            process = beside.submit(self._launch).result()
+        with interrupts.put_off():  # what is started is known, and will be ended
+            self._process = process = self._launch()
         assert process.stdout is not None
         said = re.search(r"(\d+)[/\n]", process.stdout.readline().decode())  # alone or in a URL
         if not said:
@@ -127,7 +126,7 @@ class Process:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with open(self.log_path, "ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, *self._words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -136,7 +135,6 @@ class Process:
                 env=self._ground.environment(),
                 start_new_session=True,
             )
-        return self._process
 
     @property
     def pid(self) -> int:

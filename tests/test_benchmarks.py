@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from benchmarks import least, report, repositories
 from benchmarks.caller import Caller
 from benchmarks.figures import Figure, Spread, at_least, at_most
 from benchmarks.ground import Ground
+from benchmarks.interrupts import interrupts
 from benchmarks.recorded import Recorded
 from benchmarks.repositories import SMALL, Loop
 from benchmarks.skeleton import Outbox, Records
@@ -98,6 +100,27 @@ def test_a_run_that_is_ended_leaves_nothing_behind(name: str, process: str, tmp_
     assert running.wait(60) == 143
     assert not list(tmp_path.iterdir())
     assert not running_in(tmp_path)
+
+
+def test_what_is_being_started_when_the_end_comes_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def launch(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = Popen(*words, **options)
+        started.append(process)
+        signal.raise_signal(signal.SIGUSR1)
+        return process
+
+    Popen, started = subprocess.Popen, []
+    before = signal.signal(signal.SIGUSR1, interrupts.handler(sys.exit))
+    monkeypatch.setattr(subprocess, "Popen", launch)
+    try:
+        with pytest.raises(SystemExit), Ground(tmp_path) as ground:
+            ground.python("sleeper", ground.folder, "-c", "import time; time.sleep(999)")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert [process.poll() for process in started] == [-signal.SIGTERM]
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_measure_is_named(tmp_path: Path) -> None:
