@@ -84,20 +84,22 @@ def test_a_quick_run_measures_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "process"),
+    ("name", "process", "number"),
     [
-        ("cost", "agent"),
-        pytest.param("least", "calls", marks=pytest.mark.slow),
-        pytest.param("least", "skeleton-agent", marks=pytest.mark.slow),
+        ("cost", "agent", signal.SIGINT),
+        pytest.param("least", "calls", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("least", "skeleton-agent", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-def test_a_run_that_is_ended_leaves_nothing_behind(name: str, process: str, tmp_path: Path) -> None:
+def test_a_run_that_is_ended_leaves_nothing_behind(
+    name: str, process: str, number: int, tmp_path: Path
+) -> None:
     words = [*WORDS, name, "--folder", tmp_path]
     running = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
     what = f"the process {process} of the benchmark"
     wait_for(lambda: list(tmp_path.glob(f"*/{process}*.log")), within=100, what=what)
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(60) == 143
+    running.send_signal(number)
+    assert running.wait(60) == 128 + number
     assert not list(tmp_path.iterdir())
     assert not running_in(tmp_path)
 
