@@ -36,7 +36,7 @@ chaos:
 	$(PYTHON) -m tests.chaos $(ARGS)
 
 pictures: $(TEST)/ready
-	MINICI_PICTURES=new $(TEST)/bin/python -m pytest -q tests/test_pictures.py
+	MINICI_PICTURES=new $(TEST)/bin/python -m pytest -q tests/ui/test_pictures.py
 
 bench:
 	$(PYTHON) -m benchmarks $(ARGS)
@@ -54,8 +54,9 @@ $(LINT)/ready: Makefile
 # Python's own zipapp command drops the exit status of a main function, so there is a file for it.
 zipapp:
 	rm -rf dist/zipapp
-	mkdir -p dist/zipapp/minici
-	cp -R minici/*.py minici/templates minici/static dist/zipapp/minici
+	mkdir -p dist/zipapp
+	cp -R minici dist/zipapp
+	find dist/zipapp -name __pycache__ -prune -exec rm -rf {} +
 	printf 'import sys\nfrom minici.__main__ import main\nsys.exit(main())\n' >dist/zipapp/__main__.py
 	$(PYTHON) -m zipapp --compress --python '/usr/bin/env python3' --output dist/minici.pyz dist/zipapp
 	rm -rf dist/zipapp

@@ -14,13 +14,14 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from minici import readers
-from minici.build import public
+from minici import config_values as readers
 from minici.durable import PathLike
-from minici.readers import is_loopback
+from minici.hosts import is_loopback
+from minici.validation import public
 
 
 class ConfigError(Exception):
@@ -41,7 +42,8 @@ class Key:
 class ServerConfig:
     """The server's half of config.ini. Durations are in seconds, sizes in bytes.
 
-    `secret_in` is the file in which the secret stands.
+    `secret_in` is the file in which the secret stands. `error` makes the ConfigError that says
+    what is wrong with the value of a key.
     """
 
     port: int
@@ -65,13 +67,15 @@ class ServerConfig:
     language: str
     open: bool
     users: Mapping[str, str]
+    error: Callable[[str, str], ConfigError]
 
 
 @dataclass(frozen=True)
 class AgentConfig:
     """The agent's half of config.ini. `data` is None where it is named after the port.
 
-    `secret_in` is the file in which the secret stands.
+    `secret_in` is the file in which the secret stands. `error` makes the ConfigError that says
+    what is wrong with the value of a key.
     """
 
     port: int
@@ -90,10 +94,7 @@ class AgentConfig:
     pass_names: tuple[str, ...]
     shell: tuple[str, ...]
     open: bool
-
-    @property
-    def speaks_https(self) -> bool:
-        return self.certificate is not None or self.server.startswith("https:")
+    error: Callable[[str, str], ConfigError]
 
 
 _SHARED = {
@@ -157,7 +158,7 @@ def read_server(path: PathLike) -> ServerConfig:
     values = file.section("server")
     _check_listening(file, "server", values, users=bool(file.users))
     _check_own_address(file, "server", values["host"])
-    return ServerConfig(**values, users=file.users)
+    return ServerConfig(**values, users=file.users, error=partial(file.error, "server"))
 
 
 def read_agent(path: PathLike) -> AgentConfig:
@@ -168,7 +169,7 @@ def read_agent(path: PathLike) -> AgentConfig:
     _check_own_address(file, "agent", values["host"])
     _check_user(file, values["user"])
     values["pass_names"] = values.pop("pass")
-    return AgentConfig(**values, folder=file.folder)
+    return AgentConfig(**values, folder=file.folder, error=partial(file.error, "agent"))
 
 
 class _ConfigFile:
@@ -200,22 +201,15 @@ class _ConfigFile:
     ) -> None:
         if private_key and not certificate:
             self.refuse(section, "private_key", "it needs a certificate beside it")
-        if not certificate:
-            return
-        # For whoever has no certificate, it may be better not to load this.
-        from minici import tls  # noqa: PLC0415
-
-        try:
-            tls.listening(certificate, private_key)
-        except OSError as error:
-            what = "give a certificate and its private_key, both in PEM"
-            self.refuse(section, "certificate", f"it can't be used ({error}); {what}")
 
     def refuse(self, section: str, key: str, what: str) -> None:
         """Raise the ConfigError that names file, section, key and value."""
+        raise self.error(section, key, what)
+
+    def error(self, section: str, key: str, what: str) -> ConfigError:
         text = self._parser.get(section, key, fallback=None)
         value = "" if text is None else f" = {_shown(section, key, text)}"
-        raise ConfigError(f"{self.path}: [{section}] {key}{value}: {what}")
+        return ConfigError(f"{self.path}: [{section}] {key}{value}: {what}")
 
     def _parse(self) -> configparser.ConfigParser:
         parser = configparser.ConfigParser(

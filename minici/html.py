@@ -8,21 +8,52 @@ from __future__ import annotations
 
 from typing import Optional
 
-from minici.html_agents import agents_page
-from minici.html_build import build_page
-from minici.html_index import index_page
-from minici.markup import Html, fill, markup
-from minici.parts import frame, static_file
-from minici.phrases import TEXTS
-from minici.sentences import said
-from minici.texts import Words, choose_language
-from minici.views import Site
+from minici.ui.agents import agents_page
+from minici.ui.badge import badge_json, badge_svg
+from minici.ui.build import build_page
+from minici.ui.components import frame, static_file
+from minici.ui.feeds import atom_feed, cctray
+from minici.ui.i18n import LANGUAGES, Words, choose_language
+from minici.ui.index import index_page
+from minici.ui.markup import Html, fill, markup
+from minici.ui.messages import TEXTS
+from minici.ui.models import (
+    AgentsView,
+    AgentView,
+    BuildJson,
+    BuildView,
+    FormView,
+    FoundLine,
+    IndexView,
+    OutputPiece,
+    RunningBuild,
+    Site,
+    Waiting,
+)
+from minici.ui.reasons import said
 
 __all__ = [
     "CONTENT_SECURITY_POLICY",
+    "LANGUAGES",
+    "AgentView",
+    "AgentsView",
+    "BuildJson",
+    "BuildView",
+    "FormView",
+    "FoundLine",
     "Html",
+    "IndexView",
+    "OutputPiece",
+    "RunningBuild",
+    "Site",
+    "Waiting",
+    "Words",
     "agents_page",
+    "atom_feed",
+    "badge_json",
+    "badge_svg",
     "build_page",
+    "cctray",
     "choose_language",
     "error_page",
     "index_page",

@@ -11,23 +11,9 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import urlsplit
 
-from minici import html, tls
-from minici.answers import Records, page_url
-from minici.api import Api
-from minici.beside import Beside
-from minici.calls import AgentCalls
+from minici import html
 from minici.config import ServerConfig, read_server
-from minici.dispatch import Dispatcher
-from minici.endpoints import AgentEndpoints
-from minici.guard import Hosts, ServerGuard
-from minici.listener import Listener, descriptors
-from minici.live import OutputEndpoints
-from minici.monitors import Monitors
-from minici.pages import Pages
-from minici.passwords import NoScrypt, Users
-from minici.reports import Reports
-from minici.retention import Retention
-from minici.service import (
+from minici.daemon import (
     CanNotStart,
     Stop,
     announce,
@@ -35,11 +21,27 @@ from minici.service import (
     shown_url,
     warn_if_readable,
 )
-from minici.state import State
+from minici.routes.agent_api import AgentEndpoints
+from minici.routes.common import Records, page_url
+from minici.routes.feeds import Monitors
+from minici.routes.json_api import Api
+from minici.routes.output import OutputEndpoints
+from minici.routes.pages import Pages
+from minici.scheduler.agent_client import AgentCalls
+from minici.scheduler.agent_updates import Reports
+from minici.scheduler.dispatcher import Dispatcher
+from minici.scheduler.retention import Retention
+from minici.scheduler.state import State
+from minici.scheduler.watchdog import Watchdog
 from minici.store import Store, StoreDamaged, StoreUnavailable
-from minici.watchdog import Watchdog
-from minici.web import Request
-from minici.web import Site as WebSite
+from minici.thread_pool import Beside
+from minici.web import tls
+from minici.web.client import Client
+from minici.web.guard import Hosts, ServerGuard
+from minici.web.listener import Listener, descriptors
+from minici.web.passwords import NoScrypt, Users
+from minici.web.routing import Request
+from minici.web.routing import Site as WebSite
 
 log = logging.getLogger("minici.server")
 
@@ -50,7 +52,10 @@ _HEADERS = {
     # Not `no-referrer`: browsers then send `Origin: null` with our own forms.
     "Referrer-Policy": "same-origin",
 }
-_FOR_AGENTS = 16  # of so many descriptors, one is for a kept connection to an agent
+_DESCRIPTORS_PER_AGENT = 16  # one kept agent connection for every 16 descriptors
+_AGENT_CALL_SECONDS = 10.0
+# From one ping to the next, and less than the 5 s of a server in Node.
+_KEEP_ALIVE_SECONDS = 4.0
 # A result carries both streams, and a form may take three bytes for one. An agent that knows no
 # limit sends more, of which the middle is dropped here.
 _RESULT_SLACK = 64 * 1024 * 1024
@@ -69,14 +74,12 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        context = tls.listening(config.certificate, config.private_key)
+        context = tls.listening_as(config)
         self.store = Store(config.data, config.output_limit)
         self.state = State(self.store, config)
+        self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
         calls = AgentCalls(
-            config.secret,
-            min(10.0, config.agent_timeout),
-            functools.partial(tls.calling, also=config.certificate),
-            most_known=max(1, descriptors() // _FOR_AGENTS),
+            self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
         )
         page_url = self._page_url if config.url else None
         beside = Beside()
@@ -138,6 +141,14 @@ class Server:
             self._config.url,
         )
         return WebSite(routes, guard, self._pages.error, _HEADERS)
+
+    def _agent_client(self, base: str) -> Client:
+        """A client for the agent at this URL."""
+        context = None
+        if base.startswith("https:"):
+            context = self._agents_trust(also=self._config.certificate)
+        seconds = min(_AGENT_CALL_SECONDS, self._config.agent_timeout)
+        return Client(base, self._config.secret, context, seconds, kept=_KEEP_ALIVE_SECONDS)
 
     def _page_url(self, number: int) -> str:
         return page_url(self._config.url or self.url, number)

@@ -38,8 +38,8 @@ from minici.durable import (
     write_atomic,
     write_recycling,
 )
-from minici.output import Output
-from minici.transcript import Transcript
+from minici.output.reader import Transcript
+from minici.output.writer import Output
 
 log = logging.getLogger("minici.store")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from tests.harness import Place  # noqa: E402
-from tests.harness_git import Repository  # noqa: E402
-from tests.harness_patient import Patient  # noqa: E402
+from tests.support.harness import Place
+from tests.support.patient import Patient
+from tests.support.repositories import Repository
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from minici.environment import build_variables, command_environment
-from minici.forms import BadParams, Params
-from minici.worker import read_order
-from tests.harness import ROOT, AgentProcess, Place, commands_left, wait_for
-from tests.harness_fakes import DROP as CUT
-from tests.harness_fakes import HANG, FakeServer
+from minici.agent import read_order
+from minici.executor.environment import build_variables, command_environment
+from minici.web.params import BadParams, Params
+from tests.support.fakes import DROP as CUT
+from tests.support.fakes import HANG, FakeServer
+from tests.support.harness import ROOT, AgentProcess, Place, commands_left, wait_for
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 

@@ -14,7 +14,7 @@ from minici import durable
 from minici.build import Build
 from minici.durable import forget_spare, read_whole, write_recycling
 from minici.store import Store
-from tests.harness_crash import Crash, crash_at
+from tests.support.crashes import Crash, crash_at
 
 
 @pytest.fixture
@@ -189,5 +189,7 @@ def test_a_disk_that_fails_is_not_asked_until_it_says_yes(
 def test_everything_is_synced_the_same_way() -> None:
     """Else something would be safe on one system only."""
     package = Path(durable.__file__).parent
-    callers = [file.name for file in package.glob("*.py") if "fsync(" in file.read_text("utf-8")]
+    found = list(package.rglob("*.py"))
+    assert len(found) > 60
+    callers = [file.name for file in found if "fsync(" in file.read_text("utf-8")]
     assert callers == ["durable.py"]

@@ -1,0 +1,170 @@
+"""What an agent has: builds that run, and results that wait to be delivered.
+
+Everything that an agent does with a build goes through here, so that at each moment the build is
+in one of the two lists, until the server has its result. `GET /ping` in the contract.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from minici.executor.outbox import Entry, Held, Outbox
+from minici.process.command import GRACE, StopOrder
+
+DELIVER = "deliver"
+DROP = "drop"  # the build goes on elsewhere, or has its result
+GIVE_BACK = "give back"  # the agent stops
+
+_LAST_GRACE = 8.0  # seconds for commands when the agent stops, which has 15 for all of it
+
+log = logging.getLogger(__name__)
+
+
+class NoSlot(Exception):
+    """The agent takes no build now; the text says why."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A build as the server hands it over. `timeout` is in seconds, `output_limit` in bytes."""
+
+    held: Held
+    repository: str
+    commit: str
+    command: str
+    timeout: float
+    output_limit: int
+    url: str
+
+    @property
+    def title(self) -> str:
+        return f"build {self.held[0]} (attempt {self.held[1]})"
+
+
+@dataclass
+class Running:
+    """A build that has a slot. `accepted_at` is on the monotonic clock.
+
+    `if_stopped` is what becomes of a build that `stop` has ended; `Holdings` alone sets it.
+    """
+
+    order: Order
+    folder: Path
+    accepted_at: float
+    stop: StopOrder = field(default_factory=StopOrder)
+    if_stopped: str = DELIVER
+
+
+class Holdings:
+    """For any thread."""
+
+    def __init__(self, outbox: Outbox, slots: int) -> None:
+        self._outbox = outbox
+        self._slots = slots
+        self._changed = threading.Condition()  # guards all that follows
+        self._running: dict[Held, Running] = {}
+        self._untaken: deque[Running] = deque()  # of the running ones, those no slot has begun
+        self._undelivered: deque[Entry] = deque()
+        self._closing = False
+
+    def restore(self, entries: Sequence[Entry]) -> None:
+        """Take over the results that an earlier life has left."""
+        with self._changed:
+            self._undelivered.extend(entries)
+            self._changed.notify_all()
+
+    def accept(self, order: Order) -> bool:
+        """Give a build a slot; False if the build is here already. Raises NoSlot, OSError."""
+        with self._changed:
+            if order.held in self._all():
+                return False
+            if self._closing:
+                raise NoSlot("this agent stops")
+            if len(self._running) >= self._slots:
+                raise NoSlot("every slot is taken")
+            running = Running(order, self._outbox.begin(order.held), time.monotonic())
+            self._running[order.held] = running
+            self._untaken.append(running)
+            self._changed.notify_all()
+            return True
+
+    def take(self) -> Optional[Running]:
+        """Wait for a build that no slot has begun; None when there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._untaken or self._closing)
+            return self._untaken.popleft() if self._untaken else None
+
+    def finish(self, running: Running, entry: Entry) -> None:
+        """Let a build, whose result is safe, wait to be delivered; its slot is free."""
+        with self._changed:
+            self._undelivered.append(entry)
+            del self._running[running.order.held]
+            self._changed.notify_all()
+
+    def drop(self, running: Running) -> None:
+        """Forget a build that has no result; its slot is free."""
+        self._outbox.discard(running.folder)
+        with self._changed:
+            self._running.pop(running.order.held, None)
+
+    def next_undelivered(self) -> Entry:
+        """Wait for the result that is to be delivered next."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._undelivered)
+            return self._undelivered[0]
+
+    def settle(self, entry: Entry) -> None:
+        """Forget a result: the server has answered."""
+        with self._changed:
+            self._undelivered.remove(entry)
+
+    def stop(self, number: int, attempt: Optional[int], reason: str, if_stopped: str) -> bool:
+        """Have a build stopped, whatever it is doing; False if it is not here.
+
+        Without `attempt`, all attempts of it. A build that has ended already is let be.
+        """
+        with self._changed:
+            found = [held for held in self._all() if held[0] == number]
+            found = [held for held in found if attempt in (None, held[1])]
+            for held in found:
+                if held in self._running:
+                    self._stop(self._running[held], reason, if_stopped, GRACE)
+        return bool(found)
+
+    def close(self) -> None:
+        """Accept nothing more, and have everything stopped and given back."""
+        with self._changed:
+            self._closing = True
+            for running in self._running.values():
+                self._stop(running, "the agent stops", GIVE_BACK, _LAST_GRACE)
+            self._changed.notify_all()
+
+    @property
+    def slots(self) -> int:
+        """How many builds the agent takes at a time: none when it stops."""
+        return 0 if self._closing else self._slots
+
+    def running(self) -> list[Held]:
+        with self._changed:
+            return list(self._running)
+
+    def snapshot(self) -> tuple[list[Held], list[Held]]:
+        """What runs and what waits to be delivered, at one moment."""
+        with self._changed:
+            return list(self._running), [entry.held for entry in self._undelivered]
+
+    def _all(self) -> set[Held]:
+        return {*self._running, *(entry.held for entry in self._undelivered)}
+
+    def _stop(self, running: Running, reason: str, if_stopped: str, grace: float) -> None:
+        if running.stop.reason is None:
+            log.info("%s is stopped: %s", running.order.title, reason)
+            running.if_stopped = if_stopped
+            running.stop.give(reason, grace)

@@ -1,0 +1,159 @@
+"""An agent's results on disk, from the end of a build until the server has answered.
+
+    running/ID-ATTEMPT           what the command of a running build has written
+    outbox/PLACE-ID-ATTEMPT      a result that waits to be delivered; PLACE rises
+    refused/PLACE-ID-ATTEMPT     a result that the server does not take
+
+A folder moves from one to the next in one step, after its content has reached the disk: a result
+is there as a whole or not at all, and its build has then never ended. Section 5, rule 10.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minici.build import STREAMS, Result
+from minici.durable import sync_file, sync_folder, write_atomic
+from minici.output.format import TIMELINE
+
+_RESULT = "result.json"
+
+log = logging.getLogger(__name__)
+
+Held = tuple[int, int]  # a build's id and the number of an attempt
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A result with its output. `sent` is what the server has confirmed of each stream, in raw
+    bytes, and `output_limit` how much of each is kept, in bytes."""
+
+    folder: Path
+    held: Held
+    result: Result
+    output_limit: int
+    sent: Mapping[str, int]
+
+
+class Outbox:
+    """The folders of results. Any thread may call it, one for each folder. Raises OSError."""
+
+    def __init__(self, data: Path) -> None:
+        self._running = data / "running"
+        self._waiting = data / "outbox"
+        self._refused = data / "refused"
+        self._places = itertools.count(1)
+
+    def open(self) -> list[Entry]:
+        """Find what an earlier life has left: the results that wait, in order of finishing."""
+        for folder in (self._running, self._waiting, self._refused):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        last = max((_place(each) for each in self._stored()), default=0)
+        self._places = itertools.count(last + 1)
+        for folder in sorted(self._running.iterdir()):
+            if (folder / _RESULT).exists():
+                self._move(folder)
+            else:
+                self.discard(folder)  # the server will learn from a ping that it is gone
+        for folder in self._waiting.iterdir():
+            with suppress(OSError):  # an empty one was about to be discarded
+                folder.rmdir()
+        return [entry for folder in sorted(self._waiting.iterdir()) for entry in self._read(folder)]
+
+    def begin(self, held: Held) -> Path:
+        """Make the folder in which a build that begins now keeps its output."""
+        folder = self._running / _name(held)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # an earlier life of the agent was given this attempt
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        return folder
+
+    def add(
+        self,
+        folder: Path,
+        held: Held,
+        result: Result,
+        output_limit: int,
+        sent: Mapping[str, int],
+    ) -> Entry:
+        """Put a result in order; when this returns, it survives a power cut."""
+        record = {
+            "id": held[0],
+            "attempt": held[1],
+            **asdict(result),
+            "output_limit": output_limit,
+            "sent": dict(sent),
+        }
+        for name in (*STREAMS, TIMELINE):
+            with suppress(FileNotFoundError):
+                sync_file(folder / name)
+        write_atomic(folder / _RESULT, json.dumps(record).encode())
+        return Entry(self._move(folder), held, result, output_limit, sent)
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder and what is in it."""
+        try:  # most have nothing but a result, and that is quicker
+            os.unlink(folder / _RESULT)
+            os.rmdir(folder)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def set_aside(self, entry: Entry) -> Path:
+        """Keep a result that the server does not take for a person to look at."""
+        self._refused.mkdir(mode=0o700, exist_ok=True)
+        target = self._refused / entry.folder.name
+        os.rename(entry.folder, target)
+        sync_folder(self._waiting)
+        return target
+
+    def _move(self, folder: Path) -> Path:
+        self._waiting.mkdir(mode=0o700, exist_ok=True)
+        target = self._waiting / f"{next(self._places):010d}-{folder.name}"
+        os.rename(folder, target)
+        sync_folder(self._waiting)
+        return target
+
+    def _stored(self) -> list[Path]:
+        return [*self._waiting.iterdir(), *self._refused.iterdir()]
+
+    def _read(self, folder: Path) -> list[Entry]:
+        try:
+            record = json.loads((folder / _RESULT).read_bytes())
+            return [_entry(folder, record)]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            target = self._refused / folder.name
+            os.rename(folder, target)
+            log.error("a result can't be read and is set aside as %s: %s", target, error)
+            return []
+
+
+def _entry(folder: Path, record: Mapping[str, Any]) -> Entry:
+    result = Result(
+        exit_status=record["exit_status"],
+        reason=record["reason"],
+        revision=record["revision"],
+        subject=record["subject"],
+        author=record["author"],
+    )
+    held = (int(record["id"]), int(record["attempt"]))
+    return Entry(folder, held, result, int(record["output_limit"]), dict(record["sent"]))
+
+
+def _name(held: Held) -> str:
+    return f"{held[0]}-{held[1]}"
+
+
+def _place(folder: Path) -> int:
+    place = folder.name.partition("-")[0]
+    return int(place) if place.isdigit() else 0

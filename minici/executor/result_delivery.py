@@ -1,0 +1,225 @@
+"""The courier brings an agent's results to the server, for as long as it takes.
+
+Section 5 of the contract, rule 10: which answers end a delivery, and which are worth another try.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import BinaryIO, Optional, cast
+from urllib.parse import urlencode
+
+from minici.build import STREAMS
+from minici.executor.inventory import Holdings
+from minici.executor.outbox import Entry, Outbox
+from minici.executor.output_streamer import PIECE, Stretch, Superseded, send_piece
+from minici.output.writer import Output
+from minici.web.client import Backoff, Client, Failed, Refused
+
+_IN_FORM = 256 * 1024  # bytes of output that need no calls of their own
+_MOST_STRETCHES = 200
+_IN_MEMORY = 1024 * 1024  # bytes of a form; a larger one is sent from a file
+_TIMELINE_LIMIT = 10_000  # records
+_PATIENCE = 30.0  # seconds: the server answers when a result is on its disk
+_ENOUGH = 5  # times that a server may ask for another place to begin from
+_TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_SETTLED = (404, 410)  # the server has no use for the result
+_PLAIN = bytes(sorted(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"))
+
+log = logging.getLogger(__name__)
+
+
+class Courier:
+    """Delivers in order, one after the other, in a thread of its own."""
+
+    def __init__(self, client: Client, holdings: Holdings, outbox: Outbox) -> None:
+        self._client = client
+        self._holdings = holdings
+        self._outbox = outbox
+        self._hurry = threading.Event()
+        self._complaint = ""
+
+    def start(self) -> None:
+        threading.Thread(target=self._serve, name="courier", daemon=True).start()
+
+    def hurry(self) -> None:
+        """The server is there again: do not wait for the next try."""
+        self._hurry.set()
+
+    def _serve(self) -> None:
+        backoff = Backoff()
+        while True:
+            entry = self._holdings.next_undelivered()
+            try:
+                self._bring(entry)
+                backoff.reset()
+            except Failed as error:
+                self._wait(entry, str(error), backoff)
+            except Exception as error:
+                log.exception("build %d: its result can't be sent", entry.held[0])
+                self._wait(entry, repr(error), backoff)
+
+    def _wait(self, entry: Entry, complaint: str, backoff: Backoff) -> None:
+        if complaint != self._complaint:
+            text = "build %d (attempt %d): its result is kept and sent again, for it failed: %s"
+            log.warning(text, *entry.held, complaint)
+            self._complaint = complaint
+        self._hurry.wait(backoff.next())
+        self._hurry.clear()
+
+    def _bring(self, entry: Entry) -> None:
+        try:
+            self._send(entry)
+        except Refused as error:
+            if error.status in _SETTLED:
+                log.info("build %d (attempt %d): the server has no use for it", *entry.held)
+            else:
+                self._set_aside(entry, f"the server refused its result: {error}")
+        except OSError as error:
+            if error.errno in _TEMPORARY:
+                raise Failed(f"{error.strerror} on this host") from None
+            self._set_aside(entry, f"its result can't be read: {error}")
+        else:
+            log.info("build %d (attempt %d): its result is delivered", *entry.held)
+        self._complaint = ""
+        self._outbox.discard(entry.folder)
+        self._holdings.settle(entry)
+
+    def _set_aside(self, entry: Entry, why: str) -> None:
+        folder = self._outbox.set_aside(entry)
+        log.error("build %d (attempt %d): set aside in %s: %s", *entry.held, folder, why)
+
+    def _send(self, entry: Entry) -> None:
+        offsets = self._send_output(entry)
+        for _ in range(_ENOUGH):
+            try:
+                with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(entry.folder)) as file:
+                    body = cast(BinaryIO, file)
+                    length = write_form(body, entry, offsets)
+                    self._client.post_form("/notify_build_result", body, length, _PATIENCE)
+                return
+            except Refused as error:
+                asked = _asked(error)
+                if asked is None:
+                    raise
+                offsets = asked
+        raise Failed("the server asks for the output from ever other places")
+
+    def _send_output(self, entry: Entry) -> Mapping[str, int]:
+        """Send much output as it is, for a form makes up to three bytes of one; return what the
+        server has then. What the agent itself has cut goes with the result. Raises Failed."""
+        sent = dict(entry.sent)
+        with Output(entry.folder, entry.output_limit) as output:
+            whole = {s for s in STREAMS if output.total(s) <= entry.output_limit}
+            if sum(output.total(s) - sent.get(s, 0) for s in whole) <= _IN_FORM:
+                return sent
+            for stretch in (each for each in _stretches(output, sent) if each.stream in whole):
+                try:
+                    if not self._send_stretch(entry, output, stretch, sent):
+                        break
+                except Superseded:
+                    break
+        return sent
+
+    def _send_stretch(
+        self, entry: Entry, output: Output, stretch: Stretch, sent: dict[str, int]
+    ) -> bool:
+        """Send a stretch from where the server has it; False if the server takes no pieces."""
+        gaps = 0
+        while sent.get(stretch.stream, 0) < stretch.end and gaps < _ENOUGH:
+            offset = sent.get(stretch.stream, 0)
+            data = output.read(stretch.stream, offset, min(PIECE, stretch.end - offset))
+            if not data:
+                raise OSError(f"{stretch.stream} is shorter than its timeline says")
+            following = send_piece(self._client, entry.held, stretch, offset, data)
+            if following is None:
+                return False
+            gaps += following != offset + len(data)
+            sent[stretch.stream] = following
+        return gaps < _ENOUGH
+
+
+def _stretches(output: Output, sent: Mapping[str, int]) -> list[Stretch]:
+    """What is to be sent yet, in the order in which it came; stream after stream, if that would
+    take too many calls."""
+    reached = {stream: sent.get(stream, 0) for stream in STREAMS}
+    found: list[Stretch] = []
+    for *ends, milliseconds in output.timeline():
+        for stream, end in zip(STREAMS, ends):
+            if end <= reached[stream]:
+                continue
+            reached[stream] = end
+            if found and found[-1].stream == stream:
+                found[-1].end = end
+            else:
+                found.append(Stretch(stream, end, milliseconds / 1000))
+        if len(found) > _MOST_STRETCHES:
+            return [Stretch(s, output.total(s), milliseconds / 1000) for s in STREAMS]
+    return found
+
+
+def write_form(body: BinaryIO, entry: Entry, offsets: Mapping[str, int]) -> int:
+    """Write the form of a result, with each stream from its offset on; return its length.
+
+    Leaves the file at its beginning. Memory does not grow with the output.
+    """
+    result = entry.result
+    params = {
+        "id": entry.held[0],
+        "attempt": entry.held[1],
+        "status": result.exit_status,
+        "reason": result.reason,
+        "revision": result.revision,
+        "subject": result.subject,
+        "author": result.author,
+    }
+    body.write(urlencode({k: v for k, v in params.items() if v is not None}).encode("ascii"))
+    with Output(entry.folder, entry.output_limit) as output:
+        for stream in STREAMS:
+            known = min(offsets.get(stream, 0), output.total(stream))
+            start, _, blocks = output.rest(stream, known)
+            body.write(b"&%s_offset=%d&%s=" % (stream.encode(), start, stream.encode()))
+            for block in blocks:
+                body.write(quote(block))
+        body.write(_timeline(output))
+    length = body.tell()
+    body.seek(0)
+    return length
+
+
+def quote(data: bytes) -> bytes:
+    """Percent-encode bytes for a form; `urllib.parse` takes a second for some megabytes."""
+    special = set(data.translate(None, _PLAIN))
+    if b"%"[0] in special:
+        data = data.replace(b"%", b"%25")
+    for byte in special - {b"%"[0]}:
+        data = data.replace(bytes([byte]), b"%%%02X" % byte)
+    return data
+
+
+def _timeline(output: Output) -> bytes:
+    """The field that says which bytes came when, if it is short enough to be worth it."""
+    records = list(zip(range(_TIMELINE_LIMIT + 1), output.timeline()))
+    if len(records) > _TIMELINE_LIMIT:
+        return b""
+    return b"&timeline=" + quote(b"".join(_lines(record for _, record in records)))
+
+
+def _lines(records: Iterable[tuple[int, int, int]]) -> Iterator[bytes]:
+    before = (0, 0)
+    for stdout, stderr, milliseconds in records:
+        for letter, size in ((b"o", stdout - before[0]), (b"e", stderr - before[1])):
+            if size:
+                yield b"%s %d %d.%03d\n" % (letter, size, *divmod(milliseconds, 1000))
+        before = (stdout, stderr)
+
+
+def _asked(error: Refused) -> Optional[dict[str, int]]:
+    """The offsets from which the server wants the streams, if that is what it says."""
+    offsets = {stream: error.data.get(stream) for stream in STREAMS}
+    known = {stream: at for stream, at in offsets.items() if type(at) is int and at >= 0}
+    return known if error.status == 409 and len(known) == len(STREAMS) else None

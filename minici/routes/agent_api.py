@@ -1,0 +1,157 @@
+"""What agents call: section 3 of the contract, "Server, for agents"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Optional
+
+from minici.build import STREAMS, Result
+from minici.output.format import OffsetGap, Rest
+from minici.routes.common import as_http, read_host
+from minici.scheduler.agent_updates import Moved, Reports, Timeline
+from minici.web.params import BadParams, Params
+from minici.web.routing import HttpError, Request, Response, Route, json_response
+
+_PIECE_LIMIT = 16 * 1024 * 1024  # bytes; minici's agent sends at most one MiB
+_TEXT_LIMIT = 4096  # characters of a reason, a subject or an author that are kept
+_TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?)")
+
+
+class AgentEndpoints:
+    """The calls of agents, as routes. `result_limit` is the largest result in bytes."""
+
+    def __init__(self, reports: Reports, result_limit: int) -> None:
+        self._reports = reports
+        self._result_limit = result_limit
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("POST", "/notify_agent", self.notify_agent, "agents", quiet=True),
+            Route("POST", "/notify_build_returned", self.notify_build_returned, "agents"),
+            Route(
+                "POST",
+                "/notify_build_output",
+                self.notify_build_output,
+                "agents",
+                most=_PIECE_LIMIT,
+                quiet=True,
+            ),
+            Route(
+                "POST",
+                "/notify_build_result",
+                self.notify_build_result,
+                "agents",
+                most=self._result_limit,
+                large=STREAMS,
+            ),
+        ]
+
+    def notify_agent(self, request: Request) -> Response:
+        params = request.params()
+        host, port = read_host(params)
+        slots = params.number("slots", least=1) if params.get("slots") else None
+        if slots is not None and slots > 10_000:
+            raise BadParams("the parameter slots must be a number from 1 to 10000")
+        with as_http():
+            self._reports.register(
+                host,
+                port,
+                name=_shortened(params.optional("name")),
+                slots=slots,
+                running=_ids(params),
+                scheme="https" if params.text("scheme", "http") == "https" else "http",
+            )
+        return json_response({})
+
+    def notify_build_returned(self, request: Request) -> Response:
+        params = request.params()
+        with as_http():
+            self._reports.give_back(params.number("id"), params.number("attempt"))
+        return json_response({})
+
+    def notify_build_output(self, request: Request) -> Response:
+        query = request.query
+        number, attempt = query.number("id"), query.number("attempt")
+        offset, stream = query.number("offset"), query.text("stream")
+        if stream not in STREAMS:
+            raise BadParams("the parameter stream must be stdout or stderr")
+        seconds = _seconds(query.optional("seconds"))
+        data = request.body.read()
+        try:
+            with as_http():
+                following = self._reports.add_output(number, attempt, stream, offset, data, seconds)
+        except Moved:
+            raise HttpError(410, "the build is no longer this attempt's") from None
+        except OffsetGap as gap:
+            have = {"next": gap.have[stream]}
+            raise HttpError(409, "the stream goes on elsewhere", data=have) from None
+        return json_response({"next": following})
+
+    def notify_build_result(self, request: Request) -> Response:
+        params = request.params()
+        attempt = params.number("attempt") if params.get("attempt") else None
+        rests = {stream: _rest(params, stream) for stream in STREAMS}
+        try:
+            with as_http():
+                self._reports.finish(
+                    params.number("id"),
+                    attempt,
+                    _result(params),
+                    rests,
+                    _timeline(params.optional("timeline")),
+                )
+        except OffsetGap as gap:
+            raise HttpError(409, "bytes before the offset are missing", data=gap.have) from None
+        return json_response({})
+
+
+def _rest(params: Params, stream: str) -> Rest:
+    source, length = params.stream(stream)
+    return Rest(params.number(f"{stream}_offset", 0), length, source)
+
+
+def _result(params: Params) -> Result:
+    return Result(
+        exit_status=params.number("status", least=-(2**31)),
+        reason=_shortened(params.optional("reason")),
+        revision=_shortened(params.optional("revision")),
+        subject=_shortened(params.optional("subject")),
+        author=_shortened(params.optional("author")),
+    )
+
+
+def _shortened(text: Optional[str]) -> Optional[str]:
+    return text[:_TEXT_LIMIT] if text else None
+
+
+def _ids(params: Params) -> Optional[frozenset[int]]:
+    """The builds that an agent says it has, or None if it says nothing of them."""
+    if "running" not in params:
+        return None
+    names = [name.strip() for name in params.text("running").split(",") if name.strip()]
+    if not all(re.fullmatch(r"[1-9][0-9]{0,17}", name) for name in names):
+        raise BadParams("the parameter running must be ids, separated by commas")
+    return frozenset(int(name) for name in names)
+
+
+def _seconds(text: Optional[str]) -> Optional[float]:
+    """Seconds since the start, as the agent measured them; None if it did not."""
+    if text is None or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text):
+        return None
+    return float(text)
+
+
+def _timeline(text: Optional[str]) -> Optional[Timeline]:
+    """The order of both streams as the agent saw it: lines of stream, bytes and seconds."""
+    return None if text is None else _records(text)
+
+
+def _records(text: str) -> Iterator[tuple[int, int, int]]:
+    ends = {"o": 0, "e": 0}
+    for line in text.splitlines():
+        found = _TIMELINE_LINE.fullmatch(line)
+        if not found:
+            return
+        ends[found[1]] += int(found[2])
+        yield ends["o"], ends["e"], int(float(found[3]) * 1000)

@@ -1,0 +1,110 @@
+"""What the three kinds of endpoints have in common: ids, records as JSON, failures as HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable, Optional
+
+from minici import build as builds
+from minici.build import Build
+from minici.hosts import agent_host
+from minici.scheduler.state import NoSuchAttempt, QueueFull
+from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
+from minici.web.params import BadParams, Params
+from minici.web.routing import HttpError, Request
+
+ID = "([1-9][0-9]{0,17})"
+
+
+@contextlib.contextmanager
+def as_http() -> Iterator[None]:
+    """Turn what the server's parts raise into the answers that the contract gives them."""
+    try:
+        yield
+    except BuildUnusable as error:
+        raise HttpError(422, str(error)) from None  # not 404: nobody is to forget a result for it
+    except (NoSuchBuild, NoSuchAttempt) as error:
+        raise HttpError(404, str(error)) from None
+    except QueueFull as error:
+        raise HttpError(503, str(error), {"Retry-After": "30"}) from None
+    except StoreUnavailable as error:
+        raise HttpError(503, str(error), {"Retry-After": "5"}) from None
+    except BadParams as error:
+        raise HttpError(400, str(error)) from None
+
+
+class Records:
+    """Builds as people's programs see them. `base` is the server's address for a caller."""
+
+    def __init__(self, store: Store, base: Callable[[Request], str]) -> None:
+        self._store = store
+        self._base = base
+
+    def json(self, request: Request, record: Record) -> Mapping[str, Any]:
+        """A build as JSON; one whose record is damaged says so."""
+        return self.teller(request)(record)
+
+    def teller(self, request: Request) -> Callable[[Record], Mapping[str, Any]]:
+        """`json` for one caller, without holding on to the request."""
+        base = self._base(request)
+
+        def tell(record: Record) -> Mapping[str, Any]:
+            if isinstance(record, DamagedBuild):
+                return {"id": record.id, "status": None, "damaged": record.reason}
+            return builds.to_json(self._with_output_so_far(record), page_url(base, record.id))
+
+        return tell
+
+    def _with_output_so_far(self, build: Build) -> Build:
+        if build.status != builds.RUNNING:
+            return build
+        with self._store.transcript(build.id, build.attempt) as transcript:
+            kept = transcript.kept
+        return dataclasses.replace(
+            build,
+            stdout_bytes=kept.stdout,
+            stderr_bytes=kept.stderr,
+            dropped_bytes=kept.dropped,
+        )
+
+
+def page_url(base: str, number: int) -> str:
+    return f"{base}/build/{number}"
+
+
+def whole(record: Record) -> Build:
+    """The build, or HttpError 500 for one that is damaged."""
+    if isinstance(record, DamagedBuild):
+        raise HttpError(500, f"build {record.id} is damaged: {record.reason}")
+    return record
+
+
+def read_host(params: Params) -> tuple[str, int]:
+    """The parameters `host` and `port`. Raises BadParams."""
+    host = agent_host(params.text("host").strip("[]"))
+    if host is None:
+        raise BadParams("the parameter host must be a host name or an IP address")
+    port = params.number("port", least=1)
+    if port > 65535:
+        raise BadParams("the parameter port must be a number from 1 to 65535")
+    return host, port
+
+
+def read_before(request: Request) -> Optional[int]:
+    """The id before which a page of builds begins. Raises BadParams."""
+    return request.query.number("before", least=1) if request.query.get("before") else None
+
+
+def read_status(request: Request) -> Optional[str]:
+    """The status that a list is filtered by. Raises BadParams."""
+    status = request.query.optional("status")
+    if status is not None and status not in builds.STATUSES:
+        raise BadParams(f"the parameter status must be one of {', '.join(builds.STATUSES)}")
+    return status
+
+
+def tidy_command(text: str) -> str:
+    """A command as a form sends it, with the line ends of a shell."""
+    return text.replace("\r\n", "\n")

@@ -1,0 +1,163 @@
+"""What watches the builds from elsewhere: badges, an Atom feed, desktop monitors.
+
+None of them ever answers 404: a picture in somebody's README says "no builds" instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import urllib.parse
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Callable, Optional
+
+from minici import html
+from minici.build import Build
+from minici.config import ServerConfig
+from minici.html import LANGUAGES, BuildJson, Site, Words, choose_language
+from minici.routes.common import Records, as_http, read_status
+from minici.scheduler.search import find_builds
+from minici.scheduler.state import State
+from minici.store import NoSuchBuild, Record, Store
+from minici.validation import public
+from minici.web.routing import Request, Response, Route, json_response, revalidated
+
+_LAST = 60  # builds that a feed or a monitor is made from
+_MOST_SCANNED = 2000  # records that are read to find the newest build of a commit
+_MOST_COMMITS = 200  # whose newest build is remembered
+_SHORT_HASH = re.compile("[0-9a-fA-F]{4,64}")
+
+
+class Monitors:
+    """The badges and feeds, as routes. `base` is the server's address as a caller reaches it."""
+
+    def __init__(
+        self,
+        state: State,
+        config: ServerConfig,
+        records: Records,
+        base: Callable[[Request], str],
+    ) -> None:
+        self._state = state
+        self._config = config
+        self._records = records
+        self._base = base
+        self._newest = NewestBuilds(state.store)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/badge.svg", self.badge, "people", quiet=True),
+            Route("GET", "/badge.json", self.shield, "people", quiet=True),
+            Route("GET", "/feed.atom", self.feed, "people", quiet=True),
+            Route("GET", "/cc.xml", self.cctray, "people", quiet=True),
+        ]
+
+    def badge(self, request: Request) -> Response:
+        with as_http():
+            picture = html.badge_svg(self._words(request), *self._badge_of(request))
+        return _answer(request, picture, "image/svg+xml; charset=utf-8")
+
+    def shield(self, request: Request) -> Response:
+        with as_http():
+            data = html.badge_json(self._words(request), *self._badge_of(request))
+        return _varied(revalidated(request, json_response(data)))
+
+    def feed(self, request: Request) -> Response:
+        with as_http():
+            status, text = read_status(request), request.query.optional("text")
+            page = find_builds(self._state, None, _LAST, status, text)
+        chosen = {name: value for name, value in (("status", status), ("text", text)) if value}
+        query = f"?{urllib.parse.urlencode(chosen)}" if chosen else ""
+        builds = self._json(request, page.records)
+        feed = html.atom_feed(self._words(request), self._site(request), builds, query)
+        return _answer(request, feed, "application/atom+xml; charset=utf-8")
+
+    def cctray(self, request: Request) -> Response:
+        builds = self._json(request, self._state.store.page(None, _LAST).records)
+        return _answer(request, html.cctray(self._site(request), builds), "application/xml")
+
+    def _badge_of(self, request: Request) -> tuple[Optional[BuildJson], Optional[str]]:
+        """The build that a badge is about, if there is one, and the badge's label, if it is given
+        or follows from the commit."""
+        commit = request.query.optional("commit")
+        record = self._newest.of(commit)
+        build = self._records.json(request, record) if record else None
+        return build, request.query.optional("label") or commit
+
+    def _words(self, request: Request) -> Words:
+        """`?language=` goes first: whoever fetches pictures for a README names no language."""
+        asked = request.query.text("language", "")
+        setting = asked if asked in LANGUAGES else self._config.language
+        return Words(choose_language(setting, request.header("Accept-Language")))
+
+    def _site(self, request: Request) -> Site:
+        now = datetime.now(timezone.utc)
+        return Site(public(self._config.repository), now, self._base(request))
+
+    def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
+        return [self._records.json(request, record) for record in records]
+
+
+class NewestBuilds:
+    """The newest build of a commit. Any thread may ask.
+
+    Up to which build it has looked is remembered, and asking again reads what is newer: a badge
+    is asked for each time that somebody looks at a README.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()  # guards _found
+        self._found: OrderedDict[str, tuple[int, int]] = OrderedDict()  # commit: checked, found
+
+    def of(self, commit: Optional[str]) -> Optional[Record]:
+        """The newest build that was started by this name or ran this revision, as far as it is
+        among the last some thousand; the newest of all without a name."""
+        if commit is None:
+            newest = self._store.page(None, 1).records
+            return newest[0] if newest else None
+        with self._lock:
+            checked, found = self._found.get(commit, (0, 0))
+        checked, found = self._look(commit, checked, found)
+        with self._lock:
+            self._found[commit] = checked, found
+            self._found.move_to_end(commit)
+            if len(self._found) > _MOST_COMMITS:
+                self._found.popitem(last=False)
+        with contextlib.suppress(NoSuchBuild):
+            return self._store.load(found) if found else None
+        return None
+
+    def _look(self, commit: str, checked: int, found: int) -> tuple[int, int]:
+        """Look at the builds above `checked`. One that is not final gets its revision later, so
+        it is looked at again."""
+        settled = top = self._store.newest
+        for number in range(top, max(checked, self._store.oldest - 1, top - _MOST_SCANNED), -1):
+            with contextlib.suppress(NoSuchBuild):
+                record = self._store.load(number)
+                if not isinstance(record, Build):
+                    continue
+                if not record.final:
+                    settled = number - 1
+                if _is_of(record, commit):
+                    return settled, number
+        return settled, found
+
+
+def _is_of(build: Build, commit: str) -> bool:
+    if build.commit == commit:
+        return True
+    short = _SHORT_HASH.fullmatch(commit) is not None
+    return short and (build.revision or "").startswith(commit.lower())
+
+
+def _answer(request: Request, text: str, kind: str) -> Response:
+    return _varied(revalidated(request, Response(200, text.encode("utf-8", "replace"), kind)))
+
+
+def _varied(response: Response) -> Response:
+    response.headers["Vary"] = "Accept-Language"
+    return response

@@ -1,0 +1,83 @@
+"""What people's programs call: the same as the pages, as JSON. Section 3 of the contract."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from minici.routes.common import ID, Records, as_http, read_before, read_status, tidy_command
+from minici.scheduler.roster import Agent
+from minici.scheduler.search import find_builds
+from minici.scheduler.state import State
+from minici.validation import check_command, check_commit
+from minici.web.routing import HttpError, Request, Response, Route, json_response
+
+_PAGE = 50
+_MOST = 1000
+
+
+class Api:
+    """The JSON of builds and agents, as routes."""
+
+    def __init__(self, state: State, records: Records) -> None:
+        self._state = state
+        self._records = records
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/api/builds", self.list_builds, "people"),
+            Route("POST", "/api/builds", self.start_build, "people"),
+            Route("GET", f"/api/builds/{ID}", self.show_build, "people"),
+            Route("GET", "/api/agents", self.list_agents, "people"),
+        ]
+
+    def list_builds(self, request: Request) -> Response:
+        limit = min(_MOST, request.query.number("limit", _PAGE, least=1))
+        status = read_status(request)
+        page = find_builds(self._state, read_before(request), limit, status)
+        following = None
+        if page.before is not None:
+            query: dict[str, object] = {"before": page.before, "limit": limit}
+            if status:
+                query["status"] = status
+            following = f"/api/builds?{urllib.parse.urlencode(query)}"
+        found = [self._records.json(request, record) for record in page.records]
+        return json_response({"builds": found, "next": following})
+
+    def start_build(self, request: Request) -> Response:
+        params = request.params()
+        commit = params.text("commit", "").strip(" \t")
+        command = tidy_command(params.text("command", ""))
+        for name, complaint in (
+            ("commit", check_commit(commit)),
+            ("command", check_command(command)),
+        ):
+            if complaint:
+                raise HttpError(400, f"{name}: {complaint}")
+        with as_http():
+            build = self._state.enqueue(commit, command, request.user)
+        headers = {"Location": f"/api/builds/{build.id}"}
+        return json_response(self._records.json(request, build), 201, headers)
+
+    def show_build(self, request: Request, number: str) -> Response:
+        with as_http():
+            record = self._state.load(int(number))
+        return json_response(self._records.json(request, record))
+
+    def list_agents(self, request: Request) -> Response:
+        return json_response({"agents": [_agent_json(each) for each in self._state.agents()]})
+
+
+def _agent_json(agent: Agent) -> Mapping[str, Any]:
+    return {
+        "name": agent.name,
+        "address": agent.address,
+        "slots": agent.slots,
+        "running": [
+            {"id": each.build, "attempt": each.attempt} for each in agent.assignments.values()
+        ],
+        "last_heard": agent.heard or None,
+        "gone": agent.gone,
+        "gone_since": agent.gone_since,
+    }

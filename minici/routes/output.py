@@ -1,0 +1,288 @@
+"""Output for people: as text, by range, and as events while it comes.
+
+Section 3 of the contract: `/build/ID/output`, `/stdout`, `/stderr` and `/live`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from minici.build import STREAMS, Build
+from minici.output.excerpt import FIND_LENGTH, find_lines
+from minici.output.reader import Piece
+from minici.routes.common import ID, Records, as_http, whole
+from minici.scheduler.state import Entry, State
+from minici.store import NoSuchBuild, Record, Store
+from minici.web.routing import HttpError, Request, Response, Route, json_response, serve_range
+
+MOST_VIEWERS = 400
+_STEP = 64 * 1024  # bytes of output that are read for a viewer in one go
+_MOST_FOUND = 5000  # lines
+_MOST_STEPS = 16  # that are remembered: viewers who are at the same place share them
+_PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})")
+
+
+class OutputEndpoints:
+    """The output of builds, as routes."""
+
+    def __init__(self, state: State, store: Store, records: Records) -> None:
+        self._state = state
+        self._store = store
+        self._records = records
+        self._steps = _Steps(state, store)
+        self._lock = threading.Lock()  # guards the next
+        self._viewers = 0
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", f"/build/{ID}/(output|stdout|stderr)", self.text, "people"),
+            Route("GET", f"/build/{ID}/find", self.find, "people"),
+            Route("GET", f"/build/{ID}/live", self.live, "people"),
+        ]
+
+    def _asked_for(self, request: Request, number: str) -> tuple[Build, int]:
+        """The build and the attempt whose output a request is about."""
+        with as_http():
+            build = whole(self._state.load(int(number)))
+            attempt = request.query.number("attempt", build.attempt)
+            if attempt != build.attempt and not build.knows_attempt(attempt):
+                raise HttpError(404, f"build {number} never had an attempt {attempt}")
+            return build, attempt
+
+    def find(self, request: Request, number: str) -> Response:
+        """The numbers of the lines that hold a text, in the whole of an output."""
+        build, attempt = self._asked_for(request, number)
+        text = request.query.text("text", "")[:FIND_LENGTH]
+        with self._store.transcript(build.id, attempt) as transcript:
+            found = find_lines(transcript, text, _MOST_FOUND)
+        return json_response({"lines": [line.number for line in found.lines], "more": found.more})
+
+    def text(self, request: Request, number: str, view: str) -> Response:
+        build, attempt = self._asked_for(request, number)
+        with self._store.transcript(build.id, attempt) as transcript:
+            size = transcript.size(view)
+
+        def read(start: int, end: int) -> Iterator[bytes]:
+            with self._store.transcript(build.id, attempt) as transcript:
+                yield from transcript.read(view, start, end)
+
+        response = serve_range(request, size, read)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+    def live(self, request: Request, number: str) -> Response:
+        with as_http():
+            whole(self._state.load(int(number)))
+        place = _read_place(request.header("Last-Event-ID") or request.query.text("place", ""))
+        self._opened()
+        return Response(
+            200,
+            content_type="text/event-stream; charset=utf-8",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            viewing=_Live(
+                int(number),
+                place,
+                self._steps,
+                self._records.teller(request),
+                changes=request.query.text("changes", "") == "1",
+                closed=self._closed,
+            ),
+        )
+
+    def _opened(self) -> None:
+        with self._lock:
+            if self._viewers >= MOST_VIEWERS:
+                sentence = "too many are watching; look again later"
+                raise HttpError(503, sentence, {"Retry-After": "10"})
+            self._viewers += 1
+
+    def _closed(self) -> None:
+        with self._lock:
+            self._viewers -= 1
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a viewer is: what it has been sent of which attempt, whole characters only.
+
+    `ends` is what has been read of each stream, and `held` the bytes at the end of it that wait
+    for the rest of a character.
+    """
+
+    attempt: int = 0
+    ends: tuple[int, int] = (0, 0)
+    held: tuple[bytes, bytes] = (b"", b"")
+    seconds: float = 0.0  # of what was read last
+
+    @property
+    def name(self) -> str:
+        """The place as an event's id: bytes that are held are not in."""
+        sent = [end - len(held) for end, held in zip(self.ends, self.held)]
+        return f"{self.attempt}-{sent[0]}-{sent[1]}"
+
+    def after(self, piece: Piece) -> tuple[_Place, str]:
+        """The place after a piece, and the text that it has completed."""
+        stream = STREAMS.index(piece.stream)
+        data, broken = self.held[stream] + piece.data, ""
+        if piece.marker:  # the end of what is held is in the gap
+            data, broken = piece.data, self.held[stream].decode("utf-8", "replace")
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        held = (data[used:], self.held[1]) if stream == 0 else (self.held[0], data[used:])
+        return _Place(self.attempt, piece.place, held, piece.seconds), broken + text
+
+    def let_go(self) -> tuple[_Place, list[tuple[str, str]]]:
+        """The place when nothing more will come, and what is left of broken characters."""
+        rest = [
+            (stream, held.decode("utf-8", "replace"))
+            for stream, held in zip(STREAMS, self.held)
+            if held
+        ]
+        return dataclasses.replace(self, held=(b"", b"")), rest
+
+
+class _Steps:
+    """From a place to what is read there and the place behind it. For one thread.
+
+    Hundreds of viewers who watch one build are at the same place: it is read once.
+    """
+
+    def __init__(self, state: State, store: Store) -> None:
+        self._state = state
+        self._store = store
+        self._known: dict[tuple[int, object, _Place], tuple[bytes, _Place]] = {}
+
+    def entry(self, number: int) -> Optional[Entry]:
+        return self._state.entry(number)
+
+    def load(self, number: int) -> Record:
+        """A build as it is now. Raises NoSuchBuild."""
+        return self._state.load(number)
+
+    def step(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+        """The events of what came behind a place, and the place behind them."""
+        key = (build.id, entry.version if entry else None, place)
+        if key not in self._known:
+            while len(self._known) >= _MOST_STEPS:
+                del self._known[next(iter(self._known))]
+            self._known[key] = self._certain(entry, build, place)
+        return self._known[key]
+
+    def _certain(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+        step, certain = self._read(build, place)
+        if entry is not None and not certain:
+            with entry.lock:  # nothing is written meanwhile
+                step, _ = self._read(build, place)
+        return step
+
+    def _read(self, build: Build, place: _Place) -> tuple[tuple[bytes, _Place], bool]:
+        events, taken = [], 0
+        with self._store.transcript(build.id, build.attempt) as transcript:
+            for piece in transcript.follow(place.ends):
+                place, text = place.after(piece)
+                if text:
+                    events.append(_output_event(piece.stream, text, place))
+                taken += len(piece.data)
+                if taken >= _STEP:
+                    break
+            return (b"".join(events), place), transcript.unhurried()
+
+
+class _Live:
+    """What one viewer of a build is sent. With `changes`, its new states as they come, too."""
+
+    sign_of_life = b": still there\n\n"
+
+    def __init__(
+        self,
+        number: int,
+        place: _Place,
+        steps: _Steps,
+        tell: Callable[[Record], Mapping[str, Any]],
+        changes: bool,
+        closed: Callable[[], None],
+    ) -> None:
+        self.subject = number
+        self._place = place
+        self._steps = steps
+        self._tell = tell
+        self._changes = changes
+        self._closed = closed
+        self._told: object = None  # the last state that was sent
+        self._greeted = False
+        self._ended = False
+
+    def close(self) -> None:
+        self._closed()
+
+    def more(self) -> Optional[bytes]:
+        """The next events: what has changed of the build, then what it has written."""
+        if self._ended:
+            return None
+        entry = self._steps.entry(self.subject)
+        try:
+            build = entry.build if entry else self._steps.load(self.subject)
+        except NoSuchBuild:
+            return None  # removed under the eyes of its viewers
+        if not isinstance(build, Build):
+            return None  # damaged
+        events = [*self._greeting(), *self._news_of(build), *self._turned_to(build.attempt)]
+        data, behind = self._steps.step(entry, build, self._place)
+        moved, self._place = behind != self._place, behind
+        events.append(data)
+        if build.final and not moved:
+            events += self._end(build)
+        return b"".join(events) or (self.more() if moved else b"")
+
+    def _greeting(self) -> Iterator[bytes]:
+        if not self._greeted:
+            self._greeted = True
+            yield b"retry: 1000\n\n"
+
+    def _news_of(self, build: Build) -> Iterator[bytes]:
+        state = (build.status, build.attempt, build.cancel_requested, build.agent, build.revision)
+        if self._changes and not build.final and state != self._told:
+            self._told = state
+            yield _event("build", self._tell(build), self._place.name)
+
+    def _turned_to(self, attempt: int) -> Iterator[bytes]:
+        """Begin anew where the build has gone on as another attempt."""
+        if attempt == self._place.attempt:
+            return
+        begun, self._place = self._place.attempt, _Place(attempt)
+        if begun:
+            yield _event("attempt", {"attempt": attempt}, self._place.name)
+
+    def _end(self, build: Build) -> Iterator[bytes]:
+        self._ended = True
+        self._place, rest = self._place.let_go()
+        for stream, text in rest:
+            yield _output_event(stream, text, self._place)
+        yield _event("status", self._tell(build), self._place.name)
+
+
+def _output_event(stream: str, text: str, place: _Place) -> bytes:
+    data = {"stream": stream, "seconds": round(place.seconds, 3), "text": text}
+    return _event("output", data, place.name)
+
+
+def _event(kind: str, data: Mapping[str, Any], place: str) -> bytes:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # JSON escapes line ends, so that an event's data is one line.
+    return f"id: {place}\nevent: {kind}\ndata: {text}\n\n".encode("utf-8", "replace")
+
+
+def _read_place(text: str) -> _Place:
+    found = _PLACE.fullmatch(text)
+    return _Place(int(found[1]), (int(found[2]), int(found[3]))) if found else _Place()
+
+
+def place_after(build: Optional[Build], place: tuple[int, int]) -> str:
+    """The place as `live` takes it up."""
+    return _Place(build.attempt if build else 0, place).name

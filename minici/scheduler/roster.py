@@ -1,0 +1,283 @@
+"""The agents that a server knows, and what it concludes of them.
+
+Pure but for its own state: time comes as a parameter, in seconds of a monotonic clock, nothing
+here calls anyone, and the Dispatcher's lock guards it. Rules 3 to 5 of section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from minici.scheduler.agent_history import Day
+
+_MOST_DELAY = 60.0  # seconds, after many refusals
+_REFUSED_PINGS = 2
+_MISSES = 2
+_GONE_PACE = 5  # an agent that is gone is pinged so many times more slowly
+
+Held = tuple[int, int]  # a build's id and the number of an attempt
+
+
+@dataclass
+class Assignment:
+    """An attempt that is out with an agent. `taken_at` is when the agent accepted it."""
+
+    build: int
+    attempt: int
+    assigned_at: float
+    taken_at: Optional[float] = None
+    misses: int = 0
+
+    @property
+    def held(self) -> Held:
+        return self.build, self.attempt
+
+
+@dataclass
+class Agent:
+    """An agent by its address. Times are in seconds of the monotonic clock."""
+
+    host: str
+    port: int
+    name: str
+    slots: int
+    heard_at: float
+    assignments: dict[int, Assignment] = field(default_factory=dict)
+    reported: tuple[Held, ...] = ()
+    told: tuple[Held, ...] = ()  # what it was told to stop after its last ping
+    gone: bool = False
+    gone_since: Optional[str] = None
+    gone_reason: str = ""
+    heard: str = ""  # when it was last heard, for people
+    day: Day = field(default_factory=lambda: Day(0.0), compare=False)
+    registered: str = ""
+    next_ping: float = 0.0
+    pinging: bool = False
+    refused_pings: int = 0
+    refusals: int = 0
+    not_before: float = 0.0
+    distrusted_at: Optional[float] = None  # it gets no build before a good ping sent since
+    slots_registered: bool = False  # it has said how many; else a ping's answer counts
+    closing: bool = False  # it answers that it has no slots: it stops
+    scheme: str = "http"
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def taken_slots(self) -> int:
+        """Slots that something is known to fill: builds of ours, and others that it reports."""
+        if not self.reported:
+            return len(self.assignments)
+        ours = {assignment.held for assignment in self.assignments.values()}
+        return len(ours) + sum(held not in ours for held in self.reported)
+
+    @property
+    def free_slots(self) -> int:
+        return 0 if self.closing else max(0, self.slots - self.taken_slots)
+
+    @property
+    def busy(self) -> float:
+        """The share of its slots that are taken."""
+        return min(1.0, self.taken_slots / max(1, self.slots))
+
+    @property
+    def needs_ping(self) -> bool:
+        return self.distrusted_at is not None
+
+    def is_trusted(self, now: float) -> bool:
+        """Whether it gets builds at all."""
+        return not self.gone and not self.needs_ping and now >= self.not_before
+
+
+@dataclass(frozen=True)
+class Pinged:
+    """What came of a ping that was sent at `sent_at`.
+
+    `answered` is whether anything came back over HTTP; `refused` is whether the port refused
+    the connection. `running` and `undelivered` are None unless the answer had both lists.
+    """
+
+    sent_at: float
+    answered: bool
+    refused: bool = False
+    running: Optional[tuple[Held, ...]] = None
+    undelivered: Optional[tuple[Held, ...]] = None
+    slots: Optional[int] = None
+
+
+class Roster:
+    """All agents by address, and which of them has which build."""
+
+    def __init__(self, ping_interval: float, agent_timeout: float, overdue: float) -> None:
+        # An agent that is heard less often than it may be silent would come and go for ever.
+        self._interval = min(ping_interval, agent_timeout / 3)
+        self._timeout = agent_timeout
+        self._overdue = overdue
+        self._agents: dict[str, Agent] = {}
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(list(self._agents.values()))
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def get(self, address: str) -> Optional[Agent]:
+        return self._agents.get(address)
+
+    def add(self, agent: Agent) -> None:
+        self._agents[agent.address] = agent
+        agent.day = Day(agent.heard_at)
+        if agent.gone:
+            agent.day.note(agent.heard_at, here=False)
+
+    def forget(self, address: str) -> None:
+        self._agents.pop(address, None)
+
+    def choose(self, now: float) -> Optional[Agent]:
+        """The live agent with the most free slots, or None if nobody can take a build."""
+        most, chosen = 0, None
+        for agent in self._agents.values():
+            if agent.is_trusted(now) and agent.free_slots > most:
+                most, chosen = agent.free_slots, agent
+        return chosen
+
+    def assign(self, agent: Agent, build: int, attempt: int, now: float) -> None:
+        agent.assignments[build] = Assignment(build, attempt, assigned_at=now)
+
+    def release(self, address: str, held: Held, *, still_there: bool = False) -> None:
+        """The attempt is the agent's no longer. `still_there`: its command may go on for a bit,
+        and fills the slot until a ping says otherwise."""
+        agent = self._agents.get(address)
+        if agent is None:
+            return
+        build, attempt = held
+        if build in agent.assignments and agent.assignments[build].attempt == attempt:
+            del agent.assignments[build]
+        agent.reported = tuple(each for each in agent.reported if each != held)
+        if still_there:
+            agent.reported += (held,)
+
+    def strays(self, agent: Agent) -> list[Held]:
+        """What the agent runs although the server has moved on."""
+        ours = {assignment.held for assignment in agent.assignments.values()}
+        return [held for held in agent.reported if held not in ours]
+
+    # What an agent says and does.
+
+    def heard(self, agent: Agent, now: float, at: str) -> bool:
+        """It said something. Returns whether it was thought to be gone."""
+        was_gone, agent.gone, agent.gone_since = agent.gone, False, None
+        agent.heard_at, agent.heard = max(agent.heard_at, now), at
+        agent.refused_pings = 0
+        agent.day.note(now, here=True, busy=agent.busy)
+        return was_gone
+
+    def lost(self, agent: Agent, reason: str, now: float, at: str) -> None:
+        """It is concluded that the agent is gone."""
+        agent.gone, agent.gone_since, agent.gone_reason = True, at, reason
+        agent.day.note(now, here=False)
+
+    def refused(self, agent: Agent, now: float) -> None:
+        """It did not take a build: it gets none before a good ping, and later and later."""
+        agent.refusals += 1
+        self.distrust(agent, now)
+        if agent.refusals > 1:
+            delay = self._interval * 2.0 ** min(agent.refusals - 2, 10)
+            agent.not_before = now + min(_MOST_DELAY, delay)
+
+    def distrust(self, agent: Agent, now: float) -> None:
+        """Nobody knows how it is: it gets no build before a good ping."""
+        agent.distrusted_at = now
+
+    def accepted(self, agent: Agent, build: int, now: float) -> None:
+        agent.refusals = 0
+        agent.not_before = 0.0
+        if build in agent.assignments:
+            agent.assignments[build].taken_at = now
+
+    def pinged(self, agent: Agent, ping: Pinged, now: float, at: str) -> None:
+        """Take in what came of a ping, and say when the next one is due."""
+        agent.pinging = False
+        agent.next_ping = ping.sent_at + self._interval * (_GONE_PACE if agent.gone else 1)
+        if not ping.answered:
+            agent.refused_pings = agent.refused_pings + 1 if ping.refused else 0
+            return
+        self.heard(agent, now, at)
+        if agent.distrusted_at is not None and ping.sent_at >= agent.distrusted_at:
+            agent.distrusted_at = None  # one sent before says nothing of what came since
+        agent.closing = ping.slots == 0
+        if ping.slots and not agent.slots_registered:
+            agent.slots = ping.slots
+        if ping.running is None or ping.undelivered is None:
+            return
+        agent.reported = ping.running
+        self._count_misses(agent, ping, {*ping.running, *ping.undelivered}, now)
+
+    def _count_misses(self, agent: Agent, ping: Pinged, has: set[Held], now: float) -> None:
+        for assignment in agent.assignments.values():
+            taken = assignment.taken_at
+            if assignment.held in has:
+                assignment.misses = 0
+            elif taken is not None and ping.sent_at > taken:
+                assignment.misses += 1
+                agent.next_ping = now  # the second look, that settles it, need not wait
+
+    # What is to be concluded at a moment.
+
+    def due_pings(self, now: float) -> list[Agent]:
+        return [a for a in self._agents.values() if not a.pinging and a.next_ping <= now]
+
+    def next_moment(self, now: float) -> float:
+        """Seconds until the next ping is due."""
+        times = [agent.next_ping for agent in self._agents.values() if not agent.pinging]
+        return max(0.0, min(times, default=now + self._interval) - now)
+
+    def newly_gone(self, now: float) -> list[tuple[Agent, str]]:
+        """The agents that are gone and were not before, each with the reason in words."""
+        found = []
+        for agent in self._agents.values():
+            silence = now - agent.heard_at
+            if agent.gone:
+                continue
+            if agent.refused_pings >= _REFUSED_PINGS:
+                found.append((agent, "its port refuses connections"))
+            elif silence >= self._timeout:
+                found.append((agent, f"silent for {silence:.1f} s"))
+        return found
+
+    def orphans(self, now: float) -> list[tuple[Agent, Assignment, str]]:
+        """Attempts that have lost their agent, or their time, each with the attempt's ending.
+
+        An attempt that its agent has not yet accepted is left to the call that hands it over.
+        """
+        found = []
+        for agent in self._agents.values():
+            for assignment in agent.assignments.values():
+                if assignment.taken_at is None:
+                    continue
+                if agent.gone:
+                    found.append((agent, assignment, "silent"))
+                elif assignment.misses >= _MISSES:
+                    found.append((agent, assignment, "forgotten"))
+                elif now - assignment.taken_at >= self._overdue:
+                    found.append((agent, assignment, "overdue"))
+        return found
+
+
+def parse_held(value: Any) -> Optional[tuple[Held, ...]]:
+    """The list of builds in a ping's answer, or None if it is not one: then nothing follows."""
+    if not isinstance(value, list):
+        return None
+    held = []
+    for each in value:
+        build, attempt = (
+            (each.get("id"), each.get("attempt")) if isinstance(each, Mapping) else (0, 0)
+        )
+        if type(build) is not int or type(attempt) is not int or build < 1:
+            return None
+        held.append((build, attempt))
+    return tuple(held)

@@ -1,0 +1,277 @@
+"""What several pages share: their frame, statuses as word and sign, times, panels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from functools import cache
+from typing import Optional
+
+from minici.timestamps import parse_time
+from minici.ui.ansi import palette_css
+from minici.ui.i18n import Words
+from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase, resource
+from minici.ui.models import BuildJson, Site
+
+FINAL = ("success", "failure", "lost", "cancelled")
+STATUSES = ("queued", "running") + FINAL
+
+_STATUS_TEXTS = {
+    "queued": "status_queued",
+    "running": "status_running",
+    "success": "status_success",
+    "failure": "status_failure",
+    "lost": "status_lost",
+    "cancelled": "status_cancelled",
+    "damaged": "status_damaged",
+}
+
+# One shape for each status, so that none is told by its colour alone. 16 x 16.
+_SHAPES = {
+    "queued": markup('<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V8l2.5 1.75"/>'),
+    "running": markup(
+        '<circle class="track" cx="8" cy="8" r="6.75"/>'
+        '<path class="arc" d="M8 1.25A6.75 6.75 0 0 1 14.75 8"/>'
+    ),
+    "success": markup(
+        '<circle class="solid" cx="8" cy="8" r="7.5"/>'
+        '<path class="cut" d="M4.75 8.25 7 10.5l4.25-4.75"/>'
+    ),
+    "failure": markup(
+        '<path class="solid" d="M5 .5h6L15.5 5v6L11 15.5H5L.5 11V5z"/>'
+        '<path class="cut" d="m5.5 5.5 5 5m0-5-5 5"/>'
+    ),
+    "lost": markup(
+        '<circle cx="8" cy="8" r="6.75" stroke-dasharray="3 2.3"/>'
+        '<path d="M6.2 6.3a1.8 1.8 0 1 1 2.6 1.6c-.6.3-.8.6-.8 1.3M8 11.5v.1"/>'
+    ),
+    "cancelled": markup('<circle cx="8" cy="8" r="6.75"/><path d="m3.5 12.5 9-9"/>'),
+    "damaged": markup('<path d="M8 1.5 15 14H1zM8 6.25v3.5M8 11.9v.1"/>'),
+    "ready": markup('<circle class="solid" cx="8" cy="8" r="5"/>'),
+    "busy": markup('<circle class="solid" cx="8" cy="8" r="7"/><path class="cut" d="M5 8h6"/>'),
+    "gone": markup('<circle cx="8" cy="8" r="6.25" stroke-dasharray="2.5 2.4"/>'),
+    "search": markup('<circle cx="7" cy="7" r="4.75"/><path d="m10.5 10.5 4 4"/>'),
+    "refusing": markup('<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V9M8 11.4v.1"/>'),
+}
+
+_REFRESH = markup('<noscript><meta http-equiv="refresh" content="5"></noscript>\n')
+_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_SCRIPTS = ("minici.js", "log.js", "search.js", "build.js")
+_TEXT_FILES = ("style.css", "palette.css", *_SCRIPTS)
+_ICONS = ("icon", "icon-running", "icon-success", "icon-failure", "icon-queued")
+
+
+def sign(shape: str, size: int = 16) -> Html:
+    """The drawn sign of a status or of an agent's state."""
+    return markup(
+        '<svg class="sign sign-$shape" viewBox="0 0 16 16" width="$size" height="$size" '
+        'aria-hidden="true" focusable="false">$drawing</svg>',
+        shape=shape,
+        size=size,
+        drawing=_SHAPES[shape],
+    )
+
+
+def badge(words: Words, status: str) -> Html:
+    """A status as sign and word."""
+    return labelled(status, status_word(words, status))
+
+
+def labelled(shape: str, word: str) -> Html:
+    """A sign with its word beside it."""
+    return markup(
+        '<span class="badge badge-$shape">$sign<span class="word">$word</span></span>',
+        shape=shape,
+        sign=sign(shape),
+        word=word,
+    )
+
+
+def status_word(words: Words, status: str) -> str:
+    """The status as people are shown it."""
+    return words(_STATUS_TEXTS[status])
+
+
+def status_of(build: BuildJson) -> str:
+    """The build's status; "damaged" where its record can't be read or says nothing known."""
+    status = build.get("status")
+    return str(status) if "damaged" not in build and status in STATUSES else "damaged"
+
+
+def moment(words: Words, value: object) -> Html:
+    """A time of a record, in full and in UTC; the script adds the reader's own zone."""
+    time = parse_time(value)
+    if time is None:
+        return markup('<span class="none">—</span>')
+    return markup(
+        '<time datetime="$iso" data-zone>$date</time>', iso=time.isoformat(), date=words.date(time)
+    )
+
+
+def ago(words: Words, value: object, now: datetime) -> Html:
+    """A time of a record as its age, with the full date behind it."""
+    time = parse_time(value) if not isinstance(value, datetime) else value
+    if time is None:
+        return markup('<span class="none">—</span>')
+    return markup(
+        '<time datetime="$iso" title="$date" data-age>$age</time>',
+        iso=time.isoformat(),
+        date=words.date(time),
+        age=words.age(time, now),
+    )
+
+
+def seconds_of(build: BuildJson, now: datetime) -> Optional[float]:
+    """How long the build has been, or was, running. None if it never began."""
+    started, finished = parse_time(build.get("started_at")), parse_time(build.get("finished_at"))
+    if started is None:
+        return None
+    return max(0.0, ((finished or now) - started).total_seconds())
+
+
+def lasted(words: Words, build: BuildJson, now: datetime) -> Html:
+    """How long the build ran, or has been running: then the script keeps it up to date."""
+    text = words.duration(seconds_of(build, now) or 0.0)
+    started = parse_time(build.get("started_at"))
+    if build.get("finished_at") or started is None:
+        return escape(text)
+    return markup('<span data-since="$at">$text</span>', at=started.isoformat(), text=text)
+
+
+def clock(words: Words, value: object, now: datetime) -> Html:
+    """How long ago something began that still goes on, with the date behind it."""
+    began = parse_time(value)
+    if began is None:
+        return markup('<span class="none">—</span>')
+    return markup(
+        '<time datetime="$iso" title="$date" data-age data-since="$iso">$text</time>',
+        iso=began.isoformat(),
+        date=words.date(began),
+        text=words.duration((now - began).total_seconds()),
+    )
+
+
+def short_commit(build: BuildJson) -> str:
+    """How the commit is shown where room is scarce: a name whole, a hash by 10 digits."""
+    commit = str(build.get("commit") or "")
+    is_hash = len(commit) >= 40 and all(digit in "0123456789abcdefABCDEF" for digit in commit)
+    return commit[:10] if is_hash else commit[:80]
+
+
+def repository_name(repository: str) -> str:
+    """What people call the repository: the last part of its address, without `.git`."""
+    last = re.split("[/:]", repository.rstrip("/"))[-1]
+    return (last[:-4] if last.endswith(".git") else last) or repository
+
+
+def panel(words: Words, title: str, text: object, lines: str = "", kind: str = "") -> Html:
+    """A boxed message, with shell lines to copy where there are any."""
+    return fill("panel", words, title=title, text=text, more=shell(lines), kind=kind)
+
+
+def shell(lines: str) -> Html:
+    """Lines for a shell, to be copied; nothing for none."""
+    if not lines:
+        return NOTHING
+    return markup(
+        '<pre class="shell" data-copy tabindex="0"><code>$lines</code></pre>', lines=lines
+    )
+
+
+def summary(words: Words, site: Site) -> Html:
+    """One line: free slots, builds waiting, the oldest wait."""
+    if site.agents_total:
+        free = phrase(words, "slots_free", free=site.slots_free, total=site.slots_total)
+        agents = join((phrase(words, "agent_count", n=site.agents_total), free), ", ")
+    else:
+        agents = phrase(words, "no_agents_short")
+    if site.agents_gone:
+        gone = markup('<a href="/agents">$text</a>', text=words("gone_count", n=site.agents_gone))
+        agents = join((agents, gone), ", ")
+    waiting = phrase(words, "waiting_count", n=site.queued)
+    parts = [agents, waiting if site.queued else phrase(words, "nothing_waits")]
+    if site.queued and site.oldest_wait is not None:
+        duration = words.duration(site.oldest_wait)
+        parts.append(phrase(words, "oldest_wait", duration=duration))
+    return join(parts, " · ")
+
+
+def frame(
+    words: Words,
+    page: str,
+    title: str,
+    content: Html,
+    site: Optional[Site] = None,
+    refresh: bool = False,
+    icon: str = "icon",
+    head: Html = NOTHING,
+) -> Html:
+    """The whole page. `refresh` makes a browser without JavaScript load it again; `head` is
+    what the page's own head holds beside what all have."""
+    current = {page: markup(' aria-current="page"')}
+    return fill(
+        "frame",
+        words,
+        language=words.language,
+        page=page,
+        title=title,
+        content=content,
+        bar=_bar(words, site),
+        icon=asset(f"{icon if icon in _ICONS else 'icon'}.svg"),
+        style=asset("style.css"),
+        palette=asset("palette.css"),
+        scripts=_scripts(page),
+        now=site.now.isoformat() if site else "",
+        texts=_script_texts(words.language),
+        refresh=_REFRESH if refresh else "",
+        head=head,
+        foot=fill("foot", words) if site else "",
+        builds_current=current.get("index", ""),
+        agents_current=current.get("agents", ""),
+    )
+
+
+def _scripts(page: str) -> Html:
+    names = _SCRIPTS if page == "build" else _SCRIPTS[:1]
+    return join(markup('<script src="$url" defer></script>', url=asset(name)) for name in names)
+
+
+def _bar(words: Words, site: Optional[Site]) -> Html:
+    if site is None:
+        return NOTHING
+    user = NOTHING
+    if site.user:
+        signed_in = phrase(words, "signed_in", name=markup("<b>$name</b>", name=site.user))
+        user = markup('<span class="user">$text</span>', text=signed_in)
+    return fill("bar", words, repository=site.repository, user=user)
+
+
+@cache
+def _script_texts(language: str) -> Html:
+    return escape(json.dumps(Words(language).group("js_"), ensure_ascii=False, sort_keys=True))
+
+
+@cache
+def asset(name: str) -> str:
+    """The address of a static file; it changes when the file does, so it may be kept for ever."""
+    return f"/static/{name}?v={hashlib.sha256(_static_bytes(name)).hexdigest()[:12]}"
+
+
+def static_file(name: str) -> Optional[tuple[bytes, str]]:
+    """The bytes and the content type of /static/NAME; None for a name that is not served."""
+    kind = _static_kinds().get(name)
+    return None if kind is None else (_static_bytes(name), kind)
+
+
+@cache
+def _static_kinds() -> dict[str, str]:
+    kinds = {name: _TYPES[name.rpartition(".")[2]] for name in _TEXT_FILES}
+    kinds.update({f"{icon}.svg": "image/svg+xml" for icon in _ICONS})
+    return kinds
+
+
+@cache
+def _static_bytes(name: str) -> bytes:
+    return palette_css() if name == "palette.css" else resource(f"static/{name}")

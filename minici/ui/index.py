@@ -1,0 +1,391 @@
+"""The start page: the form, the last builds as a strip, and the list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+from shlex import quote
+from typing import Optional
+from urllib.parse import urlencode
+
+from minici.ui.components import (
+    STATUSES,
+    ago,
+    badge,
+    frame,
+    lasted,
+    panel,
+    repository_name,
+    seconds_of,
+    short_commit,
+    sign,
+    status_of,
+    status_word,
+    summary,
+)
+from minici.ui.i18n import Words
+from minici.ui.markup import NOTHING, Html, fill, join, markup, typed
+from minici.ui.messages import TEXTS
+from minici.ui.models import BuildJson, FormView, IndexView, Site, Waiting
+from minici.ui.reasons import said
+
+STRIP_LENGTH = 60
+_BAR, _BAR_PIXELS = 12, 18  # how wide a bar is: in units of the drawing, and at most on screen
+_LEAST_SECONDS = 0.05  # the longest of builds that are all shorter: its bar is a whole one
+_FIELDS = ("commit", "command")
+_ICONS = {"success": "icon-success", "failure": "icon-failure", "lost": "icon-failure"}
+
+
+def index_page(language: str, view: IndexView) -> Html:
+    """The page `/`, also as the answer to a form that was not accepted."""
+    words = Words(language)
+    content = fill(
+        "index",
+        words,
+        **_form_values(words, view.form),
+        refresh="/" if view.form.errors else "",
+        summary=summary(words, view.site),
+        no_agents=_no_agents(words, view.site),
+        strip=_strip(words, view),
+        filters=_filters(words, view),
+        list=_list(words, view),
+        pages=_pages(words, view),
+    )
+    state, icon = _headline(words, view)
+    title = " · ".join([*state, repository_name(view.site.repository), "minici"])
+    return frame(words, "index", title, content, view.site, icon=icon, head=_feed_link(words, view))
+
+
+def _headline(words: Words, view: IndexView) -> tuple[list[str], str]:
+    """What the tab says of all builds, whichever are listed, and its icon: how many run, or how
+    the newest one ended that nobody cancelled."""
+    running = sum(status_of(build) == "running" for build in view.last)
+    if running:
+        return [words("running_count", n=running)], "icon-running"
+    for build in view.last:
+        if status_of(build) in _ICONS:
+            word = status_word(words, status_of(build))
+            return [words("build_ended", id=build.get("id"), status=word)], _ICONS[status_of(build)]
+    return [], "icon-queued" if view.last and status_of(view.last[0]) == "queued" else "icon"
+
+
+def _feed_link(words: Words, view: IndexView) -> Html:
+    return markup(
+        '<link rel="alternate" type="application/atom+xml" title="$title" href="$url">\n',
+        title=words("feed"),
+        url="/feed.atom" + _address(view.filter, view.text)[1:],
+    )
+
+
+def _form_values(words: Words, form: FormView) -> dict[str, object]:
+    values: dict[str, object] = {
+        "commit": typed(form.commit),
+        "command": typed(form.command),
+        "command_rows": min(12, max(2, form.command.count("\n") + 1)),
+        "form_error": "",
+    }
+    if form.errors:
+        text = _error_text(words, form.errors.get("form", "form_wrong"))
+        values["form_error"] = markup('<p class="form-error" role="alert">$text</p>', text=text)
+    for field in _FIELDS:
+        values.update(_field_error(words, field, form.errors.get(field)))
+    return values
+
+
+def _field_error(words: Words, field: str, error: Optional[str]) -> dict[str, object]:
+    if not error:
+        return {
+            f"{field}_described": f"{field}-hint",
+            f"{field}_invalid": "",
+            f"{field}_error": "",
+        }
+    return {
+        f"{field}_described": f"{field}-error {field}-hint",
+        f"{field}_invalid": markup(' aria-invalid="true" autofocus'),
+        f"{field}_error": markup(
+            '<p class="field-error" id="$field-error">$sign $text</p>',
+            field=field,
+            sign=sign("refusing"),
+            text=_error_text(words, error),
+        ),
+    }
+
+
+def _error_text(words: Words, error: str) -> str:
+    return words(error) if error in TEXTS else error
+
+
+def _no_agents(words: Words, site: Site) -> Html:
+    if site.agents_total:
+        return NOTHING
+    title, text = words("no_agents"), words("no_agents_text")
+    return panel(words, title, text, site.start_agent_command, "panel-warn")
+
+
+# The strip of the last builds
+
+
+def _strip(words: Words, view: IndexView) -> Html:
+    builds = list(view.last[:STRIP_LENGTH])
+    if len(builds) < 2 or view.filter or view.text or view.newer:
+        return NOTHING
+    title = words("strip_title", n=len(builds))
+    counts = _counts(words, builds)
+    text = words("strip_text", title=title, summary=counts, scale=words("strip_scale"))
+    bars = join(_bars(words, builds, view))
+    return markup(
+        '<figure class="strip"><div class="strip-bars"><svg viewBox="0 0 $units 48" '
+        'width="$width" role="group" aria-label="$text"><path class="base" d="M0 47.5H$units"/>'
+        "$bars</svg></div><figcaption>$title: $counts. $scale</figcaption></figure>",
+        units=_BAR * len(builds),
+        width=_BAR_PIXELS * len(builds),
+        text=text,
+        bars=bars,
+        title=title,
+        counts=counts,
+        scale=words("strip_scale"),
+    )
+
+
+_COUNTS = {
+    "queued": "count_queued",
+    "running": "count_running",
+    "success": "count_success",
+    "failure": "count_failure",
+    "lost": "count_lost",
+    "cancelled": "count_cancelled",
+    "damaged": "count_damaged",
+}
+
+
+def _counts(words: Words, builds: Sequence[BuildJson]) -> str:
+    statuses = [status_of(build) for build in builds]
+    counted = [(status, statuses.count(status)) for status in _COUNTS]
+    return ", ".join(words(_COUNTS[status], n=n) for status, n in counted if n)
+
+
+def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> list[Html]:
+    seconds = [seconds_of(build, view.site.now) for build in builds]
+    longest = max([_LEAST_SECONDS] + [value for value in seconds if value is not None])
+    return [
+        _bar(words, build, value, _height(value, longest), _BAR * (len(builds) - 1 - place))
+        for place, (build, value) in enumerate(zip(builds, seconds))
+    ]
+
+
+def _height(seconds: Optional[float], longest: float) -> float:
+    """4 to 44: the logarithm, so that a build of seconds is seen beside one of an hour."""
+    share = log10(1 + (seconds or 0.0)) / log10(1 + longest)
+    return round(4 + 40 * share, 1)
+
+
+# A mark on the bar of each status that is no plain success, drawn around (0, 0).
+_MARKS = {
+    "failure": "m-2.5-2.5 5 5m0-5-5 5",
+    "lost": "M-2-1.5a2 2 0 1 1 2 2v1m0 2v.1",
+    "cancelled": "m-2.5 2.5 5-5",
+    "damaged": "M0-3v3m0 2.5v.1",
+}
+
+
+def _bar(
+    words: Words, build: BuildJson, seconds: Optional[float], height: float, left: int
+) -> Html:
+    status = status_of(build)
+    label = [words("build_number", id=build.get("id")), status_word(words, status)]
+    if seconds is not None:
+        label.append(words.duration(seconds))
+    marked = max(height, 12.0) if status in _MARKS else height
+    return markup(
+        '<a class="bar-$status" href="/build/$id" tabindex="-1"><title>$label</title>'
+        '<rect class="hit" x="$left" y="0" width="12" height="48"/>'
+        '<rect class="body" x="$x" y="$y" width="9" height="$height" rx="1.5"/>$mark</a>',
+        id=build.get("id"),
+        status=status,
+        label=", ".join(label),
+        left=left,
+        x=left + 1.5,
+        y=round(47 - marked, 1),
+        height=marked,
+        mark=_bar_mark(status, left + 6, 53 - marked),
+    )
+
+
+def _bar_mark(status: str, x: float, y: float) -> Html:
+    if status not in _MARKS:
+        return NOTHING
+    return markup(
+        '<path class="mark" transform="translate($x $y)" d="$drawing"/>',
+        x=x,
+        y=round(y, 1),
+        drawing=_MARKS[status],
+    )
+
+
+# The list
+
+
+def _address(status: Optional[str], text: Optional[str]) -> str:
+    query = [("status", status)] if status else []
+    query += [("text", text)] if text else []
+    return "/?" + urlencode(query) if query else "/"
+
+
+def _filters(words: Words, view: IndexView) -> Html:
+    if not view.builds and not view.filter and not view.text:
+        return NOTHING
+    links = join(_filter_link(words, view, status) for status in (None,) + STATUSES)
+    return markup(
+        '<div class="filters"><nav class="chips" aria-label="$label">$links</nav>$text</div>',
+        label=words("filter_label"),
+        links=links,
+        text=_text_filter(words, view),
+    )
+
+
+def _filter_link(words: Words, view: IndexView, status: Optional[str]) -> Html:
+    return markup(
+        '<a href="$address" class="chip chip-$status"$current>$sign$word</a> ',
+        address=_address(status, view.text),
+        status=status or "all",
+        current=markup(' aria-current="true"') if status == view.filter else "",
+        sign=sign(status) if status else "",
+        word=status_word(words, status) if status else words("all"),
+    )
+
+
+def _text_filter(words: Words, view: IndexView) -> Html:
+    status = markup('<input type="hidden" name="status" value="$s">', s=view.filter)
+    return markup(
+        '<form class="text-filter" role="search" action="/">$status'
+        '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
+        '<button type="submit" aria-label="$apply" title="$apply">$glass</button></form>',
+        status=status if view.filter else "",
+        text=typed(view.text or ""),
+        label=words("filter_text"),
+        apply=words("filter_apply"),
+        glass=sign("search"),
+    )
+
+
+def _list(words: Words, view: IndexView) -> Html:
+    if view.builds:
+        rows = join(_row(words, view, build) for build in view.builds)
+        return fill("list", words, rows=rows)
+    if view.filter or view.text:
+        return _none_match(words, view)
+    title, text = words("no_builds"), words("no_builds_text")
+    return panel(words, title, text, _curl_line(view.site, view.form), "panel-empty")
+
+
+def _none_match(words: Words, view: IndexView) -> Html:
+    """Nothing fits; or nothing among the builds that one page may read, and older ones may."""
+    back = markup('<a class="button" href="/">$all</a>', all=words("show_all"))
+    further = markup(
+        '<a class="button" href="$url">$text</a> ', url=view.older, text=words("look_further")
+    )
+    return fill(
+        "panel",
+        words,
+        title=words("none_match"),
+        text=words("none_match_here" if view.older else "none_match_text"),
+        more=markup("<p>$further$back</p>", further=further if view.older else "", back=back),
+        kind="panel-empty",
+    )
+
+
+def _curl_line(site: Site, form: FormView) -> str:
+    command = f"command={form.command or 'make test'}"
+    user = f" -u {quote(site.user)}" if site.user else ""
+    return f"curl{user} {site.url}/api/builds -d commit=HEAD --data-urlencode {quote(command)}"
+
+
+def _row(words: Words, view: IndexView, build: BuildJson) -> Html:
+    status, number = status_of(build), build.get("id")
+    command = str(build.get("command") or "")
+    subject = build.get("subject") or ""
+    if status == "damaged":
+        subject = words("damaged_text", reason=said(words, build.get("damaged") or ""))
+    return fill(
+        "row",
+        words,
+        status=status,
+        id=number,
+        number=words("build_number", id=number),
+        badge=badge(words, status),
+        commit=short_commit(build),
+        subject=subject,
+        command=_first_line(command),
+        command_title=command[:1000],
+        agent=_agent(words, build, view),
+        started=ago(words, build.get("started_at"), view.site.now),
+        duration=_duration(words, build, view),
+    )
+
+
+def _first_line(command: str) -> str:
+    lines = [line for line in command.split("\n") if line.strip()] or [""]
+    return lines[0][:300] + (" …" if len(lines) > 1 else "")
+
+
+def _agent(words: Words, build: BuildJson, view: IndexView) -> Html:
+    waiting = view.waiting.get(int(build.get("id") or 0))
+    if status_of(build) == "queued" and waiting is not None:
+        return markup('<span class="why">$why</span>', why=_why(words, waiting))
+    if not build.get("agent"):
+        return markup('<span class="none">—</span>')
+    return markup('<span class="agent">$name</span>', name=build["agent"])
+
+
+def _why(words: Words, waiting: Waiting) -> str:
+    if not waiting.agents:
+        return words("waits_for_agent")
+    if waiting.position <= 1:
+        return words("place_next")
+    return words("place", position=waiting.position)
+
+
+def _duration(words: Words, build: BuildJson, view: IndexView) -> Html:
+    seconds = seconds_of(build, view.site.now)
+    if seconds is None:
+        return markup('<span class="none">—</span>')
+    text = lasted(words, build, view.site.now)
+    usual = view.medians.get(str(build.get("command") or ""))
+    if status_of(build) != "running" or not usual:
+        return text
+    return markup(
+        '$text<progress max="$max" value="$value" data-began="$began" aria-label="$usual" '
+        'title="$usual"></progress>$late',
+        text=text,
+        max=round(usual, 1),
+        value=round(min(seconds, usual), 1),
+        began=build.get("started_at"),
+        usual=words("usual", duration=words.duration(usual)),
+        late=_late(words, usual) if seconds > usual + max(5.0, usual / 2) else "",
+    )
+
+
+def _late(words: Words, usual: float) -> Html:
+    text = words("usual", duration=words.duration(usual))
+    return markup('<span class="late">$text</span>', text=text)
+
+
+def _pages(words: Words, view: IndexView) -> Html:
+    if not view.builds and not view.newer:
+        return NOTHING
+    links: list[tuple[Optional[str], str, str]] = [
+        (view.newer, "newer", "← " + words("newest")),
+        (view.older, "older", words("older") + " →"),
+    ]
+    shown = [
+        markup('<a class="$kind" rel="$rel" href="$url">$text</a>', kind=k, rel=r, url=u, text=t)
+        for (u, k, t), r in zip(links, ("prev", "next"))
+        if u
+    ]
+    if not shown:
+        return NOTHING
+    return markup(
+        '<nav class="pages" aria-label="$label">$links</nav>',
+        label=words("pages"),
+        links=join(shown),
+    )

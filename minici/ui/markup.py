@@ -1,0 +1,110 @@
+"""How a page is put together so that what people and programs write can't become markup.
+
+A value is HTML only if its type says so (`Html`); everything else is escaped by `fill`,
+whoever calls it. This is the only module that makes an `Html` out of a plain string.
+"""
+
+from __future__ import annotations
+
+import html as standard
+import pkgutil
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
+from re import Match
+from string import Template
+
+from minici.ui.i18n import Words
+
+# Everything that can change what surrounds it, or hide: control characters except tab and
+# line feed, directional marks and overrides, line separators, invisible joiners, surrogates,
+# and what XML does not take.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
+)
+
+
+class Html(str):
+    """Text that is markup already. Joining or formatting it gives a plain str again."""
+
+    __slots__ = ()
+
+
+NOTHING = Html("")
+
+
+def visible(text: str) -> str:
+    """`text` with each character that acts on its surroundings replaced by a mark for it."""
+    return _UNSAFE.sub(_mark, text)
+
+
+def _mark(match: Match[str]) -> str:
+    return f"<U+{ord(match.group()):04X}>"
+
+
+def escape(value: object) -> Html:
+    """`value` as HTML, for element content and quoted attributes: the empty text for None."""
+    if isinstance(value, Html):
+        return value
+    return Html(standard.escape(visible("" if value is None else str(value)), quote=True))
+
+
+def typed(text: str) -> Html:
+    """What a person typed, for the field it was typed into: escaped, otherwise unchanged."""
+    clean = re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
+    return Html(standard.escape(clean, quote=True).replace("\r", "&#13;"))
+
+
+def markup(source: str, **values: object) -> Html:
+    """A snippet of HTML that stands in the code, its `$names` filled with escaped values."""
+    return Html(_template(source).substitute({key: escape(values[key]) for key in values}))
+
+
+def phrase(words: Words, key: str, **values: object) -> Html:
+    """A text of `words` as HTML; its values may be Html themselves."""
+    form = escape(words.form(key, values.get("n")))
+    return Html(form.format(**{name: escape(value) for name, value in values.items()}))
+
+
+def join(parts: Iterable[object], between: str = "") -> Html:
+    """The parts one after another, each escaped unless it is Html."""
+    return Html(escape(between).join(escape(part) for part in parts))
+
+
+def fill(template_name: str, words: Words, **values: object) -> Html:
+    """The template `templates/NAME.html`, filled.
+
+    `$name` is a value, escaped unless it is Html; `$t_key` is a text of `words`. KeyError
+    if the template names something that is not there.
+    """
+    return Html(_template(_source(template_name)).substitute(_Values(words, values)))
+
+
+class _Values(dict[str, str]):
+    def __init__(self, words: Words, values: Mapping[str, object]) -> None:
+        super().__init__({key: escape(value) for key, value in values.items()})
+        self._words = words
+
+    def __missing__(self, key: str) -> str:
+        if not key.startswith("t_"):
+            raise KeyError(key)
+        return escape(self._words(key[2:]))
+
+
+@cache
+def _source(template_name: str) -> str:
+    return resource(f"templates/{template_name}.html").decode("utf-8")
+
+
+@lru_cache(maxsize=256)
+def _template(source: str) -> Template:
+    return Template(source)
+
+
+def resource(path: str) -> bytes:
+    """A file of this package, also out of a zip. FileNotFoundError if it is not there."""
+    data = pkgutil.get_data("minici.ui", path)
+    if data is None:
+        raise FileNotFoundError(path)
+    return data

@@ -1,0 +1,137 @@
+"""What became of a build, or where it stands, in one sentence."""
+
+from __future__ import annotations
+
+import signal
+from typing import Callable
+
+from minici.ui.components import lasted, seconds_of, status_of, status_word
+from minici.ui.i18n import Words
+from minici.ui.markup import Html, escape, join, markup, phrase
+from minici.ui.models import BuildJson, BuildView
+from minici.ui.reasons import is_exit, said
+
+_REASON_LENGTH = 140
+_UNCOUNTED = ("refused", "returned")
+_ENDINGS = {
+    None: "ending_open",
+    "finished": "ending_finished",
+    "refused": "ending_refused",
+    "returned": "ending_returned",
+    "silent": "ending_silent",
+    "forgotten": "ending_forgotten",
+    "overdue": "ending_overdue",
+    "unanswered": "ending_unanswered",
+    "superseded": "ending_superseded",
+    "cancelled": "ending_cancelled",
+}
+
+
+def verdict_sentence(words: Words, view: BuildView) -> str:
+    """What became of the build, or where it stands, in one sentence without a full stop."""
+    makers: dict[str, Callable[[Words, BuildView], str]] = {
+        "queued": _verdict_queued,
+        "running": _verdict_running,
+        "success": _verdict_success,
+        "failure": _verdict_failure,
+        "lost": _verdict_lost,
+        "cancelled": _verdict_cancelled,
+    }
+    maker = makers.get(status_of(view.build))
+    return maker(words, view) if maker else words("verdict_damaged")
+
+
+def verdict_html(words: Words, view: BuildView) -> Html:
+    """The sentence with its first words, the status, standing out, and a running clock."""
+    if status_of(view.build) == "running" and not view.build.get("cancel_requested"):
+        duration = lasted(words, view.build, view.site.now)
+        status = markup("<strong>$word</strong>", word=status_word(words, "running"))
+        running = phrase(words, "verdict_running", status=status, duration=duration)
+        return join((running, _where(words, view)))
+    sentence, word = verdict_sentence(words, view), status_word(words, status_of(view.build))
+    if not sentence.startswith(word):
+        return escape(sentence)
+    return markup("<strong>$word</strong>$rest", word=word, rest=sentence[len(word) :])
+
+
+def _verdict_queued(words: Words, view: BuildView) -> str:
+    if view.waiting is None:
+        return words("verdict_queued")
+    if not view.waiting.agents:
+        return words("verdict_no_agent")
+    if view.waiting.position <= 1:
+        return words("verdict_next")
+    return words("verdict_place", position=view.waiting.position)
+
+
+def _verdict_running(words: Words, view: BuildView) -> str:
+    if view.build.get("cancel_requested"):
+        return words("verdict_stopping") + _where(words, view)
+    status, duration = status_word(words, "running"), _lasted(words, view)
+    return words("verdict_running", status=status, duration=duration) + _where(words, view)
+
+
+def _verdict_success(words: Words, view: BuildView) -> str:
+    return words("verdict_success", duration=_lasted(words, view)) + _where(words, view)
+
+
+def _verdict_failure(words: Words, view: BuildView) -> str:
+    status, reason = view.build.get("exit_status"), view.build.get("reason")
+    if not is_exit(reason):
+        short = _shortened(said(words, str(reason)))
+        return words("verdict_reason", reason=short) + _where(words, view)
+    if status is None:
+        return words("verdict_failure") + _where(words, view)
+    duration = _lasted(words, view)
+    if status < 0:
+        text = words("verdict_signal", signal=signal_name(status), duration=duration)
+    else:
+        text = words("verdict_exit", exit=status, duration=duration)
+    return text + _where(words, view)
+
+
+def _shortened(reason: str) -> str:
+    line = reason.strip().split("\n")[0].rstrip(".")
+    return line if len(line) <= _REASON_LENGTH else line[:_REASON_LENGTH] + "…"
+
+
+def _verdict_lost(words: Words, view: BuildView) -> str:
+    counted = [a for a in view.build.get("attempts") or [] if a.get("ending") not in _UNCOUNTED]
+    return words("verdict_lost", n=len(counted))
+
+
+def _verdict_cancelled(words: Words, view: BuildView) -> str:
+    by = view.build.get("cancelled_by")
+    text = words("verdict_cancelled_by", name=by) if by else words("verdict_cancelled")
+    if view.build.get("started_at"):
+        text += words("verdict_after", duration=_lasted(words, view))
+    return text
+
+
+def _lasted(words: Words, view: BuildView) -> str:
+    return words.duration(seconds_of(view.build, view.site.now) or 0.0)
+
+
+def _where(words: Words, view: BuildView) -> str:
+    agent, attempt = view.build.get("agent"), int(view.build.get("attempt") or 1)
+    text = words("verdict_agent", agent=agent) if agent else ""
+    if attempt <= 1:
+        return text
+    uncounted = any(a.get("ending") in _UNCOUNTED for a in view.build.get("attempts") or [])
+    if uncounted or attempt > view.max_attempts:
+        return text + words("verdict_attempt_only", attempt=attempt)
+    return text + words("verdict_attempt", attempt=attempt, max=view.max_attempts)
+
+
+def ending_text(words: Words, attempt: BuildJson) -> str:
+    """How an attempt ended, in a few words; as the record has it where nobody knows the word."""
+    key = _ENDINGS.get(attempt.get("ending"))
+    return words(key) if key else str(attempt.get("ending"))
+
+
+def signal_name(exit_status: int) -> str:
+    """The name of the signal behind a negative exit status: "SIGKILL"."""
+    try:
+        return signal.Signals(-exit_status).name
+    except ValueError:
+        return f"signal {-exit_status}"

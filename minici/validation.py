@@ -1,0 +1,100 @@
+"""Checks of what people and servers ask for: commits, commands, repositories.
+
+Pure: each check returns what is wrong in one sentence, or None. Section 3 of the contract.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+COMMAND_LIMIT = 100 * 1024  # bytes: Linux takes at most 128 KiB in one argument
+
+
+COMMIT_LIMIT = 255  # bytes: as long as a file name, which a branch is in the end
+
+
+_SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
+
+
+_NOT_IN_A_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|\Z)")
+
+
+_TRANSPORT = re.compile(r"[A-Za-z0-9.+-]*::")
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Complaint(str):
+    """What is wrong with a value, in one sentence; `kind` is `empty`, `long` or `wrong`."""
+
+    kind: str
+
+    def __new__(cls, kind: str, sentence: str) -> Complaint:
+        complaint = super().__new__(cls, sentence)
+        complaint.kind = kind
+        return complaint
+
+
+def check_commit(commit: str) -> Optional[Complaint]:
+    """Say what is wrong with a commit as typed, or None if nothing is.
+
+    It may be a hash, a branch, a tag or HEAD, followed by `~N` or `^N`.
+    """
+    if not commit:
+        return Complaint("empty", "name a commit: a hash, a branch, a tag, or HEAD")
+    if len(commit.encode("utf-8", "surrogateescape")) > COMMIT_LIMIT:
+        return Complaint("long", f"a commit is at most {COMMIT_LIMIT} bytes long")
+    if commit.startswith("-"):
+        return Complaint("wrong", "a commit does not begin with a dash")
+    suffix = _SUFFIX.search(commit)
+    name = commit[: suffix.start()] if suffix else commit
+    if not name or name[0] in "/." or name[-1] in "/." or name == "@":
+        return Complaint("wrong", "this is no hash, branch, tag or HEAD")
+    if _NOT_IN_A_NAME.search(name) or not _encodable(name):
+        return Complaint("wrong", "this is no hash, branch, tag or HEAD: no name of git looks so")
+    return None
+
+
+def check_command(command: str) -> Optional[Complaint]:
+    """Say what is wrong with a command, or None if nothing is."""
+    if not command.strip():
+        return Complaint("empty", "write the command to run")
+    if "\0" in command or not _encodable(command):
+        return Complaint("wrong", "a command is text without NUL")
+    if len(command.encode("utf-8")) > COMMAND_LIMIT:
+        sentence = f"a command is at most {COMMAND_LIMIT} bytes long: put it into a script"
+        return Complaint("long", sentence)
+    return None
+
+
+def check_repository(repository: str) -> Optional[Complaint]:
+    """Say why a repository must not be given to git, or None if it may."""
+    if not repository:
+        return Complaint("empty", "name a repository: a URL or a path")
+    if repository.startswith("-"):
+        return Complaint("wrong", "a repository does not begin with a dash")
+    if _CONTROL.search(repository) or not _encodable(repository):
+        return Complaint("wrong", "a repository has no control characters")
+    if _TRANSPORT.match(repository):
+        sentence = "a repository is a path or a URL; transports like ext:: are not allowed"
+        return Complaint("wrong", sentence)
+    return None
+
+
+def public(text: str) -> str:
+    """A text with addresses of repositories as it may be shown: without passwords.
+
+    Where the name may be a password too, as tokens are in HTTP, it goes as well.
+    """
+    text = re.sub(r"(?i)(?<=\bhttp://)[^/\s]*@|(?<=\bhttps://)[^/\s]*@", "", text)
+    return re.sub(r"(?<=://)([^/@:\s]*):[^/\s]*@", r"\1@", text)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,334 @@
+"""One connection: its requests read, answered and logged, one after the other.
+
+What is served is a Site of `web`; who owns the connection is the Listener. Every limit here stands
+against a way to wear a server down that `http.server` leaves open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import socket
+import time
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Callable, Optional, Protocol
+from urllib.parse import unquote_to_bytes
+
+from minici.web import tls
+from minici.web.params import BadParams, read_query
+from minici.web.request_reader import Body, Gone, HeadLines, TimedReader
+from minici.web.routing import HttpError, Request, Response, Site, Viewing
+
+log = logging.getLogger("minici.web.routing")
+
+HEAD_SECONDS = 15.0  # for the request line and the headers, from the first byte
+IDLE_SECONDS = 15.0  # for the first byte
+WRITE_SECONDS = 60.0  # for one piece of an answer to be taken
+LINE_LIMIT = 8 * 1024  # bytes of the request line
+DRAIN_LIMIT = 256 * 1024  # bytes of an unread body that are read to keep a connection
+LINGER_SECONDS = 10.0  # for a client that still sends, to read its answer
+LINGER_IDLE_SECONDS = 2.0  # likewise, without a byte from it
+# How a connection ends that the other side has left: no fault of ours, and no traceback.
+_ENDED: tuple[type[Exception], ...] = (Gone, ConnectionError, socket.timeout, *tls.BROKEN)
+
+
+class Owner(Protocol):
+    """What a connection needs of its Listener."""
+
+    site: Site
+    context: Optional[tls.Context]
+    stopping: bool
+
+    def mark(self, accepted: socket.socket, connection: socket.socket, waiting: bool) -> None: ...
+
+    def room_for(self, request: Request) -> contextlib.AbstractContextManager[None]: ...
+
+    def hand_over(
+        self,
+        accepted: socket.socket,
+        connection: socket.socket,
+        viewing: Viewing,
+        room: contextlib.ExitStack,
+    ) -> None: ...
+
+
+class Connection(BaseHTTPRequestHandler):
+    """One connection, in a thread of its own; requests on it come one after the other.
+
+    It goes to the viewers when its last answer is something to watch.
+    """
+
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # a line that is no HTTP gets an answer that is
+    disable_nagle_algorithm = True
+    wbufsize = 64 * 1024
+    server: Owner  # type: ignore[assignment]
+
+    def setup(self) -> None:
+        self.accepted = self.request
+        self.viewing: Optional[Viewing] = None
+        self.room = contextlib.ExitStack()  # what a connection that is handed over keeps
+        if self.server.context is not None:
+            self.request = self._secure(self.server.context)
+            self.server.mark(self.accepted, self.request, waiting=True)
+        super().setup()
+        self.timer = TimedReader(self.connection)
+        self.source = io.BufferedReader(self.timer, 64 * 1024)
+        self.rfile = self.source
+
+    def _secure(self, context: tls.Context) -> socket.socket:
+        self.request.settimeout(HEAD_SECONDS)
+        try:
+            return context.wrap_socket(self.request, server_side=True)
+        except (OSError, ValueError) as error:
+            log.info("%s does not speak TLS here (%s): closed", self.client_address[0], error)
+            raise Gone(str(error)) from None
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        except (OSError, ValueError):
+            pass
+        if self.viewing is not None:
+            self.server.hand_over(self.accepted, self.connection, self.viewing, self.room)
+        elif self.connection is not self.accepted:  # TLS around it
+            self.connection.close()
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except _ENDED:
+            self.close_connection = True
+
+    def handle_one_request(self) -> None:
+        self.close_connection = True
+        if not self._await_request():
+            return
+        started = time.monotonic()
+        self.requestline, self.command, self.request_version = "", "", ""
+        request: Optional[Request] = None
+        body: Optional[Body] = None
+        with contextlib.ExitStack() as held:
+            try:
+                self._read_head()
+                body = self._body()
+                request = self._request(body)
+                self._expect(body)
+                respond = self.server.site.admit(request)
+                held.enter_context(self.server.room_for(request))
+                response = self._answer_of(request, respond)
+            except HttpError as error:
+                response = self.server.site.error(request, error)
+                self.close_connection = self.close_connection or request is None
+                self.server.mark(self.accepted, self.connection, waiting=True)  # it may go
+            self._finish_request(request, response, body, started)
+            if self.viewing is not None:
+                self.room = held.pop_all()
+        if self.viewing is None:
+            self._see_off(body)
+
+    def _await_request(self) -> bool:
+        """Wait for the first byte of a request; False if there will be none."""
+        self.timer.deadline = time.monotonic() + IDLE_SECONDS
+        self.server.mark(self.accepted, self.connection, waiting=True)
+        try:
+            return bool(self.source.peek(1))
+        except Gone:
+            return False
+
+    def _read_head(self) -> None:
+        self.timer.deadline = time.monotonic() + HEAD_SECONDS
+        limited: Any = HeadLines(self.source)
+        self.rfile = limited  # where the base class reads headers
+        try:
+            self.raw_requestline = limited.readline(LINE_LIMIT + 1)
+            if self.raw_requestline in (b"\r\n", b"\n"):  # left over from before: RFC 9112, 2.2
+                self.raw_requestline = limited.readline(LINE_LIMIT + 1)
+            self._check_line(self.raw_requestline)
+            if not self.parse_request():
+                raise HttpError(400, "this is no HTTP request")
+        finally:
+            self.rfile = self.source
+        self.server.mark(self.accepted, self.connection, waiting=False)
+
+    @staticmethod
+    def _check_line(line: bytes) -> None:
+        if len(line) > LINE_LIMIT:
+            raise HttpError(414, f"the request line is longer than {LINE_LIMIT} bytes")
+        if not re.fullmatch(rb"[A-Z]{1,20} [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]\r?\n", line):
+            raise HttpError(400, "this is no request line of HTTP/1.1")
+
+    def send_error(
+        self, code: int, message: Optional[str] = None, explain: Optional[str] = None
+    ) -> None:
+        """What the base class finds wrong with a request is an error like any other."""
+        raise HttpError(code, message or "this is no HTTP request")
+
+    def handle_expect_100(self) -> bool:
+        return True  # said when the body is asked for, and not before it is known to be welcome
+
+    def _expect(self, body: Body) -> None:
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            body.before_read = self._say_continue
+
+    def _say_continue(self) -> None:
+        self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.wfile.flush()
+
+    def _body(self) -> Body:
+        lengths = self.headers.get_all("Content-Length") or []
+        if self.headers.get_all("Transfer-Encoding"):
+            raise self._unframed(411, "send the body with a Content-Length, not in chunks")
+        if len(lengths) > 1 or (lengths and not re.fullmatch(r"[0-9]{1,18}", lengths[0].strip())):
+            raise self._unframed(400, "there must be one Content-Length, a number")
+        return Body(self.source, self.timer, int(lengths[0]) if lengths else 0)
+
+    def _unframed(self, status: int, sentence: str) -> HttpError:
+        """Nobody knows where the body ends: the connection can't be used again."""
+        self.close_connection = True
+        return HttpError(status, sentence, {"Connection": "close"})
+
+    def _request(self, body: Body) -> Request:
+        hosts = self.headers.get_all("Host") or []
+        if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
+            raise HttpError(400, "there must be one Host")
+        target, _, query = self.path.partition("?")
+        absolute = re.match(r"https?://([^/]*)", target)
+        if absolute:  # what stands here counts, and the Host beside it does not (RFC 9112, 3.2.2)
+            target = target[absolute.end() :] or "/"
+            del self.headers["Host"]
+            self.headers["Host"] = absolute[1]
+        if not target.startswith("/"):
+            raise HttpError(400, "the target of a request begins with a slash")
+        try:
+            params = read_query(query)
+            path = unquote_to_bytes(target.encode("latin-1")).decode("utf-8")
+        except UnicodeDecodeError:
+            path = target
+        except BadParams as error:
+            raise HttpError(400, str(error)) from None
+        return Request(
+            self.command,
+            path,
+            params,
+            self.headers,  # type: ignore[arg-type]
+            body,
+            str(self.client_address[0]),
+            secure=self.server.context is not None,
+        )
+
+    def _answer_of(self, request: Request, respond: Callable[[], Response]) -> Response:
+        try:
+            return respond()
+        except (HttpError, Gone):
+            raise
+        except BadParams as error:
+            raise HttpError(400, str(error)) from None
+        except Exception:
+            log.exception("%s %s failed", request.method, _safe(request.path))
+            raise HttpError(500, "something went wrong here; the server's log says what") from None
+
+    def _finish_request(
+        self, request: Optional[Request], response: Response, body: Optional[Body], started: float
+    ) -> None:
+        if body is None or body.left > DRAIN_LIMIT or (body.left and body.before_read):
+            self.close_connection = True  # where the next request begins can't be known
+        if self.request_version == "HTTP/1.0":
+            self.close_connection = True  # it can't be told that it may go on
+        try:
+            self._respond(request, response)
+        finally:
+            self._log(request, response, started)
+
+    def _see_off(self, body: Optional[Body]) -> None:
+        """Read what is left of a request that has its answer: with the connection's last, for as
+        long as the client may take to read it, or the connection would be reset under it."""
+        if body is not None and not body.left:
+            return
+        self.server.mark(self.accepted, self.connection, waiting=True)
+        if self.close_connection or body is None:
+            self._linger()
+        else:
+            body.read()
+
+    def _respond(self, request: Optional[Request], response: Response) -> None:
+        self.connection.settimeout(WRITE_SECONDS)
+        if response.viewing is not None:
+            self._begin_viewing(request, response, response.viewing)
+            return
+        stream = not isinstance(response.body, bytes)
+        length = response.length if stream else len(response.body)  # type: ignore[arg-type]
+        if length is None or self.server.stopping:
+            self.close_connection = True
+        self.wfile.write(self._head(response, length))
+        blocks: Iterable[bytes] = response.body if stream else (response.body,)  # type: ignore
+        if request is None or request.method != "HEAD":
+            for block in blocks:
+                self.wfile.write(block)
+                if length is None:
+                    self.wfile.flush()
+        self.wfile.flush()
+
+    def _begin_viewing(
+        self, request: Optional[Request], response: Response, viewing: Viewing
+    ) -> None:
+        """Send the head; what follows is sent by another thread, once this one has ended."""
+        self.close_connection = True
+        try:
+            self.wfile.write(self._head(response, None))
+            self.wfile.flush()
+            if request is not None and request.method != "HEAD":
+                self.viewing = viewing
+        finally:
+            if self.viewing is None:
+                viewing.close()
+
+    def _head(self, response: Response, length: Optional[int]) -> bytes:
+        reason = self.responses.get(response.status, ("",))[0]
+        fields = {
+            "Date": self.date_time_string(),
+            "Content-Type": response.content_type,
+            "Keep-Alive": f"timeout={IDLE_SECONDS:.0f}",  # said on one that ends, too: for the next
+            **self.server.site.headers,
+            **response.headers,
+        }
+        if length is not None and response.status != 304:  # whose length is that of the 200
+            fields["Content-Length"] = str(length)
+        if self.close_connection:
+            fields["Connection"] = "close"
+        lines = [f"HTTP/1.1 {response.status} {reason}"]
+        lines += [f"{name}: {_safe(value)}" for name, value in fields.items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+    def _linger(self) -> None:
+        give_up = time.monotonic() + LINGER_SECONDS
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            more = True
+            while more:
+                self.timer.deadline = min(give_up, time.monotonic() + LINGER_IDLE_SECONDS)
+                more = bool(self.source.read1(64 * 1024))
+        except (OSError, Gone):
+            pass
+
+    def _log(self, request: Optional[Request], response: Response, started: float) -> None:
+        quiet = request is not None and request.route is not None and request.route.quiet
+        log.log(
+            logging.DEBUG if quiet and response.status < 400 else logging.INFO,
+            "%s %s %s %d %.0f ms",
+            self.client_address[0],
+            request.method if request else "-",
+            _safe(request.path) if request else "-",
+            response.status,
+            (time.monotonic() - started) * 1000,
+        )
+
+
+def _safe(text: str) -> str:
+    """Text that stays on its line, in a header and in a log."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,233 @@
+"""Parameters of a call, from a query string, a form or a JSON object.
+
+Values are bytes until someone asks for text: output is not always UTF-8, and arrives exactly as
+it was sent. What may be large goes to a file, so that memory does not grow with it.
+Section 3 of the contract.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tempfile
+import urllib.parse
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, BinaryIO, Optional, Union
+
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+
+_BLOCK = 64 * 1024
+_IN_MEMORY = 1024 * 1024  # bytes: what a small value may have, and a large one before its file
+_MOST_PARAMS = 100
+
+Value = Union[bytes, BinaryIO]
+
+_WRONG_KIND = b"\xff a value that is neither text nor a number"  # no UTF-8: never mistaken
+_DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
+
+
+class BadParams(Exception):
+    """The parameters can't be read; the text says why, in one sentence."""
+
+
+class Params(Mapping[str, Value]):
+    """Parameters by name; where a name stands twice, its last value counts."""
+
+    def __init__(self, values: Optional[Mapping[str, Value]] = None) -> None:
+        self._values = dict(values or {})
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def joined(self, other: Mapping[str, Value]) -> Params:
+        """These and the others, which win."""
+        return Params({**self._values, **other})
+
+    def text(self, name: str, default: Optional[str] = None) -> str:
+        """The value as text. Raises BadParams if it is missing without a default, or no UTF-8."""
+        data = self._bytes(name)
+        if data is None:
+            if default is None:
+                raise BadParams(f"the parameter {name} is missing")
+            return default
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadParams(f"the parameter {name} is not UTF-8") from None
+
+    def optional(self, name: str) -> Optional[str]:
+        """The value as text, what is no UTF-8 in it replaced, or None where it is missing or empty.
+
+        For what is only shown: nothing is turned away for a name in an old encoding.
+        """
+        data = self._bytes(name)
+        return data.decode("utf-8", "replace") if data else None
+
+    def _bytes(self, name: str) -> Optional[bytes]:
+        value = self._values.get(name)
+        if value == _WRONG_KIND:
+            raise BadParams(f"the parameter {name} must be text or a whole number")
+        return value if value is None or isinstance(value, bytes) else value.read()
+
+    def number(self, name: str, default: Optional[int] = None, least: int = 0) -> int:
+        """The value as a whole number in plain decimal digits. Raises BadParams."""
+        if default is not None and not self._values.get(name):
+            return default
+        text = self.text(name)
+        digits = text[1:] if least < 0 and text.startswith("-") else text
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 40) or int(text) < least:
+            raise BadParams(f"the parameter {name} must be a whole number from {least} on")
+        return int(text)
+
+    def decimal(self, name: str, default: float) -> float:
+        """The value as a number above 0, which may have decimals. Raises BadParams."""
+        value = self._values.get(name)
+        text = value.text if isinstance(value, _Fraction) else self.text(name, "")
+        if not text:
+            return default
+        if not _DECIMAL.fullmatch(text) or float(text) == 0:
+            raise BadParams(f"the parameter {name} must be a number above 0")
+        return float(text)
+
+    def stream(self, name: str) -> tuple[BinaryIO, int]:
+        """The value as a file to read, and its length in bytes; empty if it is missing."""
+        value = self._values.get(name, b"")
+        if value == _WRONG_KIND:
+            raise BadParams(f"the parameter {name} must be text")
+        source = io.BytesIO(value) if isinstance(value, bytes) else value
+        length = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        return source, length
+
+
+class _Fraction(bytes):
+    """A number with decimals, as JSON has it: no text, and right in few places."""
+
+    text: str
+
+    def __new__(cls, value: float) -> _Fraction:
+        made = super().__new__(cls, _WRONG_KIND)
+        made.text = f"{value:.9f}"
+        return made
+
+
+def read_query(query: str) -> Params:
+    """The parameters of a query string. Raises BadParams."""
+    return read_form(io.BytesIO(query.encode("latin-1", "replace")), ())
+
+
+def read_form(body: Any, large: Collection[str]) -> Params:
+    """Read a form to its end; the values of names in `large` may be of any size."""
+    values: dict[str, Value] = {}
+    for name, value in _fields(body, large):
+        values[name] = value
+        if len(values) > _MOST_PARAMS:
+            raise BadParams(f"there are more than {_MOST_PARAMS} parameters")
+    return Params(values)
+
+
+def read_json(body: Any) -> Params:
+    """Read a JSON object; its values are strings, numbers, booleans or lists of these."""
+    try:
+        record = json.loads(body.read())
+    except (ValueError, RecursionError):
+        raise BadParams("the body is no JSON") from None
+    if not isinstance(record, dict):
+        raise BadParams("the body must be a JSON object")
+    return Params({name: _json_value(value) for name, value in record.items() if value is not None})
+
+
+def _json_value(value: Any) -> bytes:
+    """A value as a form would carry it; a list of ids is these, separated by commas."""
+    if isinstance(value, list) and all(_is_number(each) for each in value):
+        return ",".join(map(str, value)).encode()
+    if isinstance(value, str):
+        return _encoded(value)
+    if isinstance(value, float):
+        return _Fraction(value)
+    return b"%d" % value if type(value) is int else _WRONG_KIND
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit())
+
+
+def _encoded(text: str) -> bytes:
+    """Text as bytes. Half a character of UTF-16 is no UTF-8, and is not made into any."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _fields(body: Any, large: Collection[str]) -> Iterator[tuple[str, Value]]:
+    """The fields of a form, read block by block."""
+    buffer, more = b"", True
+    while more or buffer:
+        name, buffer, more = _up_to(body, buffer, b"=&", _IN_MEMORY)
+        if buffer[:1] == b"=":
+            buffer = buffer[1:]
+            key = _decode(name).decode("utf-8", "replace")
+            value: Value
+            if key in large:
+                value, buffer, more = _spool(body, buffer)
+            else:
+                raw, buffer, more = _up_to(body, buffer, b"&", _IN_MEMORY)
+                value = _decode(raw)
+            yield key, value
+        elif name:
+            yield _decode(name).decode("utf-8", "replace"), b""
+        buffer = buffer[1:]
+        if not buffer and more:
+            buffer = body.read(_BLOCK)
+            more = bool(buffer)
+
+
+def _up_to(body: Any, buffer: bytes, ends: bytes, most: int) -> tuple[bytes, bytes, bool]:
+    """What stands before the first of `ends`, what follows, and whether the body has more."""
+    while True:
+        places = [
+            place
+            for place in map(buffer.find, (ends[i : i + 1] for i in range(len(ends))))
+            if place >= 0
+        ]
+        if places:
+            return buffer[: min(places)], buffer[min(places) :], True
+        if len(buffer) > most:
+            raise BadParams(f"a parameter is longer than {most} bytes")
+        block = body.read(_BLOCK)
+        if not block:
+            return buffer, b"", False
+        buffer += block
+
+
+def _spool(body: Any, buffer: bytes) -> tuple[BinaryIO, bytes, bool]:
+    """A value of any size, decoded into a file, and what follows it."""
+    # The caller reads it, and it goes with its last reference.
+    file: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+    while b"&" not in buffer:
+        # An escape is three characters long: it must not be cut.
+        cut = len(buffer)
+        if b"%" in buffer[-2:]:
+            cut = len(buffer) - 2 + buffer[-2:].index(b"%")
+        file.write(_decode(buffer[:cut]))
+        block = body.read(_BLOCK)
+        if not block:
+            file.write(_decode(buffer[cut:]))
+            return file, b"", False
+        buffer = buffer[cut:] + block
+    value, _, rest = buffer.partition(b"&")
+    file.write(_decode(value))
+    return file, b"&" + rest, True
+
+
+def _decode(text: bytes) -> bytes:
+    return urllib.parse.unquote_to_bytes(text.replace(b"+", b" "))

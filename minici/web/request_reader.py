@@ -1,0 +1,101 @@
+"""Reading what a client sends: its head and its body, within limits of time and size.
+
+Every limit here stands against a way to wear a server down that `http.server` leaves open.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import time
+from typing import Any, Callable, Optional
+
+from minici.web.routing import HttpError
+
+BODY_SECONDS = 15.0  # for a body, besides what its bytes take at the slowest rate allowed
+SLOWEST = 16 * 1024  # bytes a second
+HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
+PIECE = 1024 * 1024  # bytes of a body that are asked of the system in one go
+
+# A name of RFC 9110 with nothing before or behind it, and no control character in the value:
+# what two servers could take for different things is taken for nothing.
+_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r?\n")
+
+
+class Gone(Exception):
+    """The other side of the connection closed it, or was too slow."""
+
+
+class TimedReader(io.RawIOBase):
+    """Reads a socket until a moment, however slowly the bytes come."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.deadline = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise Gone("too slow")
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        except (OSError, ValueError) as error:
+            raise Gone(str(error)) from None
+
+
+class Body:
+    """The body of one request: never reads past its end, nor waits for ever."""
+
+    def __init__(self, source: io.BufferedReader[Any], timer: TimedReader, length: int) -> None:
+        self.length = length
+        self.left = length
+        self._source = source
+        self._timer = timer
+        self._started = 0.0
+        self.before_read: Optional[Callable[[], None]] = None
+
+    def read(self, size: int = -1) -> bytes:
+        if self.before_read:
+            self.before_read()
+            self.before_read = None
+        wanted = self.left if size < 0 else min(size, self.left)
+        pieces = []
+        while wanted > 0:
+            piece = self._read_some(min(wanted, PIECE))
+            pieces.append(piece)
+            wanted -= len(piece)
+        return b"".join(pieces)
+
+    def _read_some(self, size: int) -> bytes:
+        self._started = self._started or time.monotonic()
+        taken = self.length - self.left
+        self._timer.deadline = self._started + BODY_SECONDS + taken / SLOWEST
+        piece = self._source.read1(size)
+        if not piece:
+            raise Gone("the body ended early")
+        self.left -= len(piece)
+        return piece
+
+
+class HeadLines:
+    """The lines of a request's head, which may have HEAD_LIMIT bytes in all."""
+
+    def __init__(self, source: io.BufferedReader[Any]) -> None:
+        self._source = source
+        self._left = HEAD_LIMIT
+        self._first = True
+
+    def readline(self, most: int) -> bytes:
+        line = self._source.readline(min(most, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise HttpError(431, f"the headers are longer than {HEAD_LIMIT} bytes")
+        if not self._first and line.strip(b"\r\n") and not _HEADER.fullmatch(line):
+            raise HttpError(400, "a header is not of the form name: value")
+        self._first = self._first and not line.strip(b"\r\n")
+        return line

@@ -1,0 +1,258 @@
+"""Serving: a hardened HTTP server on `http.server`, with Request in and Response out.
+
+It knows nothing of builds. A Site is a table of routes, who may call them, and how an error
+looks; section 3 of the contract. What `http.server` does unless told otherwise, and the limits
+here that keep it alive, stand in section 4 of the design in docs/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Callable, Optional, Protocol, Union
+
+from minici.web.params import FORM, JSON, BadParams, Params, read_form, read_json
+
+SMALL_BODY = 1024 * 1024  # bytes
+PEOPLE = ("people", "anybody")  # audiences that may be many
+
+
+class HttpError(Exception):
+    """An answer that is not the one asked for; raised anywhere, rendered in one place.
+
+    `sentence` is for whoever called. `data` is added to the JSON of the error.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        sentence: str,
+        headers: Optional[Mapping[str, str]] = None,
+        data: Optional[Mapping[str, object]] = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+        self.headers = dict(headers or {})
+        self.data = dict(data or {})
+
+
+class BodyReader(Protocol):
+    """The body of a request: at most `length` bytes, read under the request's time limit."""
+
+    length: int
+
+    def read(self, size: int = -1) -> bytes: ...
+
+
+@dataclass
+class Request:
+    """One request, with its head read and its body still to be read."""
+
+    method: str
+    path: str
+    query: Params
+    headers: Mapping[str, str]
+    body: BodyReader
+    client: str
+    secure: bool = False
+    user: Optional[str] = None
+    route: Optional[Route] = None
+
+    def header(self, name: str) -> str:
+        return self.headers.get(name) or ""
+
+    def params(self) -> Params:
+        """The parameters from the query string and the body. Raises HttpError 400 or 413.
+
+        Reads the body; call it once, unless the route reads raw bytes.
+        """
+        kind = self.header("Content-Type").partition(";")[0].strip().lower()
+        try:
+            if self.body.length == 0:
+                return self.query
+            if kind == JSON:
+                return self.query.joined(read_json(self.body))
+            if kind in (FORM, ""):
+                return self.query.joined(
+                    read_form(self.body, self.route.large if self.route else ())
+                )
+        except BadParams as error:
+            raise HttpError(400, str(error)) from None
+        raise HttpError(415, f"send parameters as {FORM} or {JSON}")
+
+    def wants_json(self) -> bool:
+        accept = self.header("Accept")
+        sends = self.header("Content-Type").partition(";")[0].strip().lower()
+        return JSON in accept or (sends == JSON and "text/html" not in accept)
+
+
+Content = Union[bytes, Iterable[bytes]]
+
+
+class Viewing(Protocol):
+    """What somebody is sent while it comes, for as long as they watch. For one thread."""
+
+    subject: int  # whose news it is
+    sign_of_life: bytes  # what may be sent between two pieces, and means nothing
+
+    def more(self) -> Optional[bytes]:
+        """What comes next: nothing until there is news of the subject, None at the end."""
+
+    def close(self) -> None:
+        """It has ended, or nobody watches any more."""
+
+
+@dataclass
+class Response:
+    """What goes back. `length` is that of a body that is made while it is sent; without it,
+    the connection ends with the body. `viewing` goes on when the head has been sent, and needs
+    no thread."""
+
+    status: int = 200
+    body: Content = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: dict[str, str] = field(default_factory=dict)
+    length: Optional[int] = None
+    viewing: Optional[Viewing] = None
+
+
+def json_response(
+    data: Mapping[str, object], status: int = 200, headers: Optional[Mapping[str, str]] = None
+) -> Response:
+    text = json.dumps(data, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+    body = text.encode("utf-8", "replace")
+    return Response(status, body, "application/json; charset=utf-8", dict(headers or {}))
+
+
+def html_response(page: str, status: int = 200) -> Response:
+    return Response(status, page.encode("utf-8", "replace"), "text/html; charset=utf-8")
+
+
+def revalidated(request: Request, response: Response) -> Response:
+    """The response with a tag of its content: whoever has that already is answered 304.
+
+    It may be kept, and is asked for again each time. For bodies that are bytes.
+    """
+    assert isinstance(response.body, bytes)
+    tag = f'"{hashlib.sha256(response.body).hexdigest()[:20]}"'
+    response.headers.update({"ETag": tag, "Cache-Control": "no-cache"})
+    known = {each.strip().removeprefix("W/") for each in request.header("If-None-Match").split(",")}
+    if tag in known or "*" in known:
+        response.status, response.body = 304, b""
+    return response
+
+
+def redirect(path: str) -> Response:
+    return Response(303, b"", headers={"Location": path})
+
+
+Handler = Callable[..., Response]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path with one method. `pattern` matches the whole path; its groups go to `handler`.
+
+    `audience` is who calls it: `agents`, `people`, `anybody`, or `server`; it decides what a
+    caller has to show. `most` is the limit of the body in bytes, `large` the parameters that may
+    fill it. `quiet` ones are logged only when they fail.
+    """
+
+    method: str
+    pattern: str
+    handler: Handler
+    audience: str
+    most: int = SMALL_BODY
+    large: tuple[str, ...] = ()
+    quiet: bool = False
+
+
+class Site:
+    """Routes, the guard before them, and how errors look. Any thread may call it.
+
+    `guard` is called with each request before anything is done, its route set if there is one;
+    it raises HttpError to turn the request away. `render` makes the page of an error for people.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        guard: Callable[[Request], None],
+        render: Callable[[Request, HttpError], Response],
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        self._routes = [(re.compile(route.pattern), route) for route in routes]
+        self._guard = guard
+        self._render = render
+        self.headers = dict(headers or {})
+
+    def find(self, request: Request) -> tuple[Optional[Route], tuple[str, ...], list[str]]:
+        """The route of a request, the groups of its path, and the methods that the path has."""
+        method = "GET" if request.method == "HEAD" else request.method
+        allowed: list[str] = []
+        for pattern, route in self._routes:
+            found = pattern.fullmatch(request.path)
+            if found and route.method == method:
+                return route, found.groups(), allowed
+            if found:
+                allowed += ["GET", "HEAD"] if route.method == "GET" else [route.method]
+                request.route = request.route or route
+        return None, (), allowed
+
+    def admit(self, request: Request) -> Callable[[], Response]:
+        """Check everything that can be checked before the body is read. Raises HttpError."""
+        route, groups, allowed = self.find(request)
+        request.route = route or request.route
+        self._guard(request)
+        if route is None and allowed:
+            methods = ", ".join(dict.fromkeys(allowed))
+            raise HttpError(405, f"this path takes {methods}", {"Allow": methods})
+        if route is None:
+            raise HttpError(404, "there is no such page")
+        if request.body.length > route.most:
+            raise HttpError(413, f"the body is larger than {route.most} bytes")
+        return lambda: route.handler(request, *groups)
+
+    def error(self, request: Optional[Request], error: HttpError) -> Response:
+        """An error as an answer: JSON for agents and programs, a page for people."""
+        audience = request.route.audience if request and request.route else ""
+        for_people = audience != "agents" and request is not None
+        if request is None or not for_people or request.wants_json() or _is_api(request):
+            data = {"error": error.sentence, **error.data}
+            return json_response(data, error.status, error.headers)
+        response = self._render(request, error)
+        response.headers.update(error.headers)
+        return response
+
+
+def _is_api(request: Request) -> bool:
+    return request.path.startswith("/api/")
+
+
+def serve_range(
+    request: Request, size: int, read: Callable[[int, int], Iterable[bytes]]
+) -> Response:
+    """Answer with bytes of something `size` bytes long, or with the one range that was asked for.
+
+    `read(start, end)` gives the bytes. More than one range, or a range in another unit, is
+    answered with everything, as RFC 9110 allows.
+    """
+    headers = {"Accept-Ranges": "bytes"}
+    asked = request.header("Range").replace(" ", "")
+    found = re.fullmatch(r"bytes=([0-9]{0,99})-([0-9]{0,99})", asked, re.IGNORECASE)
+    if not found or not (found[1] or found[2]) or request.header("If-Range"):
+        return Response(200, read(0, size), headers=headers, length=size)
+    if found[1]:
+        start, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+        if found[2] and int(found[2]) < int(found[1]):
+            return Response(200, read(0, size), headers=headers, length=size)
+    else:
+        start, end = max(0, size - int(found[2])), size
+    if start >= end:
+        raise HttpError(416, "there are no such bytes", {"Content-Range": f"bytes */{size}"})
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    return Response(206, read(start, end), headers=headers, length=end - start)

@@ -1,0 +1,393 @@
+"""The texts: complete in both languages, none unused, numbers said right."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Optional
+
+import pytest
+
+from minici.timestamps import parse_time
+from minici.ui.i18n import LANGUAGES, Words, choose_language, plural_form
+from minici.ui.messages import TEXTS
+from minici.ui.reasons import _RUSSIAN, is_exit, said
+from minici.validation import check_command, check_commit
+from tests.support.harness import ROOT
+
+PACKAGE = ROOT / "minici"
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "messages.py"]
+TEMPLATES = sorted((PACKAGE / "ui" / "templates").glob("*.html"))
+SCRIPTS = sorted((PACKAGE / "ui" / "static").glob("*.js"))
+assert len(MODULES) > 60 and len(TEMPLATES) > 10 and len(SCRIPTS) >= 4
+S = "\u00a0"
+
+
+WORDLESS = {"verdict_running"}  # made of a status and a duration
+
+
+def forms_of(key: str, side: int) -> tuple[str, ...]:
+    forms = TEXTS[key][side]
+    return (forms,) if isinstance(forms, str) else tuple(forms)
+
+
+def names_in(form: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(form) if name is not None}
+
+
+@pytest.mark.parametrize("key", sorted(TEXTS))
+def test_a_text_is_whole_in_both_languages(key: str) -> None:
+    russian, english = forms_of(key, 0), forms_of(key, 1)
+    assert all(form.strip() for form in russian + english)
+    assert (len(russian), len(english)) in {(1, 1), (3, 2)}
+    named = set().union(*map(names_in, russian + english))
+    assert named == set().union(*map(names_in, russian)), "a value that only one language shows"
+    assert ("n" in named) == (len(russian) == 3) or "n" in named
+
+
+@pytest.mark.parametrize("key", sorted(TEXTS))
+def test_a_text_in_russian_is_russian(key: str) -> None:
+    assert all(re.search("[а-яА-Я]", form) for form in forms_of(key, 0)) or key in WORDLESS
+    assert not re.search("[а-яА-Я]", "".join(forms_of(key, 1)))
+
+
+def literals() -> Iterator[str]:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def in_templates() -> set[str]:
+    found: set[str] = set()
+    for path in TEMPLATES:
+        found.update(re.findall(r"\$\{?t_(\w+)", path.read_text(encoding="utf-8")))
+    return found
+
+
+def in_scripts() -> set[str]:
+    source = "".join(path.read_text(encoding="utf-8") for path in SCRIPTS)
+    said = re.findall(r'(?:say|announce)\("(\w+)"', source)
+    keys = re.findall(r'\bkey\("[^"]+", "(\w+)"', source)
+    buttons = re.findall(r'\bbutton\("[^"]+", "(\w+)"', source)
+    return set(said + keys + buttons + re.findall(r"\btexts\.(\w+)", source))
+
+
+def complaints() -> set[str]:
+    """The keys that the server makes out of a field and what is wrong with it."""
+    kinds = {"commit": ["empty", "long", "wrong"], "command": ["empty", "long", "wrong"]}
+    return {f"error_{field}_{kind}" for field in kinds for kind in kinds[field]}
+
+
+def test_every_complaint_has_its_text() -> None:
+    said = {check_commit(wrong) for wrong in ("", "-x", "a b", "x" * 100_000)}
+    assert {f"error_commit_{complaint.kind}" for complaint in said if complaint} <= set(TEXTS)
+    said = {check_command(wrong) for wrong in ("", "\0", "x" * 10_000_000)}
+    assert {f"error_command_{complaint.kind}" for complaint in said if complaint} <= set(TEXTS)
+
+
+def test_every_text_is_used() -> None:
+    scripts = {f"js_{name}" for name in in_scripts()}
+    unused = set(TEXTS) - set(literals()) - in_templates() - scripts - complaints()
+    assert not unused
+
+
+def test_every_text_that_is_asked_for_is_there() -> None:
+    assert in_templates() <= set(TEXTS)
+    assert len(in_scripts()) > 20
+    assert {f"js_{name}" for name in in_scripts()} <= set(TEXTS)
+
+
+def asked_for() -> Iterator[str]:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                place = {"words": 0, "phrase": 1}.get(node.func.id)
+                if place is not None and len(node.args) > place:
+                    argument = node.args[place]
+                    if isinstance(argument, ast.Constant):
+                        yield str(argument.value)
+
+
+def test_every_key_in_the_code_is_there() -> None:
+    keys = set(asked_for())
+    assert len(keys) > 80
+    assert keys <= set(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "setting, header, language",
+    [
+        ("auto", None, "ru"),
+        ("auto", "", "ru"),
+        ("auto", "en", "en"),
+        ("auto", "en-GB,en;q=0.9", "en"),
+        ("auto", "de-DE,de;q=0.9,en;q=0.5", "en"),
+        ("auto", "de-DE,fr;q=0.9", "ru"),
+        ("auto", "*", "ru"),
+        ("auto", "ru;q=0.4, en;q=0.5", "en"),
+        ("auto", "en;q=0.4, ru;q=0.5", "ru"),
+        ("auto", "en, ru", "en"),
+        ("auto", "ru, en", "ru"),
+        ("auto", "en;q=0, ru;q=0.1", "ru"),
+        ("auto", "en;q=0", "ru"),
+        ("auto", "EN-us ; Q=0.8", "en"),
+        ("auto", "en;q=zwei", "ru"),
+        ("auto", ";;,,;q=,", "ru"),
+        ("auto", "en-" + "x" * 100_000, "en"),
+        ("ru", "en", "ru"),
+        ("en", "ru", "en"),
+    ],
+)
+def test_the_language(setting: str, header: Optional[str], language: str) -> None:
+    assert choose_language(setting, header) == language
+
+
+@pytest.mark.parametrize(
+    "number, russian, english",
+    [
+        (0, 2, 1),
+        (1, 0, 0),
+        (2, 1, 1),
+        (4, 1, 1),
+        (5, 2, 1),
+        (11, 2, 1),
+        (12, 2, 1),
+        (14, 2, 1),
+        (21, 0, 1),
+        (22, 1, 1),
+        (25, 2, 1),
+        (101, 0, 1),
+        (111, 2, 1),
+        (112, 2, 1),
+        (122, 1, 1),
+        (1000000, 2, 1),
+    ],
+)
+def test_plural_forms(number: int, russian: int, english: int) -> None:
+    assert plural_form("ru", number) == russian
+    assert plural_form("en", number) == english
+
+
+def test_a_number_chooses_its_form() -> None:
+    russian, english = Words("ru"), Words("en")
+    said = [russian("waiting_count", n=n) for n in (1, 3, 5, 21)]
+    assert said == ["ждёт 1 сборка", "ждут 3 сборки", "ждут 5 сборок", "ждёт 21 сборка"]
+    assert english("waiting_count", n=1) == "1 build waiting"
+    assert english("waiting_count", n=21) == "21 builds waiting"
+
+
+@pytest.mark.parametrize(
+    "seconds, english, russian",
+    [
+        (-3, "0.0 s", "0,0 с"),
+        (0.04, "0.0 s", "0,0 с"),
+        (3.25, "3.2 s", "3,2 с"),
+        (9.94, "9.9 s", "9,9 с"),
+        (9.96, "10 s", "10 с"),
+        (59.4, "59 s", "59 с"),
+        (59.6, "1 m 00 s", "1 мин 00 с"),
+        (64, "1 m 04 s", "1 мин 04 с"),
+        (3599.7, "1 h 00 m", "1 ч 00 мин"),
+        (3720, "1 h 02 m", "1 ч 02 мин"),
+        (86400 * 2 + 3600 * 3, "2 d 03 h", "2 д 03 ч"),
+    ],
+)
+def test_durations(seconds: float, english: str, russian: str) -> None:
+    assert Words("en").duration(seconds).replace(S, " ") == english
+    assert Words("ru").duration(seconds).replace(S, " ") == russian
+
+
+@pytest.mark.parametrize(
+    "count, english, russian",
+    [
+        (0, "0 B", "0 Б"),
+        (1023, "1023 B", "1023 Б"),
+        (1024, "1.0 KB", "1,0 КБ"),
+        (1536, "1.5 KB", "1,5 КБ"),
+        (1024 * 1024 - 1, "1.0 MB", "1,0 МБ"),
+        (64 * 1024**2, "64.0 MB", "64,0 МБ"),
+        (5 * 1024**4, "5.0 TB", "5,0 ТБ"),
+        (5 * 1024**5, "5120.0 TB", "5120,0 ТБ"),
+    ],
+)
+def test_sizes(count: int, english: str, russian: str) -> None:
+    assert Words("en").size(count).replace(S, " ") == english
+    assert Words("ru").size(count).replace(S, " ") == russian
+
+
+def test_dates_are_in_utc_and_say_so() -> None:
+    moment = datetime(2026, 5, 9, 1, 2, 3, tzinfo=timezone(timedelta(hours=3)))
+    assert Words("en").date(moment).replace(S, " ") == "8 May 2026, 22:02:03 UTC"
+    assert Words("ru").date(moment).replace(S, " ") == "8 мая 2026, 22:02:03 UTC"
+
+
+@pytest.mark.parametrize(
+    "seconds, english, russian",
+    [
+        (-10, "just now", "только что"),
+        (4, "just now", "только что"),
+        (30, "30 s ago", "30 с назад"),
+        (185, "3 min ago", "3 мин назад"),
+        (7300, "2 h ago", "2 ч назад"),
+        (86400, "a day ago", "1 день назад"),
+        (86400 * 3, "3 days ago", "3 дня назад"),
+    ],
+)
+def test_ages(seconds: float, english: str, russian: str) -> None:
+    now = datetime(2026, 5, 9, tzinfo=timezone.utc)
+    for language, expected in (("en", english), ("ru", russian)):
+        assert Words(language).age(now - timedelta(seconds=seconds), now) == expected
+
+
+def test_times_of_a_record() -> None:
+    moment = parse_time("2026-11-24T02:30:00.250Z")
+    assert moment == datetime(2026, 11, 24, 2, 30, 0, 250000, tzinfo=timezone.utc)
+    assert parse_time("2026-11-24T02:30:00") == datetime(2026, 11, 24, 2, 30, tzinfo=timezone.utc)
+    assert [parse_time(wrong) for wrong in (None, 3, "", "yesterday")] == [None] * 4
+
+
+def test_another_language_is_refused() -> None:
+    assert LANGUAGES == ("ru", "en")
+    with pytest.raises(ValueError):
+        Words("de")
+
+
+@pytest.mark.parametrize(
+    "english, russian",
+    [
+        ("exit status 2", "код выхода 2"),
+        ("cancelled by anna", "остановлена пользователем anna"),
+        (
+            "agent b is gone: no connection to http://b:1: Connection refused",
+            "агент b пропал: нет связи с http://b:1: Connection refused",
+        ),
+        (
+            "given up after 2 attempts: attempt 1 on a: agent a no longer has it; "
+            "attempt 2 on b: agent b did not finish it in time",
+            "оставлена после стольких попыток: 2; попытка 1 на a: агент a её больше не знает; "
+            "попытка 2 на b: агент b не уложился во время",
+        ),
+        (
+            "given up after 1 attempt: attempt 1 on a: agent a no longer has it",
+            "оставлена после стольких попыток: 1; попытка 1 на a: агент a её больше не знает",
+        ),
+        (
+            "no answer from b: http://b:1 ended the connection without an answer",
+            "нет ответа от b: http://b:1 закрыл соединение, не ответив",
+        ),
+        (
+            "the agent will not run it, and did not say why",
+            "агент отказался её выполнять и не сказал почему",
+        ),
+        ("b refused: HTTP 503: every slot is taken", "b отказался: HTTP 503: все места заняты"),
+        (
+            'checkout failed: no commit "x {n}" in /r',
+            "не удалось получить коммит: в /r нет коммита «x {n}»",
+        ),
+        (
+            "ran out of time after 2.5 s (build_timeout)",
+            "не уложилась в 2.5 с (build_timeout)",
+        ),
+        ("there is no build 7", "сборки 7 нет"),
+        ("Repository not found.", "Repository not found."),
+        ("cancelled by a\nb", "остановлена пользователем a\nb"),
+    ],
+)
+def test_sentences_of_a_record(english: str, russian: str) -> None:
+    assert said(Words("ru"), english) == russian
+    assert said(Words("en"), english) == english
+
+
+# What may stand on a page: an error's sentence, or the reason of a build, an attempt or an agent.
+SAYING = {
+    *("HttpError", "BadParams", "StoreUnavailable", "BuildUnusable", "NoSuchBuild", "QueueFull"),
+    *("NoSuchAttempt", "DamagedBuild", "ValueError", "Offered", "Failed", "TimeoutError"),
+    *("GitError", "Interrupted", "TooManyTries"),
+}
+# What only programs are told: agents, their callers, and who sends JSON or half a request.
+PROGRAMS = set(
+    """
+    agent config executor/outbox executor/result_delivery output/format output/writer
+    routes/agent_api routes/json_api scheduler/agent_history web/connection web/listener
+    web/request_reader
+    """.split()
+)
+KEPT = {
+    "HTTP 17",
+    "the body must be a JSON object",
+    "the body is no JSON",
+    "an agent answers no browser",
+    "the secret is missing or wrong; set the same `secret` on server and agents",
+    "the parameter host must be a host name or an IP address",
+    "the parameter port must be a number from 1 to 65535",
+    # Mistakes of our own.
+    "build 17 takes no result of attempt 17",
+    "build 17 is 17, not 17",
+}
+
+
+def sentence_of(node: ast.AST) -> Optional[str]:
+    """A text in the code with something in the place of each value."""
+    if isinstance(node, ast.JoinedStr):
+        parts = [sentence_of(value) or "17" for value in node.values]
+        return "".join(parts)
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return str(node.value) if is_text else None  # type: ignore[attr-defined]
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    for path in MODULES:
+        if path.relative_to(PACKAGE).with_suffix("").as_posix() in PROGRAMS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in SAYING:
+                continue
+            for argument in node.args:
+                sentence = sentence_of(argument)
+                if sentence and " " in sentence:
+                    yield path.name, sentence
+
+
+def test_every_sentence_that_a_page_may_show_is_there_in_russian() -> None:
+    found = set(sentences())
+    assert len(found) > 25
+    english = {
+        (name, sentence)
+        for name, sentence in found
+        if said(Words("ru"), sentence) == sentence and sentence not in KEPT
+    }
+    assert not english
+
+
+@pytest.mark.parametrize(
+    "reason", ["its port refuses connections", "silent for 10.3 s", "git ended with status -9"]
+)
+def test_reasons_that_are_made_elsewhere_are_there_in_russian(reason: str) -> None:
+    assert re.search("[а-я]", said(Words("ru"), reason))
+    assert not re.search("[a-z]{5}", said(Words("ru"), reason))
+
+
+def test_a_sentence_within_sentences_has_an_end() -> None:
+    endless = "HTTP 500: " * 200
+    assert said(Words("ru"), endless).startswith("HTTP 500: ")
+
+
+@pytest.mark.parametrize("reason", [None, "", "exit status 3", "killed by signal 9"])
+def test_what_the_exit_status_says_already(reason: Optional[str]) -> None:
+    assert is_exit(reason)
+    assert not is_exit(f"{reason}, and more")
+
+
+def test_every_known_sentence_is_still_said_somewhere() -> None:
+    """A pattern whose words are nowhere in the package has been left behind."""
+    sources = [path for path in MODULES if path.name != "reasons.py"]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    for pattern, _ in _RUSSIAN:
+        plain = re.sub(r"\(\?P<\w+>[^)]*\)|\.\+", "\0", pattern.pattern).replace("\\", "")
+        longest = max(plain.split("\0"), key=len)
+        assert longest in code, longest
