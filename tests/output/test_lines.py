@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minici.html import OutputPiece
 from minici.output import excerpt as passage_module
 from minici.output import lines as lines_module
 from minici.output.excerpt import Passage, Wanted, find_lines
@@ -16,7 +17,6 @@ from minici.output.lines import Lines
 from minici.output.reader import BOTH, Transcript
 from minici.output.writer import Output
 from minici.ui.ansi import Log, render
-from minici.ui.models import OutputPiece
 from tests.support.fakes import FakeAgent
 from tests.support.harness import Place
 
@@ -36,7 +36,7 @@ def numbered(passage: Passage) -> list[tuple[int, str]]:
     """The lines of a part as its page numbers them."""
     log = Log(passage.standing.begun + 1, passage.standing.open)
     for piece in passage.pieces:
-        log.write(piece)
+        log.write(OutputPiece(*piece))
     return [(line.number, "".join(text for _, text in line.spans)) for line in log.lines]
 
 

@@ -23,7 +23,7 @@ import pytest
 from minici import build as builds
 from minici import durable
 from minici.build import STDERR, STDOUT, Build, Result
-from minici.config import ServerConfig
+from minici.config import ConfigError, ServerConfig
 from minici.output.format import OffsetGap, Rest
 from minici.scheduler.agent_client import REFUSED, TAKEN, UNANSWERED, AgentCalls, Offered
 from minici.scheduler.agent_updates import Moved, Reports
@@ -321,6 +321,7 @@ CONFIG = ServerConfig(
     language="auto",
     open=False,
     users={},
+    error=lambda key, what: ConfigError(f"{key}: {what}"),
 )
 NAMES = (
     "start start start dispatch dispatch calls calls calls calls register register ping ping "

@@ -18,6 +18,7 @@ from minici.scheduler.roster import Agent, Held, Pinged
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
+from minici.web.client import Client
 from minici.web.listener import Listener
 from minici.web.routing import HttpError, Request, Response, Route, Site
 from tests.support.harness import wait_for
@@ -63,7 +64,7 @@ class Room:
         self.store.open()
         self.state = State(self.store, read_server(config))
         self.host = Host()
-        calls = Calls(None, 1.0)
+        calls = Calls(Client)
         self.dispatcher = Dispatcher(self.state, calls, self.host)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls, self.host)
         for port in (1, 2):

@@ -43,9 +43,9 @@ def test_a_large_value_goes_to_a_file_and_comes_back(monkeypatch: pytest.MonkeyP
     text = bytes(range(256)) * 100
     body = urllib.parse.urlencode({"id": "1", "stdout": text, "status": "0"}).encode()
     params = read_form(io.BytesIO(body), LARGE)
-    rest = params.rest("stdout", 5)
-    assert (rest.offset, rest.length, rest.source.read()) == (5, len(text), text)
-    assert getattr(rest.source, "_rolled", True) and params.number("status") == 0
+    source, length = params.stream("stdout")
+    assert (length, source.read()) == (len(text), text)
+    assert getattr(source, "_rolled", True) and params.number("status") == 0
 
 
 def test_a_small_value_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

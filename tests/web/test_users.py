@@ -106,7 +106,7 @@ def test_these_are_all_the_paths_that_people_have() -> None:
     """A route that is added is added here: whoever adds one decides who may use it."""
     named = {(method, path.partition("?")[0]) for method, path in FOR_PEOPLE}
     found = set()
-    for source in (ROOT / "minici").glob("*.py"):
+    for source in (ROOT / "minici").rglob("*.py"):
         text = source.read_text(encoding="utf-8")
         for method, pattern, audience in ROUTE.findall(text):
             path = pattern.replace("{ID}", "1").replace("(output|stdout|stderr)", "stdout")

@@ -1,16 +1,13 @@
-"""A process without OpenSSL: an agent that has no use for it, and a Python that has none."""
+"""Pythons whose OpenSSL is missing or too old."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from minici import openssl
 from minici.web.passwords import hash_password
 from tests.support.harness import ROOT, Minici, Place, environment
 
@@ -18,15 +15,6 @@ PAIR = {
     "certificate": ROOT / "tests" / "support" / "tls" / "certificate.pem",
     "private_key": ROOT / "tests" / "support" / "tls" / "private_key.pem",
 }
-only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
-
-
-def python(script: str, folder: Path) -> str:
-    words = [sys.executable, "-c", script]
-    env = environment("python", folder)
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, ""), done
-    return done.stdout
 
 
 def found_first(place: Place, name: str, text: str) -> dict[str, str]:
@@ -35,60 +23,6 @@ def found_first(place: Place, name: str, text: str) -> dict[str, str]:
     folder.mkdir()
     (folder / name).write_text(text)
     return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-
-
-def loaded(pid: int) -> bool:
-    maps = Path(f"/proc/{pid}/maps").read_text()
-    return "_ssl." in maps or "_hashlib." in maps
-
-
-@only_linux
-@pytest.mark.parametrize("own, loads", [({}, False), (PAIR, True)], ids=["http", "https"])
-def test_an_agent_loads_what_it_has_a_use_for(
-    place: Place, own: dict[str, Any], loads: bool
-) -> None:
-    agent = place.agent("127.0.0.1:9", **own)
-    assert loaded(agent.pid) is loads
-
-
-@only_linux
-def test_an_agent_of_a_server_with_https_loads_it(place: Place) -> None:
-    agent = place.agent("https://127.0.0.1:9")
-    assert loaded(agent.pid)
-
-
-def test_what_needs_no_openssl_works_without(tmp_path: Path) -> None:
-    said = python(
-        "from minici import openssl\n"
-        "print(openssl.leave_out(), openssl.leave_out())\n"
-        "import hashlib, hmac, http.client, http.server, random, secrets, sys, tempfile\n"
-        "import urllib.request, uuid\n"
-        "print(hashlib.sha256(b'x').hexdigest()[:8], hmac.compare_digest(b'x', b'x'))\n"
-        "print(hasattr(http.client, 'HTTPSConnection'), sys.modules.get('_ssl'))\n",
-        tmp_path,
-    )
-    assert said.split() == ["True", "False", "2d711642", "True", "False", "None"]
-
-
-def test_what_is_loaded_already_stays(tmp_path: Path) -> None:
-    said = python(
-        "import ssl\n"
-        "from minici import openssl\n"
-        "print(openssl.leave_out())\n"
-        "import http.client, ssl\n"
-        "print(hasattr(http.client, 'HTTPSConnection'))\n",
-        tmp_path,
-    )
-    assert said.split() == ["False", "True"]
-
-
-def test_a_python_whose_hashes_are_openssls_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = dict(sys.modules)
-    for name in ("_ssl", "_hashlib"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(openssl, "_OWN_HASHES", ("_md5", "_no_such_hash"))
-    assert not openssl.leave_out()
-    assert sys.modules.get("ssl") is before.get("ssl") and "_hashlib" not in sys.modules
 
 
 # A Python that was built without the module ssl.
