@@ -65,6 +65,8 @@ class ServerConfig:
     certificate: Optional[Path]
     private_key: Optional[Path]
     language: str
+    submodules: bool
+    public: frozenset[str]
     open: bool
     users: Mapping[str, str]
     error: Callable[[str, str], ConfigError]
@@ -93,6 +95,8 @@ class AgentConfig:
     authority: Optional[Path]
     pass_names: tuple[str, ...]
     shell: tuple[str, ...]
+    name: Optional[str]
+    keep_mirrors: float
     open: bool
     error: Callable[[str, str], ConfigError]
 
@@ -123,6 +127,12 @@ SERVER_KEYS: Mapping[str, Key] = {
     "keep_days": Key(readers.days, 0.0, help="how long to keep final builds; 0 is for ever"),
     "url": Key(readers.page_url, help="the address by which people reach the server"),
     "language": Key(readers.language, "auto", help="auto, ru or en"),
+    "submodules": Key(readers.yes, False, help="yes: submodules are checked out too"),
+    "public": Key(
+        readers.public_paths,
+        frozenset(("healthz",)),
+        help="what asks for no password: some of healthz badge feeds metrics",
+    ),
     **_SHARED,
 }
 
@@ -134,13 +144,17 @@ AGENT_KEYS: Mapping[str, Key] = {
     ),
     "data": Key(readers.path, help="mirrors, workspaces and undelivered results"),
     "slots": Key(readers.positive, 1, help="builds at a time"),
+    "name": Key(readers.agent_name, help="what people call this agent"),
+    "keep_mirrors": Key(
+        readers.duration, 30 * 86400.0, help="how long mirrors and working trees stay unused"
+    ),
     "user": Key(readers.user, help="the user as whom commands run"),
     "authority": Key(
         readers.file, help="PEM file of the authority behind the server's certificate"
     ),
     "pass": Key(readers.names, (), help="names of variables that look secret and are passed on"),
     "shell": Key(
-        readers.words, ("/bin/sh", "-c"), help="the words that the command is appended to"
+        readers.words, ("/bin/sh", "-e", "-c"), help="the words that the command is appended to"
     ),
     **_SHARED,
 }

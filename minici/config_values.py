@@ -17,6 +17,9 @@ from minici.hosts import plain_host
 from minici.validation import check_command, check_repository
 
 
+PUBLIC = frozenset(("healthz", "badge", "feeds", "metrics"))
+
+
 class Wrong(Exception):
     """A value does not fit its key; the text says what would."""
 
@@ -39,10 +42,11 @@ positive = whole(1, 10**9, "write a whole number, 1 or more")
 
 def duration(text: str, folder: Path) -> float:
     """Seconds, from a number with or without a unit."""
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([smh]?)", text)
-    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([smhd]?)", text)
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0
+    seconds = float(found[1]) * unit if found else 0
     if seconds <= 0:
-        raise Wrong("a duration is a number above 0, as in 30, 30s, 1.5m or 2h")
+        raise Wrong("a duration is a number above 0, as in 30, 30s, 1.5m, 2h or 7d")
     return seconds
 
 
@@ -151,6 +155,21 @@ def yes(text: str, folder: Path) -> bool:
     if text.lower() not in ("yes", "no"):
         raise Wrong("write yes or no")
     return text.lower() == "yes"
+
+
+def public_paths(text: str, folder: Path) -> frozenset[str]:
+    """What is open without a password: some of `PUBLIC`, separated by blanks."""
+    found = frozenset(text.split())
+    if not found <= PUBLIC:
+        raise Wrong(f"write some of {', '.join(sorted(PUBLIC))}, separated by blanks")
+    return found
+
+
+def agent_name(text: str, folder: Path) -> str:
+    """A name that people call an agent by."""
+    if not text.isprintable() or not 0 < len(text) <= 100:
+        raise Wrong("a name is 1 to 100 characters in one line")
+    return text
 
 
 def words(text: str, folder: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+from minici.reasons import Reason
 from minici.ui.i18n import Words
 
 # A group whose name begins with `sentence` is a sentence of its own.
@@ -122,10 +123,87 @@ _RUSSIAN = tuple(
 _EXIT = re.compile(r"exit status \d+|killed by signal \d+")
 _DEEPEST = 5
 
+# The Russian of `minici.reasons.SENTENCES`.
+RUSSIAN: dict[str, str] = {
+    "exit_status": "код выхода {status}",
+    "killed": "завершена сигналом {signal}",
+    "cancelled": "остановлена",
+    "cancelled_by": "остановлена пользователем {name}",
+    "agent_gone": "агент {agent} пропал: {reason}",
+    "port_refuses": "его порт не принимает соединений",
+    "silent": "молчит {seconds} с",
+    "forgotten": "агент {agent} её больше не знает",
+    "overdue": "агент {agent} не уложился во время",
+    "returned": "агент {agent} остановился",
+    "no_answer_from": "нет ответа от {agent}: {reason}",
+    "refused_by": "{agent} отказался: {reason}",
+    "lost": "оставлена после стольких попыток: {count}; {reasons}",
+    "lost_attempt": "попытка {attempt} на {agent}: {reason}",
+    "timed_out": "не уложилась в {seconds} с (build_timeout)",
+    "checkout_failed": "не удалось получить коммит: {reason}",
+    "checkout_timed_out": "вышло время",
+    "no_commit": "в {repository} нет коммита «{commit}»",
+    "git_status": "git завершился с кодом {status}",
+    "not_started": "команду не удалось запустить: {error}",
+    "http_status": "HTTP {status}",
+    "http_reason": "HTTP {status}: {reason}",
+    "rejected": "агент отказался её выполнять и не сказал почему",
+    "slots_taken": "все места заняты",
+    "agent_stops": "агент останавливается",
+    "slow_answer": "ответ шёл слишком долго",
+    "unresolved": "имя в {url} не найдено: {error}",
+    "timeout": "{url} не ответил вовремя",
+    "no_connection": "нет связи с {url}: {error}",
+    "disconnected": "{url} закрыл соединение, не ответив",
+    "not_http": "{url} ответил не по HTTP: {error}",
+    "no_build": "сборки {build} нет",
+    "no_page": "такой страницы нет",
+    "no_file": "такого файла нет",
+    "no_attempt": "у сборки {build} не было попытки {attempt}",
+    "damaged": "сборка {build} повреждена: {reason}",
+    "record_missing": "её записи нет",
+    "record_unreadable": "её запись не читается: {error}",
+    "record_of_another": "это запись сборки {build}",
+    "folder_unusable": "её папкой нельзя пользоваться: {error}",
+    "queue_full": "сборок уже ждёт: {count}",
+    "data_unwritable": "в папку данных нельзя писать: {error}",
+    "method": "этот адрес принимает {methods}",
+    "cross_site": "запрос прислала страница чужого сайта",
+    "sign_in": "войдите с именем и паролем",
+    "too_many_tries": "слишком много неверных паролей; повторите через {seconds} с",
+    "too_many_viewers": "смотрящих слишком много; зайдите позже",
+    "unknown_host": "у этого сервера другое имя",
+    "param_missing": "нет параметра {name}",
+    "param_not_utf8": "параметр {name} не в UTF-8",
+    "param_choice": "параметр {name} — один из: {choices}",
+    "param_whole": "параметр {name} — целое число не меньше {least}",
+    "param_positive": "параметр {name} — число больше 0",
+    "param_text": "параметр {name} — текст",
+    "param_text_or_number": "параметр {name} — текст или целое число",
+    "params_many": "параметров больше {count}",
+    "param_long": "один из параметров длиннее {bytes} байт",
+    "content_type": "параметры принимаются как {kinds}",
+    "no_bytes": "таких байтов нет",
+    "body_large": "тело запроса больше {bytes} байт",
+    "internal_error": "внутренняя ошибка; подробности в журнале сервера",
+    "server_error": "внутренняя ошибка; подробности в журнале сервера",
+}
+
 
 def said(words: Words, sentence: str) -> str:
     """The sentence in the language of `words`; as it is where there is no other."""
-    return _russian(sentence, _DEEPEST) if words.language == "ru" else sentence
+    if words.language != "ru":
+        return sentence
+    if isinstance(sentence, Reason):
+        values = {name: _value(words, value) for name, value in sentence.values.items()}
+        return RUSSIAN[sentence.key].format(**values)
+    return _russian(sentence, _DEEPEST)
+
+
+def _value(words: Words, value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return "; ".join(said(words, each) for each in value)
+    return said(words, value) if isinstance(value, str) else value
 
 
 def is_exit(reason: Optional[str]) -> bool:

@@ -1,0 +1,146 @@
+"""Reasons: why a build, an attempt or a request ended as it did, in words.
+
+A reason is a key of `SENTENCES` with its values. Records and programs get the English sentence,
+and beside it the key and the values, from which a page makes the sentence in its reader's
+language (`ui/reasons.py`). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Union
+
+# A value is text, a number, or a reason itself; `reasons` is a list of them.
+SENTENCES: dict[str, str] = {
+    # How a build or an attempt ended.
+    "exit_status": "exit status {status}",
+    "killed": "killed by signal {signal}",
+    "cancelled": "cancelled",
+    "cancelled_by": "cancelled by {name}",
+    "agent_gone": "agent {agent} is gone: {reason}",
+    "port_refuses": "its port refuses connections",
+    "silent": "silent for {seconds} s",
+    "forgotten": "agent {agent} no longer has it",
+    "overdue": "agent {agent} did not finish it in time",
+    "returned": "agent {agent} stopped",
+    "no_answer_from": "no answer from {agent}: {reason}",
+    "refused_by": "{agent} refused: {reason}",
+    "lost": "given up after {count} attempts: {reasons}",
+    "lost_attempt": "attempt {attempt} on {agent}: {reason}",
+    "timed_out": "ran out of time after {seconds} s (build_timeout)",
+    "checkout_failed": "checkout failed: {reason}",
+    "checkout_timed_out": "ran out of time",
+    "no_commit": 'no commit "{commit}" in {repository}',
+    "git_status": "git ended with status {status}",
+    "not_started": "the command can't be started: {error}",
+    "http_status": "HTTP {status}",
+    "http_reason": "HTTP {status}: {reason}",
+    "rejected": "the agent will not run it, and did not say why",
+    "slots_taken": "every slot is taken",
+    "agent_stops": "this agent stops",
+    "internal_error": "internal error; see the server's log",
+    # Calls between server and agent.
+    "slow_answer": "the answer took too long",
+    "unresolved": "the name in {url} can't be resolved: {error}",
+    "timeout": "no answer from {url} in time",
+    "no_connection": "no connection to {url}: {error}",
+    "disconnected": "{url} ended the connection without an answer",
+    "not_http": "{url} did not answer in HTTP: {error}",
+    # Errors of requests.
+    "no_build": "there is no build {build}",
+    "no_page": "there is no such page",
+    "no_file": "there is no such file",
+    "no_attempt": "build {build} never had an attempt {attempt}",
+    "damaged": "build {build} is damaged: {reason}",
+    "record_missing": "its record is missing",
+    "record_unreadable": "its record can't be read: {error}",
+    "record_of_another": "the record is of build {build}",
+    "folder_unusable": "its folder can't be used: {error}",
+    "queue_full": "{count} builds are waiting already",
+    "data_unwritable": "the data folder can't be written: {error}",
+    "method": "this path takes {methods}",
+    "cross_site": "this was sent by a page of another site",
+    "sign_in": "sign in with a name and a password",
+    "too_many_tries": "too many wrong passwords; try again in {seconds} s",
+    "too_many_viewers": "too many are watching; look again later",
+    "server_error": "internal error; the server's log has the details",
+    "unknown_host": "this server does not go by that name; set `url` or `advertise` {advice}",
+    "param_missing": "the parameter {name} is missing",
+    "param_not_utf8": "the parameter {name} is not UTF-8",
+    "param_choice": "the parameter {name} must be one of {choices}",
+    "param_whole": "the parameter {name} must be a whole number from {least} on",
+    "param_positive": "the parameter {name} must be a number above 0",
+    "param_text": "the parameter {name} must be text",
+    "param_text_or_number": "the parameter {name} must be text or a whole number",
+    "params_many": "there are more than {count} parameters",
+    "param_long": "a parameter is longer than {bytes} bytes",
+    "content_type": "send parameters as {kinds}",
+    "no_bytes": "there are no such bytes",
+    "body_large": "the body is larger than {bytes} bytes",
+}
+
+Value = Union[str, int, float, "Reason", Sequence["Reason"]]
+
+
+class Reason(str):
+    """An English sentence that knows the key and the values that it was made from.
+
+    `Reason("exit_status", status=3)` equals "exit status 3". KeyError for an unknown key or a
+    missing value.
+    """
+
+    key: str
+    values: Mapping[str, Value]
+
+    def __new__(cls, key: str, **values: Value) -> Reason:
+        text = {
+            name: "; ".join(value) if isinstance(value, (list, tuple)) else value
+            for name, value in values.items()
+        }
+        reason = super().__new__(cls, SENTENCES[key].format(**text))
+        reason.key = key
+        reason.values = values
+        return reason
+
+
+def sentence_of(error: BaseException) -> str:
+    """What an exception says, as the reason that it was raised with."""
+    return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+
+
+def to_json(reason: Optional[str]) -> tuple[Optional[str], Optional[dict[str, Any]]]:
+    """The key and the values of a reason as a record has them; None for a plain sentence."""
+    if not isinstance(reason, Reason):
+        return None, None
+    return reason.key, {name: _value_to_json(value) for name, value in reason.values.items()}
+
+
+def from_json(sentence: Optional[str], key: object, values: object) -> Optional[str]:
+    """The reason that a record holds; the plain sentence if its key is missing or unknown."""
+    if not isinstance(key, str) or not isinstance(values, Mapping):
+        return sentence
+    try:
+        return Reason(key, **{str(name): _value_from_json(v) for name, v in values.items()})
+    except (KeyError, IndexError, ValueError, TypeError):
+        return sentence
+
+
+def _value_to_json(value: Value) -> Any:
+    if isinstance(value, Reason):
+        key, values = to_json(value)
+        return {"key": key, "values": values}
+    if isinstance(value, (list, tuple)):
+        return [_value_to_json(each) for each in value]
+    return value
+
+
+def _value_from_json(value: Any) -> Value:
+    if isinstance(value, Mapping):
+        return Reason(
+            value["key"], **{name: _value_from_json(v) for name, v in value["values"].items()}
+        )
+    if isinstance(value, list):
+        return [_value_from_json(each) for each in value]  # type: ignore[misc]
+    if isinstance(value, (str, int, float)):
+        return value
+    raise TypeError("a value of a reason is text, a number or a reason")
