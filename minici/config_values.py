@@ -16,7 +16,6 @@ from typing import Callable
 from minici.hosts import plain_host
 from minici.validation import check_command, check_repository
 
-
 PUBLIC = frozenset(("healthz", "badge", "feeds", "metrics"))
 
 
