@@ -22,6 +22,12 @@ CANCELLED = "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCESS, FAILURE, LOST, CANCELLED)
 FINAL = frozenset((SUCCESS, FAILURE, LOST, CANCELLED))
 
+# Why a build was started.
+MANUAL = "manual"
+PUSH = "push"
+TAG = "tag"
+REBUILD = "rebuild"
+
 # The streams of a command's output.
 STDOUT = "stdout"
 STDERR = "stderr"

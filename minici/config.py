@@ -12,7 +12,7 @@ import os
 import pwd
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,25 +39,52 @@ class Key:
 
 
 @dataclass(frozen=True)
+class ProjectConfig:
+    """A repository, the command that tests it, and what starts its builds by itself.
+
+    `branches` and `tags` are patterns; `poll` is in seconds, 0 for never; `hook` is the words of
+    a program, or None; `build_timeout` is in seconds, `files_limit` in bytes.
+    """
+
+    name: str
+    repository: str
+    command: str
+    branches: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    poll: float = 60.0
+    webhook_secret: Optional[str] = None
+    labels: tuple[str, ...] = ()
+    supersede: str = readers.QUEUED_ONLY
+    hook: Optional[tuple[str, ...]] = None
+    build_timeout: float = 3600.0
+    files_limit: int = 2**30
+    submodules: bool = False
+
+    @property
+    def starts_by_itself(self) -> bool:
+        """Whether some of its branches or tags are built when they move."""
+        return bool(self.branches or self.tags)
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """The server's half of config.ini. Durations are in seconds, sizes in bytes.
 
+    `projects` begins with that of the section [server].
     `secret_in` is the file in which the secret stands. `error` makes the ConfigError that says
     what is wrong with the value of a key.
     """
 
     port: int
-    repository: str
+    projects: tuple[ProjectConfig, ...]
     host: str
     data: Path
     secret: Optional[str]
     secret_in: Optional[Path]
-    command: str
     max_queue: int
     max_attempts: int
     ping_interval: float
     agent_timeout: float
-    build_timeout: float
     output_limit: int
     keep_builds: int
     keep_days: float
@@ -65,11 +92,21 @@ class ServerConfig:
     certificate: Optional[Path]
     private_key: Optional[Path]
     language: str
-    submodules: bool
     public: frozenset[str]
     open: bool
     users: Mapping[str, str]
     error: Callable[[str, str], ConfigError]
+
+    @property
+    def default_project(self) -> ProjectConfig:
+        """The project of the section [server]."""
+        return self.projects[0]
+
+    def project(self, name: Optional[str]) -> Optional[ProjectConfig]:
+        """The project of this name, the default one without a name; None if there is none."""
+        if name is None:
+            return self.default_project
+        return next((each for each in self.projects if each.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -97,6 +134,7 @@ class AgentConfig:
     shell: tuple[str, ...]
     name: Optional[str]
     keep_mirrors: float
+    labels: tuple[str, ...]
     open: bool
     error: Callable[[str, str], ConfigError]
 
@@ -110,24 +148,44 @@ _SHARED = {
     "open": Key(readers.yes, False, help="yes: listen beyond this host without a secret and users"),
 }
 
+PROJECT_KEYS: Mapping[str, Key] = {
+    "repository": Key(readers.repository, help="the URL or path that agents check out"),
+    "command": Key(readers.command, "", help="what the form offers, and a push is built with"),
+    "branches": Key(readers.patterns, (), help="patterns of branches that are built by themselves"),
+    "tags": Key(readers.patterns, (), help="patterns of tags that are built by themselves"),
+    "poll": Key(readers.pause, 60.0, help="how often the repository is asked for its refs"),
+    "webhook_secret": Key(readers.secret, help="what signs the calls of /webhook/NAME"),
+    "webhook_secret_file": Key(readers.path, help="the file that holds webhook_secret"),
+    "labels": Key(readers.labels, (), help="labels that an agent must have"),
+    "supersede": Key(
+        readers.supersede,
+        readers.QUEUED_ONLY,
+        help="what a newer build of a branch ends: no queued running",
+    ),
+    "hook": Key(readers.program, help="the program that is run when a build's status changes"),
+    "build_timeout": Key(readers.duration, help="the longest that a command may run"),
+    "files_limit": Key(readers.size, 2**30, help="bytes of files kept of one build"),
+    "submodules": Key(readers.yes, False, help="yes: submodules are checked out too"),
+}
+
 SERVER_KEYS: Mapping[str, Key] = {
+    **PROJECT_KEYS,
+    "name": Key(readers.project_name, help="the project's name"),
     "port": Key(readers.port, required=True, help="where to listen; 0 takes a free one"),
     "repository": Key(
         readers.repository, required=True, help="the URL or path that agents check out"
     ),
+    "build_timeout": Key(readers.duration, 3600.0, help="the longest that a command may run"),
     "data": Key(readers.path, "minici-data", help="the data folder"),
-    "command": Key(readers.command, "", help="what the form's command field holds at first"),
     "max_queue": Key(readers.positive, 1000, help="queued builds; one more is turned away"),
     "max_attempts": Key(readers.positive, 3, help="attempts before a build is lost"),
     "ping_interval": Key(readers.duration, 2.0, help="how often each agent is pinged"),
     "agent_timeout": Key(readers.duration, 10.0, help="silence after which an agent is gone"),
-    "build_timeout": Key(readers.duration, 3600.0, help="the longest that a command may run"),
     "output_limit": Key(readers.size, 64 * 2**20, help="bytes kept of each stream"),
     "keep_builds": Key(readers.count, 0, help="how many final builds to keep; 0 is all"),
     "keep_days": Key(readers.days, 0.0, help="how long to keep final builds; 0 is for ever"),
     "url": Key(readers.page_url, help="the address by which people reach the server"),
     "language": Key(readers.language, "auto", help="auto, ru or en"),
-    "submodules": Key(readers.yes, False, help="yes: submodules are checked out too"),
     "public": Key(
         readers.public_paths,
         frozenset(("healthz",)),
@@ -148,22 +206,22 @@ AGENT_KEYS: Mapping[str, Key] = {
     "keep_mirrors": Key(
         readers.duration, 30 * 86400.0, help="how long mirrors and working trees stay unused"
     ),
+    "labels": Key(readers.labels, (), help="what this agent is or has"),
     "user": Key(readers.user, help="the user as whom commands run"),
     "authority": Key(
         readers.file, help="PEM file of the authority behind the server's certificate"
     ),
     "pass": Key(readers.names, (), help="names of variables that look secret and are passed on"),
     "shell": Key(
-        readers.words, ("/bin/sh", "-e", "-c"), help="the words that the command is appended to"
+        readers.program, ("/bin/sh", "-e", "-c"), help="the words that the command is appended to"
     ),
     **_SHARED,
 }
 
+_PROJECT = "project "
 _SECTIONS = {"server": SERVER_KEYS, "agent": AGENT_KEYS}
-_HERE_ONLY = (
-    readers.file,
-    readers.user,
-)  # read only where they are used: the other host may not have them
+# Read only where they are used: the other host may not have them.
+_HERE_ONLY = (readers.file, readers.user, readers.program)
 
 
 def read_server(path: PathLike) -> ServerConfig:
@@ -172,7 +230,12 @@ def read_server(path: PathLike) -> ServerConfig:
     values = file.section("server")
     _check_listening(file, "server", values, users=bool(file.users))
     _check_own_address(file, "server", values["host"])
-    return ServerConfig(**values, users=file.users, error=partial(file.error, "server"))
+    return ServerConfig(
+        **values,
+        projects=file.take_projects(values),
+        users=file.users,
+        error=partial(file.error, "server"),
+    )
 
 
 def read_agent(path: PathLike) -> AgentConfig:
@@ -210,6 +273,46 @@ class _ConfigFile:
         self._check_certificate(name, values["certificate"], values["private_key"])
         return values
 
+    def take_projects(self, values: dict[str, Any]) -> tuple[ProjectConfig, ...]:
+        """Take the keys of its project out of the values of [server]; add the other projects."""
+        own = {key: values.pop(key) for key in ("name", *PROJECT_KEYS)}
+        own["name"] = own["name"] or _name_of(own["repository"])
+        projects = [self._project("server", own, own)]
+        for section in self._project_sections():
+            found = {**self._read_section(section, here=True), "name": section.split(" ", 1)[1]}
+            projects.append(self._project(section, found, own))
+        self._check_project_names(projects)
+        return tuple(projects)
+
+    def _project(
+        self, section: str, values: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> ProjectConfig:
+        values = {**values}
+        for key in ("repository", "hook", "build_timeout"):
+            values[key] = values[key] if values[key] is not None else defaults[key]
+        values["webhook_secret"] = self._secret(
+            section,
+            values["webhook_secret"],
+            values.pop("webhook_secret_file"),
+            "webhook_secret",
+        )
+        project = ProjectConfig(**values)
+        if project.starts_by_itself and not project.command:
+            self.refuse(section, "command", "missing, and required with branches or tags")
+        return project
+
+    def _project_sections(self) -> list[str]:
+        return [name for name in self._parser.sections() if name.startswith(_PROJECT)]
+
+    def _check_project_names(self, projects: Sequence[ProjectConfig]) -> None:
+        names = [each.name for each in projects]
+        for name in names[1:]:
+            if names.count(name) > 1:
+                raise ConfigError(
+                    f"{self.path}: [project {name}]: the project of [server] has this name too; "
+                    "give that one a name of its own with name = "
+                )
+
     def _check_certificate(
         self, section: str, certificate: Optional[Path], private_key: Optional[Path]
     ) -> None:
@@ -246,16 +349,25 @@ class _ConfigFile:
         for section in self._parser.sections():
             if section == "users":
                 continue
-            if section not in _SECTIONS:
-                known = "[server], [agent], [users]"
-                raise ConfigError(f"{self.path}: [{section}]: unknown section; there are {known}")
+            known = _keys_of(section)
+            if known is None:
+                names = "[server], [project NAME], [agent], [users]"
+                raise ConfigError(f"{self.path}: [{section}]: unknown section; there are {names}")
+            if section.startswith(_PROJECT):
+                self._check_project_name(section)
             for key in self._parser[section]:
-                if key not in _SECTIONS[section]:
+                if key not in known:
                     self.refuse(section, key, f"unknown key; there are {_listed(section)}")
+
+    def _check_project_name(self, section: str) -> None:
+        try:
+            readers.project_name(section[len(_PROJECT) :], self.folder)
+        except readers.Wrong as wrong:
+            raise ConfigError(f"{self.path}: [{section}]: {wrong}") from None
 
     def _read_section(self, name: str, here: bool) -> dict[str, Any]:
         values = {}
-        for key, kind in _SECTIONS[name].items():
+        for key, kind in (_keys_of(name) or {}).items():
             text = self._parser.get(name, key, fallback=None)
             if text is not None and (here or kind.read not in _HERE_ONLY):
                 values[key] = self._read_value(name, key, kind, text)
@@ -276,17 +388,19 @@ class _ConfigFile:
             return readers.path(kind.default, self.folder)
         return kind.default
 
-    def _secret(self, section: str, word: Optional[str], path: Optional[Path]) -> Optional[str]:
+    def _secret(
+        self, section: str, word: Optional[str], path: Optional[Path], key: str = "secret"
+    ) -> Optional[str]:
         if path is None:
             return word
         if word is not None:
-            self.refuse(section, "secret_file", "there is a secret as well; keep one of the two")
+            self.refuse(section, f"{key}_file", f"there is a {key} as well; keep one of the two")
         try:
             return readers.secret(path.read_text(encoding="ascii").strip(), self.folder)
         except OSError as error:
-            self.refuse(section, "secret_file", f"it can't be read: {error.strerror}")
+            self.refuse(section, f"{key}_file", f"it can't be read: {error.strerror}")
         except (readers.Wrong, UnicodeDecodeError):
-            self.refuse(section, "secret_file", "it must hold visible ASCII characters in one line")
+            self.refuse(section, f"{key}_file", "it must hold visible ASCII characters in one line")
         return None
 
     def _read_users(self) -> Mapping[str, str]:
@@ -356,8 +470,19 @@ def _explain(error: configparser.Error) -> str:
     return str(error)
 
 
+def _keys_of(section: str) -> Optional[Mapping[str, Key]]:
+    """The keys that a section may have; None for an unknown section."""
+    return PROJECT_KEYS if section.startswith(_PROJECT) else _SECTIONS.get(section)
+
+
 def _listed(section: str) -> str:
-    return ", ".join(sorted(_SECTIONS[section]))
+    return ", ".join(sorted(_keys_of(section) or ()))
+
+
+def _name_of(repository: str) -> str:
+    """A project's name from the last part of its repository's path."""
+    last = re.split(r"[/:]", repository.rstrip("/"))[-1].removesuffix(".git")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-")[:64] or "project"
 
 
 def _shown(section: str, key: str, text: str) -> str:
@@ -365,7 +490,7 @@ def _shown(section: str, key: str, text: str) -> str:
 
     Of several lines the first: a key that is indented by mistake ends up in the value above it.
     """
-    if section == "users" or (_LOOKS_SECRET.search(key) and key != "secret_file"):
+    if section == "users" or (_LOOKS_SECRET.search(key) and not key.endswith("secret_file")):
         return "..."
     first, _, more = text.partition("\n")
     return _one_line(public(first)) + (" ..." if more else "")

@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 import shlex
+import shutil
 import urllib.parse
 from pathlib import Path
 from typing import Callable
@@ -17,6 +18,10 @@ from minici.hosts import plain_host
 from minici.validation import check_command, check_repository
 
 PUBLIC = frozenset(("healthz", "badge", "feeds", "metrics"))
+
+
+# What a newer build of the same branch ends: `supersede`.
+NOTHING, QUEUED_ONLY, RUNNING_TOO = "no", "queued", "running"
 
 
 class Wrong(Exception):
@@ -171,15 +176,56 @@ def agent_name(text: str, folder: Path) -> str:
     return text
 
 
-def words(text: str, folder: Path) -> tuple[str, ...]:
-    """Words, as a shell would take them; at least one."""
+def pause(text: str, folder: Path) -> float:
+    """Seconds, as a duration; 0 for never."""
+    return 0.0 if re.fullmatch(r"0+", text) else duration(text, folder)
+
+
+def patterns(text: str, folder: Path) -> tuple[str, ...]:
+    """Patterns of names of branches or tags, separated by blanks."""
+    found = tuple(text.split())
+    for each in found:
+        if re.search(r"[\x00-\x1f\x7f~^:?\[\\]", each) or not each.strip("!"):
+            raise Wrong(f"{each} is no pattern: write names, with * for any characters")
+    if found and all(each.startswith("!") for each in found):
+        raise Wrong("patterns with ! only exclude: write at least one without")
+    return found
+
+
+def labels(text: str, folder: Path) -> tuple[str, ...]:
+    """Labels, separated by blanks, each once."""
+    found = tuple(dict.fromkeys(text.split()))
+    if not all(re.fullmatch(r"[A-Za-z0-9._:-]{1,100}", each) for each in found):
+        raise Wrong("labels are ASCII letters, digits, and . _ - : separated by blanks")
+    return found
+
+
+def supersede(text: str, folder: Path) -> str:
+    """no, queued or running."""
+    if text not in (NOTHING, QUEUED_ONLY, RUNNING_TOO):
+        raise Wrong("write no, queued or running")
+    return text
+
+
+def project_name(text: str, folder: Path) -> str:
+    """The name of a project."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise Wrong("a project's name is 1 to 64 letters, digits, and . _ -")
+    return text
+
+
+def program(text: str, folder: Path) -> tuple[str, ...]:
+    """The words of a program, as a shell would take them; the first is a program that is there."""
     try:
-        found = tuple(shlex.split(text))
+        words = tuple(shlex.split(text))
     except ValueError as error:
         raise Wrong(f"write words as a shell would take them ({error})") from None
-    if not found:
-        raise Wrong("write the words that the command is appended to, as in /bin/sh -c")
-    return found
+    if not words:
+        raise Wrong("write the words of a program, as in /bin/sh -e -c")
+    first = str(path(words[0], folder)) if "/" in words[0] else words[0]
+    if shutil.which(first) is None:
+        raise Wrong(f"there is no program {words[0]}; write one that this host has")
+    return (first, *words[1:])
 
 
 def names(text: str, folder: Path) -> tuple[str, ...]:

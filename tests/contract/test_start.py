@@ -124,7 +124,7 @@ SERVER_VALUES = [
     ("ping_interval", "inf"),
     ("ping_interval", "1e3"),
     ("agent_timeout", "ten"),
-    ("build_timeout", "2d"),
+    ("build_timeout", "2y"),
     ("output_limit", "64Q"),
     ("output_limit", "-64K"),
     ("output_limit", "0"),
