@@ -39,6 +39,11 @@ SENTENCES: dict[str, str] = {
     "slots_taken": "every slot is taken",
     "agent_stops": "this agent stops",
     "internal_error": "internal error; see the server's log",
+    "superseded": "a newer build of this branch took its place: build {build}",
+    # Looks at a repository's refs.
+    "git_not_started": "git can't be started: {error}",
+    "git_said": "git says: {message}",
+    "look_timed_out": "the repository did not list its refs in {seconds} s",
     # Calls between server and agent.
     "slow_answer": "the answer took too long",
     "unresolved": "the name in {url} can't be resolved: {error}",

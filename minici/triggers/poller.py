@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from minici.config import ProjectConfig
-from minici.reasons import Reason, sentence_of
+from minici.reasons import sentence_of
 from minici.triggers.pushes import Pushes
 from minici.scheduler.state import QueueFull
 from minici.store import StoreUnavailable
@@ -177,10 +177,3 @@ class Poller:
     def statuses(self) -> list[LookStatus]:
         """How the last look at each project's refs went."""
         return [poller.status for poller in self._pollers.values()]
-
-
-def failure_sentence(status: LookStatus) -> Optional[Reason]:
-    """Why a project's refs can't be listed now, or None."""
-    if status.failure is None:
-        return None
-    return Reason("look_failed", project=status.project, reason=status.failure)

@@ -185,6 +185,10 @@ RUSSIAN: dict[str, str] = {
     "content_type": "параметры принимаются как {kinds}",
     "no_bytes": "таких байтов нет",
     "body_large": "тело запроса больше {bytes} байт",
+    "superseded": "её место заняла более новая сборка этой ветки: {build}",
+    "git_not_started": "не удалось запустить git: {error}",
+    "git_said": "git сообщает: {message}",
+    "look_timed_out": "репозиторий не показал свои ветки за {seconds} с",
     "internal_error": "внутренняя ошибка; подробности в журнале сервера",
     "server_error": "внутренняя ошибка; подробности в журнале сервера",
 }
