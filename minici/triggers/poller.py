@@ -15,11 +15,11 @@ from typing import Callable, Optional
 
 from minici.config import ProjectConfig
 from minici.reasons import sentence_of
-from minici.triggers.pushes import Pushes
 from minici.scheduler.state import QueueFull
 from minici.store import StoreUnavailable
 from minici.timestamps import utc_now
 from minici.triggers.ls_remote import LookFailed, list_refs
+from minici.triggers.pushes import Pushes
 from minici.triggers.refs import IncompleteListing, MovedRef, moved_refs, parse_listing
 
 log = logging.getLogger("minici.triggers")
