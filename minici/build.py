@@ -91,6 +91,10 @@ class Build:
     command: str
     repository: str
     queued_at: str
+    project: str = ""
+    event: str = MANUAL
+    ref: Optional[str] = None
+    labels: tuple[str, ...] = ()
     status: str = QUEUED
     reason: Optional[str] = None
     revision: Optional[str] = None

@@ -1,0 +1,78 @@
+"""Running a hook: one program, with a build as JSON on its standard input.
+
+Contract, section 5, rule 18.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger("minici.hooks")
+
+HOOK_SECONDS = 60.0
+_OUTPUT_LIMIT = 16 * 1024  # bytes that are kept of what a hook writes
+_TIMED_OUT = 124  # as of timeout(1)
+_NOT_STARTED = 127  # as of a shell
+
+
+@dataclass(frozen=True)
+class HookResult:
+    """The exit status of a hook, and the end of what it wrote."""
+
+    exit_status: int
+    output: str
+
+
+def run_hook(
+    words: Sequence[str],
+    build: Mapping[str, Any],
+    variables: Mapping[str, str],
+    seconds: float = HOOK_SECONDS,
+) -> HookResult:
+    """Run a hook to its end, or for `seconds`, and end all that is left of its process group."""
+    # A file and no pipe: what the hook leaves behind can hold it open and delay nobody.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as given:
+        given.write(json.dumps(build, ensure_ascii=False).encode("utf-8", "replace"))
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                list(words),
+                stdin=given,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **variables},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            return HookResult(_NOT_STARTED, f"{words[0]}: {error.strerror or error}")
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            status = _TIMED_OUT
+        finally:
+            _end_group(process)
+        return HookResult(status, _end_of(output))
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait()
+
+
+def _end_of(output: Any) -> str:
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - _OUTPUT_LIMIT))
+    text: str = output.read(_OUTPUT_LIMIT).decode("utf-8", "replace")
+    return text
