@@ -13,15 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from minici.build import AttemptId
 from minici.checkout.mirror import Mirrors
 from minici.config import AgentConfig, read_agent
 from minici.daemon import CanNotStart, Stop, announce, run, shown_url, warn_if_readable
 from minici.durable import FolderLock
-from minici.executor.heartbeat import Registrar, route_to
-from minici.executor.inventory import DELIVER, DROP, Holdings, NoSlot, Order
-from minici.executor.outbox import Held, Outbox
-from minici.executor.result_delivery import Courier
-from minici.executor.slot import Settings, Slot
+from minici.executor.heartbeat import Heartbeat, route_to
+from minici.executor.inventory import DELIVER, DROP, Inventory, NoSlot, Order
+from minici.executor.outbox import Outbox
+from minici.executor.result_delivery import ResultDelivery
+from minici.executor.slot import Slot, SlotSettings
 from minici.process.command import Account
 from minici.process.leftovers import end_leftovers, family
 from minici.validation import check_command, check_commit, check_repository
@@ -69,8 +70,8 @@ class Agent:
         try:
             self._lock = _own(data, shared=other_user(config) is not None)
             outbox = Outbox(data)
-            self._holdings = Holdings(outbox, config.slots)
-            self._holdings.restore(outbox.open())
+            self._inventory = Inventory(outbox, config.slots)
+            self._inventory.restore(outbox.open())
         except OSError as error:
             self._listener.server_close()
             raise CanNotStart(
@@ -80,14 +81,14 @@ class Agent:
         except BaseException:
             self._listener.server_close()
             raise
-        self._courier = Courier(client, self._holdings, outbox)
-        self._registrar = Registrar(
-            Client(config.server, config.secret, trust), self._description, self._courier.hurry
+        self._delivery = ResultDelivery(client, self._inventory, outbox)
+        self._heartbeat = Heartbeat(
+            Client(config.server, config.secret, trust), self._description, self._delivery.hurry
         )
         settings = _settings(config, data)
         mirrors = Mirrors(data / "mirrors")
         self._slots = [
-            Slot(number, settings, mirrors, self._holdings, outbox, client)
+            Slot(number, settings, mirrors, self._inventory, outbox, client)
             for number in range(config.slots)
         ]
 
@@ -96,13 +97,13 @@ class Agent:
         for slot in self._slots:
             slot.start()
         self._listener.start()
-        self._registrar.start()
-        self._courier.start()
+        self._heartbeat.start()
+        self._delivery.start()
 
     def stop(self) -> None:
         """End what runs and give it back; what waits to be delivered stays for the next life."""
-        self._registrar.stop()
-        self._holdings.close()
+        self._heartbeat.stop()
+        self._inventory.close()
         deadline = time.monotonic() + _LAST_SECONDS
         for slot in self._slots:
             slot.join(max(0.0, deadline - time.monotonic()))
@@ -136,7 +137,7 @@ class Agent:
             "port": port or self._port,
             "name": self._name,
             "slots": self._config.slots,
-            "running": ",".join(str(number) for number, _ in self._holdings.running()),
+            "running": ",".join(str(number) for number, _ in self._inventory.running()),
             "scheme": self._scheme,
         }
 
@@ -145,7 +146,7 @@ class Agent:
     def _accept(self, request: Request) -> Response:
         order = read_order(request.params(), self._config.server)
         try:
-            self._holdings.accept(order)
+            self._inventory.accept(order)
         except NoSlot as error:
             raise HttpError(503, str(error)) from None
         except OSError as error:
@@ -153,14 +154,14 @@ class Agent:
         return json_response({}, 202)
 
     def _ping(self, request: Request) -> Response:
-        self._registrar.heard()
-        running, undelivered = self._holdings.snapshot()
+        self._heartbeat.heard()
+        running, undelivered = self._inventory.snapshot()
         return json_response(
             {
                 "name": self._name,
-                "slots": self._holdings.slots,
-                "running": [_named(held) for held in running],
-                "undelivered": [_named(held) for held in undelivered],
+                "slots": self._inventory.slots,
+                "running": [_named(attempt_id) for attempt_id in running],
+                "undelivered": [_named(attempt_id) for attempt_id in undelivered],
             }
         )
 
@@ -170,7 +171,7 @@ class Agent:
         attempt = _number(params, "attempt") if params.get("attempt") else None
         superseded = params.text("superseded", "") == "1"
         reason, then = ("it goes on elsewhere", DROP) if superseded else ("cancelled", DELIVER)
-        if not self._holdings.stop(number, attempt, reason, then):
+        if not self._inventory.stop(number, attempt, reason, then):
             raise HttpError(404, "this agent has no such build")
         return json_response({})
 
@@ -184,7 +185,7 @@ def read_order(params: Params, server: str) -> Order:
     if wrong:
         raise BadParams(wrong)
     return Order(
-        held=(number, _number(params, "attempt", 1)),
+        attempt_id=AttemptId(number, _number(params, "attempt", 1)),
         repository=repository,
         commit=commit,
         command=command,
@@ -203,8 +204,8 @@ def _number(params: Params, name: str, default: Optional[int] = None) -> int:
     return int(text)
 
 
-def _named(held: Held) -> dict[str, int]:
-    return {"id": held[0], "attempt": held[1]}
+def _named(attempt_id: AttemptId) -> dict[str, int]:
+    return {"id": attempt_id[0], "attempt": attempt_id[1]}
 
 
 def _as_json(request: Request, error: HttpError) -> Response:
@@ -263,9 +264,9 @@ def other_user(config: AgentConfig) -> Optional[Account]:
     return None if account is None or account.uid == os.geteuid() else account
 
 
-def _settings(config: AgentConfig, data: Path) -> Settings:
+def _settings(config: AgentConfig, data: Path) -> SlotSettings:
     account = other_user(config)
-    return Settings(data, config.shell, config.pass_names, account, dict(os.environ))
+    return SlotSettings(data, config.shell, config.pass_names, account, dict(os.environ))
 
 
 def _main(path: Path, stop: Stop) -> None:

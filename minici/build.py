@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from minici.validation import public
 
@@ -41,6 +41,13 @@ STOPPED = "cancelled"  # a person stopped the build
 COUNTED = frozenset((SILENT, FORGOTTEN, OVERDUE, UNANSWERED))
 MAX_RETURNS = 10
 KEPT_REFUSALS = 10
+
+
+class AttemptId(NamedTuple):
+    """What tells one attempt from all others: the id of its build, and its number there."""
+
+    build: int
+    attempt: int
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,11 @@ ASKED = {"id": b"7", "repository": b"/r", "commit": b"HEAD", "command": b"true"}
 
 def test_an_order_has_defaults() -> None:
     order = read_order(Params(ASKED), "http://ci:8000")
-    assert (order.held, order.timeout, order.output_limit) == ((7, 1), 3600.0, 64 * 2**20)
+    assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 1), 3600.0, 64 * 2**20)
     assert order.url == "http://ci:8000/build/7"
     more = {"attempt": b"3", "timeout": b"0.25", "output_limit": b"10", "url": b"http://x"}
     order = read_order(Params({**ASKED, **more}), "http://ci:8000")
-    assert (order.held, order.timeout, order.output_limit) == ((7, 3), 0.25, 10)
+    assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 3), 0.25, 10)
     assert order.url == "http://x"
 
 

@@ -19,7 +19,7 @@ _RENEWAL = 5.0  # seconds from one good registration to the next
 log = logging.getLogger(__name__)
 
 
-class Registrar:
+class Heartbeat:
     """Registers in a thread of its own. `describe` gives what `POST /notify_agent` takes;
     `welcome` is called when the server is there, at first or again."""
 

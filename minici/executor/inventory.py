@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from minici.executor.outbox import Entry, Held, Outbox
+from minici.build import AttemptId
+from minici.executor.outbox import Outbox, PendingResult
 from minici.process.command import GRACE, StopOrder
 
 DELIVER = "deliver"
@@ -35,7 +36,7 @@ class NoSlot(Exception):
 class Order:
     """A build as the server hands it over. `timeout` is in seconds, `output_limit` in bytes."""
 
-    held: Held
+    attempt_id: AttemptId
     repository: str
     commit: str
     command: str
@@ -45,14 +46,14 @@ class Order:
 
     @property
     def title(self) -> str:
-        return f"build {self.held[0]} (attempt {self.held[1]})"
+        return f"build {self.attempt_id[0]} (attempt {self.attempt_id[1]})"
 
 
 @dataclass
-class Running:
+class RunningBuild:
     """A build that has a slot. `accepted_at` is on the monotonic clock.
 
-    `if_stopped` is what becomes of a build that `stop` has ended; `Holdings` alone sets it.
+    `if_stopped` is what becomes of a build that `stop` has ended; `Inventory` alone sets it.
     """
 
     order: Order
@@ -62,19 +63,19 @@ class Running:
     if_stopped: str = DELIVER
 
 
-class Holdings:
+class Inventory:
     """For any thread."""
 
     def __init__(self, outbox: Outbox, slots: int) -> None:
         self._outbox = outbox
         self._slots = slots
         self._changed = threading.Condition()  # guards all that follows
-        self._running: dict[Held, Running] = {}
-        self._untaken: deque[Running] = deque()  # of the running ones, those no slot has begun
-        self._undelivered: deque[Entry] = deque()
+        self._running: dict[AttemptId, RunningBuild] = {}
+        self._untaken: deque[RunningBuild] = deque()  # of the running ones, those no slot has begun
+        self._undelivered: deque[PendingResult] = deque()
         self._closing = False
 
-    def restore(self, entries: Sequence[Entry]) -> None:
+    def restore(self, entries: Sequence[PendingResult]) -> None:
         """Take over the results that an earlier life has left."""
         with self._changed:
             self._undelivered.extend(entries)
@@ -83,44 +84,44 @@ class Holdings:
     def accept(self, order: Order) -> bool:
         """Give a build a slot; False if the build is here already. Raises NoSlot, OSError."""
         with self._changed:
-            if order.held in self._all():
+            if order.attempt_id in self._all():
                 return False
             if self._closing:
                 raise NoSlot("this agent stops")
             if len(self._running) >= self._slots:
                 raise NoSlot("every slot is taken")
-            running = Running(order, self._outbox.begin(order.held), time.monotonic())
-            self._running[order.held] = running
+            running = RunningBuild(order, self._outbox.begin(order.attempt_id), time.monotonic())
+            self._running[order.attempt_id] = running
             self._untaken.append(running)
             self._changed.notify_all()
             return True
 
-    def take(self) -> Optional[Running]:
+    def take(self) -> Optional[RunningBuild]:
         """Wait for a build that no slot has begun; None when there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._untaken or self._closing)
             return self._untaken.popleft() if self._untaken else None
 
-    def finish(self, running: Running, entry: Entry) -> None:
+    def finish(self, running: RunningBuild, entry: PendingResult) -> None:
         """Let a build, whose result is safe, wait to be delivered; its slot is free."""
         with self._changed:
             self._undelivered.append(entry)
-            del self._running[running.order.held]
+            del self._running[running.order.attempt_id]
             self._changed.notify_all()
 
-    def drop(self, running: Running) -> None:
+    def drop(self, running: RunningBuild) -> None:
         """Forget a build that has no result; its slot is free."""
         self._outbox.discard(running.folder)
         with self._changed:
-            self._running.pop(running.order.held, None)
+            self._running.pop(running.order.attempt_id, None)
 
-    def next_undelivered(self) -> Entry:
+    def next_undelivered(self) -> PendingResult:
         """Wait for the result that is to be delivered next."""
         with self._changed:
             self._changed.wait_for(lambda: self._undelivered)
             return self._undelivered[0]
 
-    def settle(self, entry: Entry) -> None:
+    def settle(self, entry: PendingResult) -> None:
         """Forget a result: the server has answered."""
         with self._changed:
             self._undelivered.remove(entry)
@@ -131,11 +132,11 @@ class Holdings:
         Without `attempt`, all attempts of it. A build that has ended already is let be.
         """
         with self._changed:
-            found = [held for held in self._all() if held[0] == number]
-            found = [held for held in found if attempt in (None, held[1])]
-            for held in found:
-                if held in self._running:
-                    self._stop(self._running[held], reason, if_stopped, GRACE)
+            found = [attempt_id for attempt_id in self._all() if attempt_id[0] == number]
+            found = [attempt_id for attempt_id in found if attempt in (None, attempt_id[1])]
+            for attempt_id in found:
+                if attempt_id in self._running:
+                    self._stop(self._running[attempt_id], reason, if_stopped, GRACE)
         return bool(found)
 
     def close(self) -> None:
@@ -151,19 +152,19 @@ class Holdings:
         """How many builds the agent takes at a time: none when it stops."""
         return 0 if self._closing else self._slots
 
-    def running(self) -> list[Held]:
+    def running(self) -> list[AttemptId]:
         with self._changed:
             return list(self._running)
 
-    def snapshot(self) -> tuple[list[Held], list[Held]]:
+    def snapshot(self) -> tuple[list[AttemptId], list[AttemptId]]:
         """What runs and what waits to be delivered, at one moment."""
         with self._changed:
-            return list(self._running), [entry.held for entry in self._undelivered]
+            return list(self._running), [entry.attempt_id for entry in self._undelivered]
 
-    def _all(self) -> set[Held]:
-        return {*self._running, *(entry.held for entry in self._undelivered)}
+    def _all(self) -> set[AttemptId]:
+        return {*self._running, *(entry.attempt_id for entry in self._undelivered)}
 
-    def _stop(self, running: Running, reason: str, if_stopped: str, grace: float) -> None:
+    def _stop(self, running: RunningBuild, reason: str, if_stopped: str, grace: float) -> None:
         if running.stop.reason is None:
             log.info("%s is stopped: %s", running.order.title, reason)
             running.if_stopped = if_stopped

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from minici.build import STREAMS, Result
+from minici.build import STREAMS, AttemptId, Result
 from minici.durable import sync_file, sync_folder, write_atomic
 from minici.output.format import TIMELINE
 
@@ -29,16 +29,14 @@ _RESULT = "result.json"
 
 log = logging.getLogger(__name__)
 
-Held = tuple[int, int]  # a build's id and the number of an attempt
-
 
 @dataclass(frozen=True)
-class Entry:
+class PendingResult:
     """A result with its output. `sent` is what the server has confirmed of each stream, in raw
     bytes, and `output_limit` how much of each is kept, in bytes."""
 
     folder: Path
-    held: Held
+    attempt_id: AttemptId
     result: Result
     output_limit: int
     sent: Mapping[str, int]
@@ -53,7 +51,7 @@ class Outbox:
         self._refused = data / "refused"
         self._places = itertools.count(1)
 
-    def open(self) -> list[Entry]:
+    def open(self) -> list[PendingResult]:
         """Find what an earlier life has left: the results that wait, in order of finishing."""
         for folder in (self._running, self._waiting, self._refused):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,9 +67,9 @@ class Outbox:
                 folder.rmdir()
         return [entry for folder in sorted(self._waiting.iterdir()) for entry in self._read(folder)]
 
-    def begin(self, held: Held) -> Path:
+    def begin(self, attempt_id: AttemptId) -> Path:
         """Make the folder in which a build that begins now keeps its output."""
-        folder = self._running / _name(held)
+        folder = self._running / _name(attempt_id)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:  # an earlier life of the agent was given this attempt
@@ -82,15 +80,15 @@ class Outbox:
     def add(
         self,
         folder: Path,
-        held: Held,
+        attempt_id: AttemptId,
         result: Result,
         output_limit: int,
         sent: Mapping[str, int],
-    ) -> Entry:
+    ) -> PendingResult:
         """Put a result in order; when this returns, it survives a power cut."""
         record = {
-            "id": held[0],
-            "attempt": held[1],
+            "id": attempt_id[0],
+            "attempt": attempt_id[1],
             **asdict(result),
             "output_limit": output_limit,
             "sent": dict(sent),
@@ -99,7 +97,7 @@ class Outbox:
             with suppress(FileNotFoundError):
                 sync_file(folder / name)
         write_atomic(folder / _RESULT, json.dumps(record).encode())
-        return Entry(self._move(folder), held, result, output_limit, sent)
+        return PendingResult(self._move(folder), attempt_id, result, output_limit, sent)
 
     def discard(self, folder: Path) -> None:
         """Remove a folder and what is in it."""
@@ -109,7 +107,7 @@ class Outbox:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def set_aside(self, entry: Entry) -> Path:
+    def set_aside(self, entry: PendingResult) -> Path:
         """Keep a result that the server does not take for a person to look at."""
         self._refused.mkdir(mode=0o700, exist_ok=True)
         target = self._refused / entry.folder.name
@@ -127,7 +125,7 @@ class Outbox:
     def _stored(self) -> list[Path]:
         return [*self._waiting.iterdir(), *self._refused.iterdir()]
 
-    def _read(self, folder: Path) -> list[Entry]:
+    def _read(self, folder: Path) -> list[PendingResult]:
         try:
             record = json.loads((folder / _RESULT).read_bytes())
             return [_entry(folder, record)]
@@ -138,7 +136,7 @@ class Outbox:
             return []
 
 
-def _entry(folder: Path, record: Mapping[str, Any]) -> Entry:
+def _entry(folder: Path, record: Mapping[str, Any]) -> PendingResult:
     result = Result(
         exit_status=record["exit_status"],
         reason=record["reason"],
@@ -146,12 +144,14 @@ def _entry(folder: Path, record: Mapping[str, Any]) -> Entry:
         subject=record["subject"],
         author=record["author"],
     )
-    held = (int(record["id"]), int(record["attempt"]))
-    return Entry(folder, held, result, int(record["output_limit"]), dict(record["sent"]))
+    attempt_id = AttemptId(int(record["id"]), int(record["attempt"]))
+    return PendingResult(
+        folder, attempt_id, result, int(record["output_limit"]), dict(record["sent"])
+    )
 
 
-def _name(held: Held) -> str:
-    return f"{held[0]}-{held[1]}"
+def _name(attempt_id: AttemptId) -> str:
+    return f"{attempt_id[0]}-{attempt_id[1]}"
 
 
 def _place(folder: Path) -> int:

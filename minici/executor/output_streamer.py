@@ -13,15 +13,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from minici.build import STREAMS
-from minici.executor.outbox import Held
+from minici.build import STREAMS, AttemptId
 from minici.output.format import Overrun
 from minici.output.writer import Output
 from minici.web.client import Backoff, Client, Failed, Refused
 
 PIECE = 1024 * 1024  # bytes at most in one call
 _HEAD_START = 0.05  # seconds: what ends sooner needs no call but the one for its result
-_MOST_STRETCHES = 64  # further behind, the order of the streams is left to the result
+_MOST_SEGMENTS = 64  # further behind, the order of the streams is left to the result
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class Superseded(Exception):
 
 
 @dataclass
-class Stretch:
+class Segment:
     """Output of one stream, up to raw offset `end`, that nothing of the other interrupts."""
 
     stream: str
@@ -40,19 +39,19 @@ class Stretch:
 
 
 def send_piece(
-    client: Client, held: Held, stretch: Stretch, offset: int, data: bytes
+    client: Client, attempt_id: AttemptId, segment: Segment, offset: int, data: bytes
 ) -> Optional[int]:
-    """Send output of a stretch from a raw offset on.
+    """Send output of a segment from a raw offset on.
 
     Returns the offset from which to go on, or None where the server takes no pieces. Raises
     Superseded and Failed.
     """
     query = {
-        "id": held[0],
-        "attempt": held[1],
-        "stream": stretch.stream,
+        "id": attempt_id[0],
+        "attempt": attempt_id[1],
+        "stream": segment.stream,
         "offset": offset,
-        "seconds": f"{stretch.seconds:.3f}",
+        "seconds": f"{segment.seconds:.3f}",
     }
     try:
         answer = client.send("/notify_build_output", query, data)
@@ -66,7 +65,7 @@ def send_piece(
         return None
 
 
-class Sender:
+class OutputStreamer:
     """Keeps a build's output, and sends it to the server while it grows.
 
     `append` and `end` are for the slot's thread. `superseded` is called, from another thread,
@@ -74,14 +73,14 @@ class Sender:
     """
 
     def __init__(
-        self, client: Client, held: Held, output: Output, superseded: Callable[[], None]
+        self, client: Client, attempt_id: AttemptId, output: Output, superseded: Callable[[], None]
     ) -> None:
         self._client = client
-        self._held = held
+        self._attempt_id = attempt_id
         self._superseded = superseded
         self._changed = threading.Condition()  # guards all that follows
         self._output = output
-        self._stretches: deque[Stretch] = deque()
+        self._segments: deque[Segment] = deque()
         self._sent = dict.fromkeys(STREAMS, 0)
         self._overrun: set[str] = set()
         self._thread: Optional[threading.Thread] = None
@@ -94,7 +93,7 @@ class Sender:
             self._extend(stream, seconds)
             self._changed.notify()
         if self._thread is None:
-            name = f"output-{self._held[0]}"
+            name = f"output-{self._attempt_id[0]}"
             self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._thread.start()
 
@@ -110,14 +109,14 @@ class Sender:
 
     def _extend(self, stream: str, seconds: float) -> None:
         end = self._output.total(stream)
-        if self._stretches and self._stretches[-1].stream == stream:
-            self._stretches[-1].end = end
+        if self._segments and self._segments[-1].stream == stream:
+            self._segments[-1].end = end
         else:
-            self._stretches.append(Stretch(stream, end, seconds))
-        if len(self._stretches) > _MOST_STRETCHES:
-            self._stretches.clear()
-            self._stretches.extend(
-                Stretch(each, self._output.total(each), seconds) for each in STREAMS
+            self._segments.append(Segment(stream, end, seconds))
+        if len(self._segments) > _MOST_SEGMENTS:
+            self._segments.clear()
+            self._segments.extend(
+                Segment(each, self._output.total(each), seconds) for each in STREAMS
             )
 
     def _serve(self) -> None:
@@ -128,7 +127,7 @@ class Sender:
             while self._send_next(backoff):
                 pass
         except Exception:
-            log.exception("build %d: its output can't be shown while it runs", self._held[0])
+            log.exception("build %d: its output can't be shown while it runs", self._attempt_id[0])
 
     def _send_next(self, backoff: Backoff) -> bool:
         """Send one piece; False when there is nothing more to do."""
@@ -136,16 +135,16 @@ class Sender:
             self._changed.wait_for(lambda: self._ended or self._has_more())
             if self._ended:
                 return False
-            stretch = self._stretches[0]
-            offset = self._sent[stretch.stream]
+            segment = self._segments[0]
+            offset = self._sent[segment.stream]
             try:
-                size = min(PIECE, stretch.end - offset)
-                data = self._output.read(stretch.stream, offset, size)
+                size = min(PIECE, segment.end - offset)
+                data = self._output.read(segment.stream, offset, size)
             except Overrun:
-                self._overrun.add(stretch.stream)  # the result has what is kept
+                self._overrun.add(segment.stream)  # the result has what is kept
                 return True
         try:
-            following = send_piece(self._client, self._held, stretch, offset, data)
+            following = send_piece(self._client, self._attempt_id, segment, offset, data)
         except Superseded:
             self._superseded()
             return False
@@ -155,13 +154,13 @@ class Sender:
             return True
         backoff.reset()
         with self._changed:
-            self._sent[stretch.stream] = following or 0
+            self._sent[segment.stream] = following or 0
         return following is not None
 
     def _has_more(self) -> bool:
-        while self._stretches:
-            first = self._stretches[0]
+        while self._segments:
+            first = self._segments[0]
             if first.stream not in self._overrun and self._sent[first.stream] < first.end:
                 return True
-            self._stretches.popleft()
+            self._segments.popleft()
         return False

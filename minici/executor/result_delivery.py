@@ -14,14 +14,14 @@ from typing import BinaryIO, Optional, cast
 from urllib.parse import urlencode
 
 from minici.build import STREAMS
-from minici.executor.inventory import Holdings
-from minici.executor.outbox import Entry, Outbox
-from minici.executor.output_streamer import PIECE, Stretch, Superseded, send_piece
+from minici.executor.inventory import Inventory
+from minici.executor.outbox import Outbox, PendingResult
+from minici.executor.output_streamer import PIECE, Segment, Superseded, send_piece
 from minici.output.writer import Output
 from minici.web.client import Backoff, Client, Failed, Refused
 
 _IN_FORM = 256 * 1024  # bytes of output that need no calls of their own
-_MOST_STRETCHES = 200
+_MOST_SEGMENTS = 200
 _IN_MEMORY = 1024 * 1024  # bytes of a form; a larger one is sent from a file
 _TIMELINE_LIMIT = 10_000  # records
 _PATIENCE = 30.0  # seconds: the server answers when a result is on its disk
@@ -33,12 +33,12 @@ _PLAIN = bytes(sorted(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 log = logging.getLogger(__name__)
 
 
-class Courier:
+class ResultDelivery:
     """Delivers in order, one after the other, in a thread of its own."""
 
-    def __init__(self, client: Client, holdings: Holdings, outbox: Outbox) -> None:
+    def __init__(self, client: Client, inventory: Inventory, outbox: Outbox) -> None:
         self._client = client
-        self._holdings = holdings
+        self._inventory = inventory
         self._outbox = outbox
         self._hurry = threading.Event()
         self._complaint = ""
@@ -53,30 +53,30 @@ class Courier:
     def _serve(self) -> None:
         backoff = Backoff()
         while True:
-            entry = self._holdings.next_undelivered()
+            entry = self._inventory.next_undelivered()
             try:
                 self._bring(entry)
                 backoff.reset()
             except Failed as error:
                 self._wait(entry, str(error), backoff)
             except Exception as error:
-                log.exception("build %d: its result can't be sent", entry.held[0])
+                log.exception("build %d: its result can't be sent", entry.attempt_id[0])
                 self._wait(entry, repr(error), backoff)
 
-    def _wait(self, entry: Entry, complaint: str, backoff: Backoff) -> None:
+    def _wait(self, entry: PendingResult, complaint: str, backoff: Backoff) -> None:
         if complaint != self._complaint:
             text = "build %d (attempt %d): its result is kept and sent again, for it failed: %s"
-            log.warning(text, *entry.held, complaint)
+            log.warning(text, *entry.attempt_id, complaint)
             self._complaint = complaint
         self._hurry.wait(backoff.next())
         self._hurry.clear()
 
-    def _bring(self, entry: Entry) -> None:
+    def _bring(self, entry: PendingResult) -> None:
         try:
             self._send(entry)
         except Refused as error:
             if error.status in _SETTLED:
-                log.info("build %d (attempt %d): the server has no use for it", *entry.held)
+                log.info("build %d (attempt %d): the server has no use for it", *entry.attempt_id)
             else:
                 self._set_aside(entry, f"the server refused its result: {error}")
         except OSError as error:
@@ -84,16 +84,16 @@ class Courier:
                 raise Failed(f"{error.strerror} on this host") from None
             self._set_aside(entry, f"its result can't be read: {error}")
         else:
-            log.info("build %d (attempt %d): its result is delivered", *entry.held)
+            log.info("build %d (attempt %d): its result is delivered", *entry.attempt_id)
         self._complaint = ""
         self._outbox.discard(entry.folder)
-        self._holdings.settle(entry)
+        self._inventory.settle(entry)
 
-    def _set_aside(self, entry: Entry, why: str) -> None:
+    def _set_aside(self, entry: PendingResult, why: str) -> None:
         folder = self._outbox.set_aside(entry)
-        log.error("build %d (attempt %d): set aside in %s: %s", *entry.held, folder, why)
+        log.error("build %d (attempt %d): set aside in %s: %s", *entry.attempt_id, folder, why)
 
-    def _send(self, entry: Entry) -> None:
+    def _send(self, entry: PendingResult) -> None:
         offsets = self._send_output(entry)
         for _ in range(_ENOUGH):
             try:
@@ -109,7 +109,7 @@ class Courier:
                 offsets = asked
         raise Failed("the server asks for the output from ever other places")
 
-    def _send_output(self, entry: Entry) -> Mapping[str, int]:
+    def _send_output(self, entry: PendingResult) -> Mapping[str, int]:
         """Send much output as it is, for a form makes up to three bytes of one; return what the
         server has then. What the agent itself has cut goes with the result. Raises Failed."""
         sent = dict(entry.sent)
@@ -117,37 +117,37 @@ class Courier:
             whole = {s for s in STREAMS if output.total(s) <= entry.output_limit}
             if sum(output.total(s) - sent.get(s, 0) for s in whole) <= _IN_FORM:
                 return sent
-            for stretch in (each for each in _stretches(output, sent) if each.stream in whole):
+            for segment in (each for each in _segments(output, sent) if each.stream in whole):
                 try:
-                    if not self._send_stretch(entry, output, stretch, sent):
+                    if not self._send_segment(entry, output, segment, sent):
                         break
                 except Superseded:
                     break
         return sent
 
-    def _send_stretch(
-        self, entry: Entry, output: Output, stretch: Stretch, sent: dict[str, int]
+    def _send_segment(
+        self, entry: PendingResult, output: Output, segment: Segment, sent: dict[str, int]
     ) -> bool:
-        """Send a stretch from where the server has it; False if the server takes no pieces."""
+        """Send a segment from where the server has it; False if the server takes no pieces."""
         gaps = 0
-        while sent.get(stretch.stream, 0) < stretch.end and gaps < _ENOUGH:
-            offset = sent.get(stretch.stream, 0)
-            data = output.read(stretch.stream, offset, min(PIECE, stretch.end - offset))
+        while sent.get(segment.stream, 0) < segment.end and gaps < _ENOUGH:
+            offset = sent.get(segment.stream, 0)
+            data = output.read(segment.stream, offset, min(PIECE, segment.end - offset))
             if not data:
-                raise OSError(f"{stretch.stream} is shorter than its timeline says")
-            following = send_piece(self._client, entry.held, stretch, offset, data)
+                raise OSError(f"{segment.stream} is shorter than its timeline says")
+            following = send_piece(self._client, entry.attempt_id, segment, offset, data)
             if following is None:
                 return False
             gaps += following != offset + len(data)
-            sent[stretch.stream] = following
+            sent[segment.stream] = following
         return gaps < _ENOUGH
 
 
-def _stretches(output: Output, sent: Mapping[str, int]) -> list[Stretch]:
+def _segments(output: Output, sent: Mapping[str, int]) -> list[Segment]:
     """What is to be sent yet, in the order in which it came; stream after stream, if that would
     take too many calls."""
     reached = {stream: sent.get(stream, 0) for stream in STREAMS}
-    found: list[Stretch] = []
+    found: list[Segment] = []
     for *ends, milliseconds in output.timeline():
         for stream, end in zip(STREAMS, ends):
             if end <= reached[stream]:
@@ -156,21 +156,21 @@ def _stretches(output: Output, sent: Mapping[str, int]) -> list[Stretch]:
             if found and found[-1].stream == stream:
                 found[-1].end = end
             else:
-                found.append(Stretch(stream, end, milliseconds / 1000))
-        if len(found) > _MOST_STRETCHES:
-            return [Stretch(s, output.total(s), milliseconds / 1000) for s in STREAMS]
+                found.append(Segment(stream, end, milliseconds / 1000))
+        if len(found) > _MOST_SEGMENTS:
+            return [Segment(s, output.total(s), milliseconds / 1000) for s in STREAMS]
     return found
 
 
-def write_form(body: BinaryIO, entry: Entry, offsets: Mapping[str, int]) -> int:
+def write_form(body: BinaryIO, entry: PendingResult, offsets: Mapping[str, int]) -> int:
     """Write the form of a result, with each stream from its offset on; return its length.
 
     Leaves the file at its beginning. Memory does not grow with the output.
     """
     result = entry.result
     params = {
-        "id": entry.held[0],
-        "attempt": entry.held[1],
+        "id": entry.attempt_id[0],
+        "attempt": entry.attempt_id[1],
         "status": result.exit_status,
         "reason": result.reason,
         "revision": result.revision,

@@ -18,9 +18,9 @@ from minici.checkout.git import Git, GitError, Interrupted
 from minici.checkout.mirror import Commit, Mirrors
 from minici.checkout.workspace import Workspace
 from minici.executor.environment import build_variables, command_environment
-from minici.executor.inventory import DELIVER, DROP, GIVE_BACK, Holdings, Running
+from minici.executor.inventory import DELIVER, DROP, GIVE_BACK, Inventory, RunningBuild
 from minici.executor.outbox import Outbox
-from minici.executor.output_streamer import Sender
+from minici.executor.output_streamer import OutputStreamer
 from minici.output.writer import Output
 from minici.process.command import Account, Exit, Runner, RunnerLost, StopOrder
 from minici.validation import public
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settings:
+class SlotSettings:
     """What an agent's slots have in common."""
 
     data: Path
@@ -63,14 +63,14 @@ class Slot:
     def __init__(
         self,
         number: int,
-        settings: Settings,
+        settings: SlotSettings,
         mirrors: Mirrors,
-        holdings: Holdings,
+        inventory: Inventory,
         outbox: Outbox,
         client: Client,
     ) -> None:
         self._settings = settings
-        self._holdings = holdings
+        self._inventory = inventory
         self._outbox = outbox
         self._client = client
         self._runner = Runner(settings.data / "processes" / str(number))
@@ -82,12 +82,12 @@ class Slot:
         self._thread.start()
 
     def join(self, seconds: float) -> None:
-        """Wait until the slot has ended what it had, after `Holdings.close`."""
+        """Wait until the slot has ended what it had, after `Inventory.close`."""
         self._thread.join(seconds)
 
     def _serve(self) -> None:
         while True:
-            running = self._holdings.take()
+            running = self._inventory.take()
             if running is None:
                 break
             try:
@@ -100,11 +100,13 @@ class Slot:
                 self._give_back(running)
         self._runner.close()
 
-    def _build(self, running: Running) -> None:
+    def _build(self, running: RunningBuild) -> None:
         order = running.order
         log.info("%s: %s of %s", order.title, order.commit, public(order.repository))
         with Output(running.folder, order.output_limit) as output:
-            sender = Sender(self._client, order.held, output, lambda: self._supersede(running))
+            sender = OutputStreamer(
+                self._client, order.attempt_id, output, lambda: self._supersede(running)
+            )
             try:
                 ended = self._run(running, sender)
             finally:
@@ -113,15 +115,15 @@ class Slot:
         if then == GIVE_BACK:
             self._give_back(running)
         elif then == DROP:
-            self._holdings.drop(running)
+            self._inventory.drop(running)
         else:
             entry = self._outbox.add(
-                running.folder, order.held, ended.result, order.output_limit, sent
+                running.folder, order.attempt_id, ended.result, order.output_limit, sent
             )
             log.info("%s: ended with status %d", order.title, ended.result.exit_status)
-            self._holdings.finish(running, entry)
+            self._inventory.finish(running, entry)
 
-    def _run(self, running: Running, sender: Sender) -> Ended:
+    def _run(self, running: RunningBuild, sender: OutputStreamer) -> Ended:
         order, stop = running.order, running.stop
         due = running.accepted_at + order.timeout
         until = due + _SPARE_TO_CHECK_OUT
@@ -150,11 +152,11 @@ class Slot:
             return Ended(_result(_BROKEN, f"the agent can't go on: {error}", commit))
         return Ended(_judge(exit, stop, seconds, commit), exit.stopped)
 
-    def _environment(self, running: Running, commit: Commit, tree: Path) -> dict[str, str]:
+    def _environment(self, running: RunningBuild, commit: Commit, tree: Path) -> dict[str, str]:
         order, account = running.order, self._settings.account
         given = build_variables(
-            number=order.held[0],
-            attempt=order.held[1],
+            number=order.attempt_id[0],
+            attempt=order.attempt_id[1],
             commit=order.commit,
             revision=commit.revision,
             repository=order.repository,
@@ -165,13 +167,13 @@ class Slot:
             given.update(account.variables)
         return command_environment(self._settings.inherited, self._settings.passed, given)
 
-    def _supersede(self, running: Running) -> None:
-        self._holdings.stop(*running.order.held, "it goes on elsewhere", DROP)
+    def _supersede(self, running: RunningBuild) -> None:
+        self._inventory.stop(*running.order.attempt_id, "it goes on elsewhere", DROP)
 
-    def _give_back(self, running: Running) -> None:
+    def _give_back(self, running: RunningBuild) -> None:
         """Tell the server at once; where it does not hear, a ping will tell it later."""
-        number, attempt = running.order.held
-        self._holdings.drop(running)
+        number, attempt = running.order.attempt_id
+        self._inventory.drop(running)
         params = {"id": number, "attempt": attempt}
         try:
             self._client.post("/notify_build_returned", params, _GIVE_BACK_SECONDS)

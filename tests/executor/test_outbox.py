@@ -19,11 +19,19 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 import pytest
 
-from minici.build import STDERR, STDOUT, Result
-from minici.executor.inventory import DELIVER, DROP, GIVE_BACK, Holdings, NoSlot, Order, Running
-from minici.executor.outbox import Entry, Held, Outbox
-from minici.executor.output_streamer import PIECE, Sender
-from minici.executor.result_delivery import Courier, _stretches, quote, write_form
+from minici.build import STDERR, STDOUT, AttemptId, Result
+from minici.executor.inventory import (
+    DELIVER,
+    DROP,
+    GIVE_BACK,
+    Inventory,
+    NoSlot,
+    Order,
+    RunningBuild,
+)
+from minici.executor.outbox import Outbox, PendingResult
+from minici.executor.output_streamer import PIECE, OutputStreamer
+from minici.executor.result_delivery import ResultDelivery, _segments, quote, write_form
 from minici.output.writer import Output
 from minici.web.client import Client
 from tests.support.crashes import Crash, crash_at
@@ -44,18 +52,18 @@ def outbox(tmp_path: Path) -> Outbox:
 
 def finished(
     outbox: Outbox,
-    held: Held = (1, 1),
+    attempt_id: AttemptId = (1, 1),
     stdout: bytes = b"",
     stderr: bytes = b"",
     result: Result = SUCCESS,
     limit: int = 1000,
     sent: Optional[dict[str, int]] = None,
-) -> Entry:
-    folder = outbox.begin(held)
+) -> PendingResult:
+    folder = outbox.begin(attempt_id)
     with Output(folder, limit) as output:
         output.append(STDOUT, stdout, 0.1)
         output.append(STDERR, stderr, 0.2)
-    return outbox.add(folder, held, result, limit, sent or {STDOUT: 0, STDERR: 0})
+    return outbox.add(folder, attempt_id, result, limit, sent or {STDOUT: 0, STDERR: 0})
 
 
 def files(folder: Path) -> list[str]:
@@ -76,7 +84,12 @@ def test_results_survive_in_the_order_of_finishing(outbox: Outbox, tmp_path: Pat
     again = Outbox(tmp_path)
     again.open()
     later = finished(again, (1, 1))
-    assert [entry.held for entry in Outbox(tmp_path).open()] == [(7, 2), (3, 1), (12, 1), (1, 1)]
+    assert [entry.attempt_id for entry in Outbox(tmp_path).open()] == [
+        (7, 2),
+        (3, 1),
+        (12, 1),
+        (1, 1),
+    ]
     assert later.folder.name > entries[-1].folder.name
 
 
@@ -87,7 +100,7 @@ def test_what_was_running_is_gone_and_what_had_ended_is_not(outbox: Outbox, tmp_
     entry = finished(outbox, (2, 1), b"all of it")
     os.rename(entry.folder, tmp_path / "running" / "2-1")
     (found,) = Outbox(tmp_path).open()
-    assert found.held == (2, 1) and (found.folder / "stdout").read_bytes() == b"all of it"
+    assert found.attempt_id == (2, 1) and (found.folder / "stdout").read_bytes() == b"all of it"
     assert files(tmp_path) == [f"outbox/{found.folder.name}"]
 
 
@@ -182,84 +195,84 @@ def order(number: int, attempt: int = 1) -> Order:
     return Order((number, attempt), "/repository", "HEAD", "true", 60.0, 1000, "http://x/")
 
 
-def finish(holdings: Holdings, outbox: Outbox, running: Running) -> Entry:
-    entry = outbox.add(running.folder, running.order.held, SUCCESS, 1000, {})
-    holdings.finish(running, entry)
+def finish(inventory: Inventory, outbox: Outbox, running: RunningBuild) -> PendingResult:
+    entry = outbox.add(running.folder, running.order.attempt_id, SUCCESS, 1000, {})
+    inventory.finish(running, entry)
     return entry
 
 
 def test_a_build_goes_from_one_list_to_the_other(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=1)
-    assert holdings.accept(order(1))
-    running = holdings.take()
-    assert running is not None and holdings.snapshot() == ([(1, 1)], [])
-    assert not holdings.accept(order(1)), "it is here already"
+    inventory = Inventory(outbox, slots=1)
+    assert inventory.accept(order(1))
+    running = inventory.take()
+    assert running is not None and inventory.snapshot() == ([(1, 1)], [])
+    assert not inventory.accept(order(1)), "it is here already"
     with pytest.raises(NoSlot, match="slot"):
-        holdings.accept(order(1, 2))
-    entry = finish(holdings, outbox, running)
-    assert holdings.snapshot() == ([], [(1, 1)])
-    assert not holdings.accept(order(1)), "its result waits"
-    assert holdings.accept(order(2)), "the slot is free before the result is delivered"
-    assert holdings.next_undelivered() == entry
-    holdings.settle(entry)
-    assert holdings.snapshot() == ([(2, 1)], [])
+        inventory.accept(order(1, 2))
+    entry = finish(inventory, outbox, running)
+    assert inventory.snapshot() == ([], [(1, 1)])
+    assert not inventory.accept(order(1)), "its result waits"
+    assert inventory.accept(order(2)), "the slot is free before the result is delivered"
+    assert inventory.next_undelivered() == entry
+    inventory.settle(entry)
+    assert inventory.snapshot() == ([(2, 1)], [])
 
 
 def test_stopping_a_build(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=3)
+    inventory = Inventory(outbox, slots=3)
     for each in (order(1), order(1, 2), order(2)):
-        holdings.accept(each)
-    first, second, other = (holdings.take() for _ in range(3))
+        inventory.accept(each)
+    first, second, other = (inventory.take() for _ in range(3))
     assert first and second and other
-    assert not holdings.stop(3, None, "x", DELIVER)
-    assert not holdings.stop(1, 3, "x", DELIVER)
-    assert holdings.stop(1, 2, "cancelled", DELIVER)
+    assert not inventory.stop(3, None, "x", DELIVER)
+    assert not inventory.stop(1, 3, "x", DELIVER)
+    assert inventory.stop(1, 2, "cancelled", DELIVER)
     assert (first.stop.reason, second.stop.reason) == (None, "cancelled")
-    assert holdings.stop(1, None, "elsewhere", DROP)
+    assert inventory.stop(1, None, "elsewhere", DROP)
     assert (first.stop.reason, first.if_stopped) == ("elsewhere", DROP)
     assert (second.stop.reason, second.if_stopped) == ("cancelled", DELIVER), "the first counts"
-    finish(holdings, outbox, other)
-    assert holdings.stop(2, 1, "x", DELIVER), "it is here, and has ended"
+    finish(inventory, outbox, other)
+    assert inventory.stop(2, 1, "x", DELIVER), "it is here, and has ended"
 
 
 def test_closing_gives_everything_back_and_takes_nothing_more(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=2)
-    holdings.accept(order(1))
-    running = holdings.take()
+    inventory = Inventory(outbox, slots=2)
+    inventory.accept(order(1))
+    running = inventory.take()
     assert running is not None
     waiting: list[Any] = []
-    thread = threading.Thread(target=lambda: waiting.append(holdings.take()))
+    thread = threading.Thread(target=lambda: waiting.append(inventory.take()))
     thread.start()
-    holdings.close()
+    inventory.close()
     thread.join(10)
     assert waiting == [None]
     assert (running.if_stopped, running.stop.reason) == (GIVE_BACK, "the agent stops")
-    assert holdings.slots == 0
+    assert inventory.slots == 0
     with pytest.raises(NoSlot, match="stops"):
-        holdings.accept(order(2))
-    holdings.drop(running)
-    holdings.drop(running)
-    assert holdings.snapshot() == ([], []) and not running.folder.exists()
+        inventory.accept(order(2))
+    inventory.drop(running)
+    inventory.drop(running)
+    assert inventory.snapshot() == ([], []) and not running.folder.exists()
 
 
 def test_no_snapshot_misses_a_build(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=1)
+    inventory = Inventory(outbox, slots=1)
     stop = threading.Event()
     seen: list[Any] = []
 
     def look() -> None:
         while not stop.is_set():
-            seen.append(holdings.snapshot())
+            seen.append(inventory.snapshot())
 
     thread = threading.Thread(target=look)
-    holdings.accept(order(1))
+    inventory.accept(order(1))
     thread.start()
     for number in range(1, 50):
-        running = holdings.take()
+        running = inventory.take()
         assert running is not None
-        finish(holdings, outbox, running)
-        holdings.accept(order(number + 1))
-        holdings.settle(holdings.next_undelivered())
+        finish(inventory, outbox, running)
+        inventory.accept(order(number + 1))
+        inventory.settle(inventory.next_undelivered())
     stop.set()
     thread.join()
     assert all(len(running) + len(undelivered) >= 1 for running, undelivered in seen)
@@ -269,18 +282,18 @@ def test_a_full_disk_takes_no_build(outbox: Outbox, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    holdings = Holdings(outbox, slots=1)
+    inventory = Inventory(outbox, slots=1)
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "begin", full)
         with pytest.raises(OSError):
-            holdings.accept(order(1))
-    assert holdings.snapshot() == ([], []) and holdings.accept(order(1))
+            inventory.accept(order(1))
+    assert inventory.snapshot() == ([], []) and inventory.accept(order(1))
 
 
 # The form of a result.
 
 
-def form(entry: Entry, offsets: Optional[dict[str, int]] = None) -> dict[str, bytes]:
+def form(entry: PendingResult, offsets: Optional[dict[str, int]] = None) -> dict[str, bytes]:
     body = io.BytesIO()
     length = write_form(body, entry, offsets or {})
     text = body.read()
@@ -351,19 +364,19 @@ class Delivery:
     def __init__(self, data: Path) -> None:
         self.server = FakeServer()
         self.outbox = Outbox(data)
-        self.holdings = Holdings(self.outbox, slots=1)
-        self.holdings.restore(self.outbox.open())
+        self.inventory = Inventory(self.outbox, slots=1)
+        self.inventory.restore(self.outbox.open())
         client = Client(f"http://{self.server.address}")
-        self.courier = Courier(client, self.holdings, self.outbox)
+        self.courier = ResultDelivery(client, self.inventory, self.outbox)
 
-    def finish(self, number: int, **more: Any) -> Entry:
+    def finish(self, number: int, **more: Any) -> PendingResult:
         entry = finished(self.outbox, (number, 1), **more)
-        self.holdings.restore([entry])
+        self.inventory.restore([entry])
         return entry
 
     @property
     def undelivered(self) -> list[int]:
-        return [number for number, _ in self.holdings.snapshot()[1]]
+        return [number for number, _ in self.inventory.snapshot()[1]]
 
 
 @pytest.fixture
@@ -535,11 +548,11 @@ def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbo
         for number in range(500):
             output.append(STDOUT, b"o", number)
             output.append(STDERR, b"e", number)
-        assert [(each.stream, each.end) for each in _stretches(output, {})] == [
+        assert [(each.stream, each.end) for each in _segments(output, {})] == [
             (STDOUT, 500),
             (STDERR, 500),
         ]
-        few = _stretches(output, {STDOUT: 490, STDERR: 490})
+        few = _segments(output, {STDOUT: 490, STDERR: 490})
     assert [(each.stream, each.end) for each in few[:3]] == [
         (STDOUT, 491),
         (STDERR, 491),
@@ -558,7 +571,7 @@ class Live:
         self.output = Output(folder, limit)
         self.superseded = threading.Event()
         client = Client(f"http://{self.server.address}", timeout=5)
-        self.sender = Sender(client, (1, 1), self.output, self.superseded.set)
+        self.sender = OutputStreamer(client, (1, 1), self.output, self.superseded.set)
 
     def stream(self, stream: str) -> bytes:
         return self.server.stream(1, stream)
