@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from minici.agent import read_order
 from minici.executor.environment import build_variables, command_environment
+from minici.executor.order import read_order
 from minici.web.params import BadParams, Params
 from tests.support.fakes import DROP as CUT
 from tests.support.fakes import HANG, FakeServer
