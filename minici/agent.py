@@ -24,7 +24,8 @@ from minici.executor.outbox import Outbox
 from minici.executor.result_delivery import ResultDelivery
 from minici.executor.slot import Slot, SlotSettings
 from minici.process.command import Account
-from minici.process.leftovers import end_leftovers, family
+from minici.process.launcher import launcher
+from minici.process.leftovers import end_leftovers
 from minici.validation import check_command, check_commit, check_repository
 from minici.web import tls
 from minici.web.client import Client
@@ -93,7 +94,7 @@ class Agent:
         ]
 
     def start(self) -> None:
-        family.adopt()
+        launcher.adopt_orphans()
         for slot in self._slots:
             slot.start()
         self._listener.start()

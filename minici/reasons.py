@@ -38,6 +38,9 @@ SENTENCES: dict[str, str] = {
     "rejected": "the agent will not run it, and did not say why",
     "slots_taken": "every slot is taken",
     "agent_stops": "this agent stops",
+    "supervisor_unavailable": "the supervisor of commands can't be started: {error}",
+    "supervisor_lost": "the supervisor of the command was killed",
+    "supervisor_hangs": "the supervisor of the command does not answer",
     "internal_error": "internal error; see the server's log",
     # Calls between server and agent.
     "slow_answer": "the answer took too long",

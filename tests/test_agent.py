@@ -194,7 +194,9 @@ def test_a_superseded_build_is_stopped_and_dropped(
 
 
 @only_linux
-def test_a_command_that_kills_its_runner_leaves_nothing(place: Place, server: FakeServer) -> None:
+def test_a_command_that_kills_its_supervisor_leaves_nothing(
+    place: Place, server: FakeServer
+) -> None:
     agent = place.agent(server, slots=2)
     hand(agent, 1, "echo on; sleep 61")
     wait_for(lambda: server.stream(1, "stdout") == b"on\n")
@@ -202,7 +204,7 @@ def test_a_command_that_kills_its_runner_leaves_nothing(place: Place, server: Fa
         agent, 2, "setsid sleep 62 & setsid sh -c 'sleep 63 & sleep 64' & sleep 0.1; kill -9 $PPID"
     )
     result = server.wait_result(2)
-    assert int(result["status"]) != 0 and "runner" in result["reason"]
+    assert int(result["status"]) != 0 and "supervisor" in result["reason"]
     left = "\n".join(commands_left(place.marker).values())
     assert "sleep 61" in left, "the other slot goes on"
     assert not any(f"sleep {number}" in left for number in (62, 63, 64))
@@ -352,7 +354,7 @@ def test_the_log_says_what_happens_to_each_build(
 
 
 def test_from_an_archive(place: Place, server: FakeServer) -> None:
-    """`python -m zipapp` makes one file of the package; the runner starts from it as well."""
+    """`python -m zipapp` makes one file of the package; the supervisor starts from it as well."""
     archive = place.folder / "minici.pyz"
     source = place.folder / "source"
     ignored = shutil.ignore_patterns("__pycache__")

@@ -40,7 +40,7 @@ class Workspace:
     def checkout(self, repository: str, commit: str, git: Git) -> tuple[Path, Commit]:
         """Check a commit out. Returns the working tree, in which nothing else is.
 
-        Raises GitError, Interrupted, RunnerLost.
+        Raises GitError, Interrupted, SupervisorLost.
         """
         mirror = self._mirrors.of(repository)
         found = mirror.resolve(commit, git)

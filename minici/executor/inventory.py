@@ -17,7 +17,7 @@ from typing import Optional
 
 from minici.build import AttemptId
 from minici.executor.outbox import Outbox, PendingResult
-from minici.process.command import GRACE, StopOrder
+from minici.process.command import GRACE_SECONDS, StopOrder
 
 DELIVER = "deliver"
 DROP = "drop"  # the build goes on elsewhere, or has its result
@@ -136,7 +136,7 @@ class Inventory:
             found = [attempt_id for attempt_id in found if attempt in (None, attempt_id[1])]
             for attempt_id in found:
                 if attempt_id in self._running:
-                    self._stop(self._running[attempt_id], reason, if_stopped, GRACE)
+                    self._stop(self._running[attempt_id], reason, if_stopped, GRACE_SECONDS)
         return bool(found)
 
     def close(self) -> None:

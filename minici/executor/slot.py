@@ -1,6 +1,6 @@
 """A slot takes a build, checks its commit out, runs its command, and puts the result in order.
 
-One thread for each slot; it owns the slot's runner and its working trees.
+One thread for each slot; it owns the slot's supervisor and its working trees.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minici.executor.inventory import DELIVER, DROP, GIVE_BACK, Inventory, Runni
 from minici.executor.outbox import Outbox
 from minici.executor.output_streamer import OutputStreamer
 from minici.output.writer import Output
-from minici.process.command import Account, Exit, Runner, RunnerLost, StopOrder
+from minici.process.command import Account, Exit, StopOrder, Supervisor, SupervisorLost
 from minici.validation import public
 from minici.web.client import CallError, Client
 
@@ -73,12 +73,12 @@ class Slot:
         self._inventory = inventory
         self._outbox = outbox
         self._client = client
-        self._runner = Runner(settings.data / "processes" / str(number))
+        self._supervisor = Supervisor(settings.data / "processes" / str(number))
         self._workspace = Workspace(settings.data / "workspaces", number, mirrors)
         self._thread = threading.Thread(target=self._serve, name=f"slot-{number}", daemon=True)
 
     def start(self) -> None:
-        self._runner.start()
+        self._supervisor.start()
         self._thread.start()
 
     def join(self, seconds: float) -> None:
@@ -98,7 +98,7 @@ class Slot:
             except Exception:
                 log.exception("%s: a fault of this agent", running.order.title)
                 self._give_back(running)
-        self._runner.close()
+        self._supervisor.close()
 
     def _build(self, running: RunningBuild) -> None:
         order = running.order
@@ -128,16 +128,16 @@ class Slot:
         due = running.accepted_at + order.timeout
         until = due + _SPARE_TO_CHECK_OUT
         environ, account = self._settings.inherited, self._settings.account
-        git = Git(self._runner, environ, stop, until, account)
+        git = Git(self._supervisor, environ, stop, until, account)
         try:
             tree, commit = self._workspace.checkout(order.repository, order.commit, git)
-        except (GitError, Interrupted, RunnerLost, OSError) as error:
+        except (GitError, Interrupted, SupervisorLost, OSError) as error:
             reason = f"checkout failed: {error}"
             stopped = stop.reason is not None
             return Ended(Result(_NO_CHECKOUT, stop.reason or reason), stopped)
         seconds = min(order.timeout, due + _SPARE - time.monotonic())
         try:
-            exit = self._runner.execute(
+            exit = self._supervisor.execute(
                 [*self._settings.shell, order.command],
                 folder=tree,
                 env=self._environment(running, commit, tree),
@@ -146,7 +146,7 @@ class Slot:
                 stop=stop,
                 account=account,
             )
-        except RunnerLost as error:
+        except SupervisorLost as error:
             return Ended(_result(_BROKEN, f"{error}, and the command with it", commit))
         except OSError as error:
             return Ended(_result(_BROKEN, f"the agent can't go on: {error}", commit))
