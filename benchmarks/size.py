@@ -121,8 +121,8 @@ def _at_rest(ground: Ground) -> Iterator[Figure]:
         caller.get("/")
         time.sleep(_REST)
         server_bytes, agent_bytes = system.resident(server.pid), system.resident(agent.pid)
-        runners = system.children(agent.pid) if system.HAS_PROC else []
-        runner_bytes = [system.resident(pid) for pid in runners]
+        supervisors = system.children(agent.pid) if system.HAS_PROC else []
+        supervisor_bytes = [system.resident(pid) for pid in supervisors]
     agent.end()
     server.end()
     bare, _ = _start_bare(ground)
@@ -134,6 +134,6 @@ def _at_rest(ground: Ground) -> Iterator[Figure]:
         ("memory of an agent at rest", agent_bytes, at_most(plus=25.0)),
     ):
         yield Figure(name, "MB", Spread.of([size / MB]), floor, goal)
-    if runner_bytes:
-        sizes = Spread.of(size / MB for size in runner_bytes)
-        yield Figure("memory of a slot's runner at rest", "MB", sizes, floor)
+    if supervisor_bytes:
+        sizes = Spread.of(size / MB for size in supervisor_bytes)
+        yield Figure("memory of a slot's supervisor at rest", "MB", sizes, floor)

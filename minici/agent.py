@@ -23,8 +23,9 @@ from minici.executor.outbox import Outbox
 from minici.executor.result_delivery import ResultDelivery
 from minici.executor.self_check import SelfCheck
 from minici.executor.slot import Slot, SlotSettings
-from minici.process.command import Account, Runner
-from minici.process.leftovers import end_leftovers, family
+from minici.process.command import Account, Supervisor
+from minici.process.launcher import launcher
+from minici.process.leftovers import end_leftovers
 from minici.web import tls
 from minici.web.client import Client
 from minici.web.guard import AgentGuard, Hosts
@@ -82,7 +83,7 @@ class Agent:
         )
         settings = _settings(config, data)
         self._self_check = SelfCheck(
-            outbox, data, Runner(data / "processes" / "self-check"), settings.inherited
+            outbox, data, Supervisor(data / "processes" / "self-check"), settings.inherited
         )
         mirrors = Mirrors(data / "mirrors")
         self._slots = [
@@ -100,7 +101,7 @@ class Agent:
         self._listener.site = self._site(endpoints.routes())
 
     def start(self) -> None:
-        family.adopt()
+        launcher.adopt_orphans()
         for slot in self._slots:
             slot.start()
         self._listener.start()

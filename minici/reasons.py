@@ -52,6 +52,9 @@ SENTENCES: dict[str, str] = {
     "param_id": "the parameter {name} must be a number from 1 on, in plain digits",
     "param_label": "the parameter {name} must be at most {count} characters in one line",
     "param_ref": "the parameter ref must be the full name of a ref, like refs/heads/main",
+    "supervisor_unavailable": "the supervisor of commands can't be started: {error}",
+    "supervisor_lost": "the supervisor of the command was killed",
+    "supervisor_hangs": "the supervisor of the command does not answer",
     "internal_error": "internal error; see the server's log",
     # Calls between server and agent.
     "slow_answer": "the answer took too long",

@@ -1,6 +1,6 @@
 """Calling git, for one build at a time.
 
-git is called with a list of words, through the slot's runner: it ends when the agent ends, and
+git is called with a list of words, through the slot's supervisor: it ends when the agent ends, and
 when the build's time is over. It keeps to the user's own configuration, but for hooks and for
 transports that run commands; of the agent's environment it gets nothing that begins with GIT_.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici.build import STDERR, STDOUT
-from minici.process.command import Account, Exit, Runner, StopOrder
+from minici.process.command import Account, Exit, StopOrder, Supervisor
 from minici.validation import public
 
 _OPTIONS = (
@@ -81,13 +81,13 @@ class Git:
 
     def __init__(
         self,
-        runner: Runner,
+        supervisor: Supervisor,
         environment: Mapping[str, str],
         stop: StopOrder,
         deadline: float,
         account: Optional[Account] = None,
     ) -> None:
-        self._runner = runner
+        self._supervisor = supervisor
         kept = {name: v for name, v in environment.items() if not name.startswith("GIT_")}
         self._env = {**kept, **_ENVIRONMENT}
         if account:
@@ -97,7 +97,7 @@ class Git:
         self.account = account
 
     def __call__(self, *words: str, folder: Path, strict: bool = False) -> bytes:
-        """Call git and return what it prints. Raises GitError, Interrupted, RunnerLost.
+        """Call git and return what it prints. Raises GitError, Interrupted, SupervisorLost.
 
         If `strict`, a message about a broken object or pack is a failure, even where git has found
         a way around it.
@@ -154,7 +154,7 @@ class Git:
         def capture(stream: str, data: bytes, _: float) -> None:
             captured[stream] += data[: _CAPTURED[stream] - len(captured[stream])]
 
-        exit = self._runner.execute(
+        exit = self._supervisor.execute(
             words,
             folder=folder,
             env=self._env,

@@ -81,7 +81,7 @@ class Mirror:
         self._known: dict[str, Commit] = {}  # a revision's subject and author never change
 
     def resolve(self, commit: str, git: Git) -> Commit:
-        """Find what a commit as typed means now. Raises GitError, Interrupted, RunnerLost.
+        """Find what a commit as typed means now. Raises GitError, Interrupted, SupervisorLost.
 
         A full hash that is here needs no network. A name is looked up in the repository first:
         it may have moved a second ago.

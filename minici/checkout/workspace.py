@@ -48,7 +48,7 @@ class Workspace:
     ) -> tuple[Path, Commit]:
         """Check a commit out. Returns the working tree, in which nothing else is.
 
-        Raises GitError, Interrupted, RunnerLost.
+        Raises GitError, Interrupted, SupervisorLost.
         """
         mirror = self._mirrors.of(repository)
         found = mirror.resolve(commit, git)

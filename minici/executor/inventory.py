@@ -18,7 +18,7 @@ from typing import Optional
 from minici.build import AttemptId
 from minici.executor.order import Order
 from minici.executor.outbox import Outbox, PendingResult
-from minici.process.command import GRACE, StopOrder
+from minici.process.command import GRACE_SECONDS, StopOrder
 from minici.reasons import Reason
 
 DELIVER = "deliver"
@@ -149,7 +149,7 @@ class Inventory:
             ]
             for each in found:
                 if each in self._running:
-                    self._stop(self._running[each], reason, if_stopped, GRACE)
+                    self._stop(self._running[each], reason, if_stopped, GRACE_SECONDS)
         return bool(found)
 
     def close(self) -> None:

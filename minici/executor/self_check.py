@@ -19,7 +19,8 @@ from typing import Optional
 from minici.checkout.git import Git, GitError, Interrupted
 from minici.executor.outbox import Outbox
 from minici.executor.retry_loop import RetryLoop
-from minici.process.command import Runner, RunnerLost, StopOrder
+from minici.process.command import StopOrder, Supervisor, SupervisorLost
+from minici.process.launcher import SupervisorUnavailable
 from minici.reasons import Reason, sentence_of
 from minici.web.client import Backoff
 
@@ -38,16 +39,16 @@ log = logging.getLogger(__name__)
 class SelfCheck:
     """The trouble of an agent. For any thread.
 
-    `runner` is for its own checks. After a trouble it is checked later and later, until a build
+    `supervisor` is for its own checks. After a trouble it is checked later and later, until a build
     has gone well.
     """
 
     def __init__(
-        self, outbox: Outbox, folder: Path, runner: Runner, environment: Mapping[str, str]
+        self, outbox: Outbox, folder: Path, supervisor: Supervisor, environment: Mapping[str, str]
     ) -> None:
         self._outbox = outbox
         self._folder = folder
-        self._runner = runner
+        self._supervisor = supervisor
         self._environment = environment
         self._changed = threading.Condition()  # guards what follows
         self._trouble: Optional[Reason] = None
@@ -77,18 +78,24 @@ class SelfCheck:
         """Note that something could not be kept on disk; returns the trouble."""
         return self.report(_disk_reason(error))
 
-    def explain(self, error: Exception, runner: Runner) -> Optional[Reason]:
+    def report_supervisor(self, error: SupervisorUnavailable) -> Reason:
+        """Note that commands can't be started; returns the trouble."""
+        return self.report(Reason("agent_supervisor", reason=sentence_of(error)))
+
+    def explain(self, error: Exception, supervisor: Supervisor) -> Optional[Reason]:
         """Return the trouble that has made a build fail; None if it is the build's own failure.
 
-        `runner` is that of the calling thread.
+        `supervisor` is that of the calling thread.
         """
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             return self.report_disk(error)
+        if isinstance(error, SupervisorUnavailable):
+            return self.report_supervisor(error)
         said = str(error)
         full = _DISK_SENTENCE.search(said) if isinstance(error, GitError) else None
         if full and "remote:" not in said:
             return self.report(Reason("agent_disk", error=full[0]))
-        found = self._find_trouble(runner)
+        found = self._find_trouble(supervisor)
         return self.report(found) if found else None
 
     def went_well(self) -> None:
@@ -97,17 +104,17 @@ class SelfCheck:
             if self._trouble is None:
                 self._backoff.reset()
 
-    def _find_trouble(self, runner: Runner) -> Optional[Reason]:
+    def _find_trouble(self, supervisor: Supervisor) -> Optional[Reason]:
         try:
             self._outbox.check_writable()
         except OSError as error:
             return _disk_reason(error)
-        git = Git(runner, self._environment, StopOrder(), time.monotonic() + _GIT_SECONDS)
+        git = Git(supervisor, self._environment, StopOrder(), time.monotonic() + _GIT_SECONDS)
         try:
             git("--version", folder=self._folder)
         except (GitError, Interrupted) as error:
             return Reason("agent_git", reason=sentence_of(error))
-        except (RunnerLost, OSError) as error:
+        except (SupervisorLost, SupervisorUnavailable, OSError) as error:
             return Reason("agent_supervisor", reason=sentence_of(error))
         return None
 
@@ -118,8 +125,8 @@ class SelfCheck:
             pause = self._next_check - time.monotonic()
         if pause > 0:
             return pause
-        found = self._find_trouble(self._runner)
-        self._runner.close()
+        found = self._find_trouble(self._supervisor)
+        self._supervisor.close()
         if found:
             self.report(found)
             return 0.0

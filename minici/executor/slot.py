@@ -1,6 +1,6 @@
 """A slot takes a build, checks its commit out, runs its command, and puts the result in order.
 
-One thread for each slot; it owns the slot's runner and its working trees.
+One thread for each slot; it owns the slot's supervisor and its working trees.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from minici.executor.outbox import Outbox
 from minici.executor.result_delivery import reason_params
 from minici.executor.retry_loop import RetryLoop
 from minici.executor.self_check import SelfCheck
-from minici.process.command import Account, Exit, Runner, RunnerLost, StopOrder
+from minici.process.command import Account, Exit, StopOrder, Supervisor, SupervisorLost
+from minici.process.launcher import SupervisorUnavailable
 from minici.reasons import Reason, sentence_of
 from minici.validation import public
 from minici.web.client import CallError, Client, Refused
@@ -41,6 +42,8 @@ _OUT_OF_TIME = 124  # as of timeout(1), for a command that exits 0 when it is to
 _CHECKOUT_SPARE_SECONDS = 15.0
 _COMMAND_SPARE_SECONDS = 45.0
 _GIVE_BACK_SECONDS = 2.0
+
+_CHECKOUT_ERRORS = (GitError, Interrupted, SupervisorLost, SupervisorUnavailable, OSError)
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +91,15 @@ class Slot:
         self._self_check = self_check
         self._masker = Masker(map(os.fsencode, passed_secrets(settings.inherited, settings.passed)))
         self._artifacts = settings.data / "artifacts" / str(number)
-        self._runner = Runner(settings.data / "processes" / str(number))
+        self._supervisor = Supervisor(settings.data / "processes" / str(number))
         self._workspace = Workspace(settings.data / "workspaces", number, mirrors)
         self._thread = threading.Thread(target=self._serve, name=f"slot-{number}", daemon=True)
 
     def start(self) -> None:
-        self._runner.start()
+        try:
+            self._supervisor.start()
+        except SupervisorUnavailable as error:
+            self._self_check.report_supervisor(error)
         self._thread.start()
 
     def join(self, seconds: float) -> None:
@@ -113,7 +119,7 @@ class Slot:
             except Exception:
                 log.exception("%s: internal error", running.order.title)
                 self._give_back(running, Reason("agent_internal_error"))
-        self._runner.close()
+        self._supervisor.close()
 
     def _build(self, running: RunningBuild) -> None:
         order = running.order
@@ -144,7 +150,7 @@ class Slot:
         due = running.accepted_at + order.timeout
         until = due + _CHECKOUT_SPARE_SECONDS
         environ, account = self._settings.inherited, self._settings.account
-        git = Git(self._runner, environ, stop, until, account)
+        git = Git(self._supervisor, environ, stop, until, account)
         try:
             tree, commit = self._workspace.checkout(
                 order.repository,
@@ -154,11 +160,11 @@ class Slot:
                 progress=output.append_checkout,
             )
             artifacts = self._make_artifacts(running, git)
-        except (GitError, Interrupted, RunnerLost, OSError) as error:
+        except _CHECKOUT_ERRORS as error:
             return self._not_checked_out(error, stop)
         seconds = min(order.timeout, due + _COMMAND_SPARE_SECONDS - time.monotonic())
         try:
-            exit = self._runner.execute(
+            exit = self._supervisor.execute(
                 [*self._settings.shell, order.command],
                 folder=tree,
                 env=self._environment(running, commit, tree, artifacts),
@@ -167,12 +173,12 @@ class Slot:
                 stop=stop,
                 account=account,
             )
-        except RunnerLost as error:
+        except SupervisorLost as error:
             reason = Reason("command_lost", reason=sentence_of(error))
             return Outcome(_result(_BROKEN, reason, commit))
-        except OSError as error:
-            trouble = self._self_check.explain(error, self._runner)
-            reason = Reason("agent_error", error=str(error))
+        except (SupervisorUnavailable, OSError) as error:
+            trouble = self._self_check.explain(error, self._supervisor)
+            reason = Reason("agent_error", error=sentence_of(error))
             return Outcome(None if trouble else _result(_BROKEN, reason, commit), False, trouble)
         return Outcome(_judge(exit, stop, seconds, commit), exit.stopped)
 
@@ -183,7 +189,7 @@ class Slot:
     def _not_checked_out(self, error: Exception, stop: StopOrder) -> Outcome:
         if stop.reason is not None:
             return Outcome(Result(_NO_CHECKOUT, stop.reason), stopped=True)
-        trouble = self._self_check.explain(error, self._runner)
+        trouble = self._self_check.explain(error, self._supervisor)
         if trouble:
             return Outcome(trouble=trouble)
         reason = Reason("checkout_failed", reason=sentence_of(error))

@@ -32,7 +32,7 @@ from minici.executor.inventory import (
 from minici.executor.outbox import Outbox, PendingResult
 from minici.executor.output_streamer import PIECE_BYTES, OutputStreamer
 from minici.executor.result_delivery import ResultDelivery, _segments, quote, write_form
-from minici.output.checkout_log import CheckoutLog
+from minici.output.checkout_log import CHECKOUT, CheckoutLog
 from minici.output.writer import Output
 from minici.web.client import Client
 from tests.support.crashes import Crash, crash_at
@@ -151,8 +151,8 @@ def test_everything_is_on_disk_before_it_counts(
 
     monkeypatch.setattr(os, "rename", note_and_rename)
     finished(outbox, (5, 1), b"out", b"err")
-    assert synced == ["stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
-    assert moved == [5]
+    assert synced == [".trial", "stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
+    assert moved == [6]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"id": "x"}'])
@@ -563,6 +563,8 @@ def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbo
 
 # Output while a build runs.
 
+NOTHING = {CHECKOUT: 0, STDOUT: 0, STDERR: 0}
+
 
 class Live:
     """A sender, and the output that it keeps."""
@@ -600,13 +602,13 @@ def test_a_lone_line_is_there_at_once(live: Live) -> None:
     live.sender.append(STDOUT, b"second\n", 1.0)
     wait_for(lambda: live.stream(STDOUT) == b"first\nsecond\n", 5)
     assert time.monotonic() - begun < 0.5
-    wait_for(lambda: live.sender._sent == {STDOUT: 13, STDERR: 0})
-    assert live.sender.end() == {STDOUT: 13, STDERR: 0}
+    wait_for(lambda: live.sender._sent == {**NOTHING, STDOUT: 13})
+    assert live.sender.end() == {**NOTHING, STDOUT: 13}
 
 
 def test_a_short_build_needs_no_call(live: Live) -> None:
     live.sender.append(STDOUT, b"all\n", 0.0)
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     time.sleep(0.2)
     assert live.pieces == []
 
@@ -683,7 +685,7 @@ def test_a_server_that_takes_no_output_gets_all_of_it_with_the_result(
     live.server.wait_call("/notify_build_output")
     live.sender.append(STDOUT, b"more", 0.0)
     time.sleep(0.3)
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     assert len(live.pieces) == 1 and not live.superseded.is_set()
 
 
@@ -698,7 +700,7 @@ def test_the_end_waits_for_nobody(live: Live) -> None:
     live.sender.append(STDOUT, b"text", 0.0)
     live.server.wait_call("/notify_build_output")
     begun = time.monotonic()
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     assert time.monotonic() - begun < 0.5
 
 
