@@ -11,7 +11,7 @@ import re
 from typing import Optional
 
 from minici.reasons import Reason
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 
 # A group whose name begins with `sentence` is a sentence of its own.
 _RUSSIAN = tuple(
@@ -196,20 +196,20 @@ RUSSIAN: dict[str, str] = {
 }
 
 
-def said(words: Words, sentence: str) -> str:
-    """The sentence in the language of `words`; as it is where there is no other."""
-    if words.language != "ru":
+def reason_text(translate: Translator, sentence: str) -> str:
+    """The sentence in the language of `translate`; as it is where there is no other."""
+    if translate.language != "ru":
         return sentence
     if isinstance(sentence, Reason):
-        values = {name: _value(words, value) for name, value in sentence.values.items()}
+        values = {name: _value(translate, value) for name, value in sentence.values.items()}
         return RUSSIAN[sentence.key].format(**values)
     return _russian(sentence, _DEEPEST)
 
 
-def _value(words: Words, value: object) -> object:
+def _value(translate: Translator, value: object) -> object:
     if isinstance(value, (list, tuple)):
-        return "; ".join(said(words, each) for each in value)
-    return said(words, value) if isinstance(value, str) else value
+        return "; ".join(reason_text(translate, each) for each in value)
+    return reason_text(translate, value) if isinstance(value, str) else value
 
 
 def is_exit(reason: Optional[str]) -> bool:
