@@ -40,6 +40,7 @@ from minici.durable import (
 )
 from minici.output.reader import Transcript
 from minici.output.writer import Output
+from minici.reasons import Reason, sentence_of
 
 log = logging.getLogger("minici.store")
 
@@ -213,14 +214,14 @@ class Store:
         try:
             build = builds.from_record(json.loads(path.read_bytes()))
             if build.id != number:
-                raise ValueError(f"the record is of build {build.id}")
+                raise ValueError(Reason("record_of_another", build=build.id))
             return build
         except FileNotFoundError:
             if number > self.newest or not path.parent.exists():
-                raise NoSuchBuild(f"there is no build {number}") from None
-            return DamagedBuild(number, "its record is missing")
+                raise NoSuchBuild(Reason("no_build", build=number)) from None
+            return DamagedBuild(number, Reason("record_missing"))
         except (OSError, ValueError, RecursionError) as error:
-            return DamagedBuild(number, f"its record can't be read: {error}")
+            return DamagedBuild(number, Reason("record_unreadable", error=sentence_of(error)))
 
     def page(
         self,
@@ -417,11 +418,11 @@ class Store:
             yield
         except OSError as error:
             if number is not None and error.errno not in _NOBODY_CAN_WRITE:
-                sentence = f"its folder can't be used: {error.strerror or error}"
-                raise BuildUnusable(sentence) from error
+                reason = Reason("folder_unusable", error=error.strerror or str(error))
+                raise BuildUnusable(reason) from error
             self._note_refusal(error)
-            sentence = f"the data folder can't be written: {error.strerror or error}"
-            raise StoreUnavailable(sentence) from error
+            reason = Reason("data_unwritable", error=error.strerror or str(error))
+            raise StoreUnavailable(reason) from error
         if self._refused:
             self._refused = False
             log.warning("the data folder can be written again: going on")

@@ -20,8 +20,8 @@ from minici.html import (
     FormView,
     FoundLine,
     IndexView,
+    PageContext,
     RunningBuild,
-    Site,
     Waiting,
 )
 from minici.output.excerpt import FIND_LENGTH, Passage, Wanted, find_lines
@@ -123,7 +123,7 @@ class Pages:
         listed = self._json(request, page.records)
         agents = self._state.agents()
         view = IndexView(
-            site=self._site(request, agents),
+            context=self._context(request, agents),
             builds=listed,
             form=form,
             waiting=self._waiting(page.records, agents),
@@ -161,14 +161,16 @@ class Pages:
                 line=_optional_number(request, "line", 1),
             )
         before, after = self._store.neighbours(int(number))
-        site = self._site(request, self._state.agents())
+        context = self._context(request, self._state.agents())
         if not isinstance(record, Build):
-            view = BuildView(site, self._records.json(request, record), previous=before, next=after)
+            view = BuildView(
+                context, self._records.json(request, record), previous=before, next=after
+            )
             return self._page(html.build_page(self._language(request), view))
         if shown is not None and not record.knows_attempt(shown):
             raise HttpError(404, f"build {number} never had an attempt {shown}")
         view = BuildView(
-            site=site,
+            context=context,
             build=self._records.json(request, record),
             waiting=self._waiting([record], self._state.agents()).get(record.id),
             max_attempts=self._config.max_attempts,
@@ -222,7 +224,7 @@ class Pages:
         agents = self._state.agents()
         days = self._state.days()
         shown = [self._agent(agent, days.get(agent.address, [])) for agent in agents]
-        view = AgentsView(self._site(request, agents), shown)
+        view = AgentsView(self._context(request, agents), shown)
         return self._page(html.agents_page(self._language(request), view))
 
     def forget(self, request: Request) -> Response:
@@ -246,10 +248,10 @@ class Pages:
         """The page of an error; for programs, a line of text where they get one if all is well."""
         if request.path == "/healthz" and "text/html" not in request.header("Accept"):
             return Response(error.status, f"{error.sentence}\n".encode())
-        site = None
+        context = None
         if error.status not in (401, 403, 421):
-            site = self._site(request, self._state.agents())
-        page = html.error_page(self._language(request), error.status, error.sentence, site)
+            context = self._context(request, self._state.agents())
+        page = html.error_page(self._language(request), error.status, error.sentence, context)
         return self._page(page, error.status)
 
     # What pages are made from.
@@ -262,11 +264,11 @@ class Pages:
     def _language(self, request: Request) -> str:
         return html.choose_language(self._config.language, request.header("Accept-Language"))
 
-    def _site(self, request: Request, agents: Sequence[Agent]) -> Site:
+    def _context(self, request: Request, agents: Sequence[Agent]) -> PageContext:
         there = [agent for agent in agents if not agent.gone]
         queued = self._state.queued()
         now = datetime.now(timezone.utc)
-        return Site(
+        return PageContext(
             repository=public(self._config.repository),
             now=now,
             url=self._base(request),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from minici.build import Build
+from minici.reasons import Reason, sentence_of
 from minici.scheduler.roster import Agent, Held, Pinged, parse_held
 from minici.web.client import CallError, Client, Failed
 
@@ -61,14 +62,14 @@ class AgentCalls:
             answer = self._client(agent).post("/build", order)
         except Failed as error:
             unknown = error.status is None and error.sent
-            return Offered(UNANSWERED if unknown else REFUSED, str(error))
+            return Offered(UNANSWERED if unknown else REFUSED, sentence_of(error))
         except CallError as error:
             if error.status == 400:
                 said = str(error).removeprefix("HTTP 400").removeprefix(": ")
-                return Offered(IMPOSSIBLE, said or "the agent will not run it, and did not say why")
-            return Offered(REFUSED, str(error))
+                return Offered(IMPOSSIBLE, said or Reason("rejected"))
+            return Offered(REFUSED, sentence_of(error))
         if answer.status != 202:
-            return Offered(REFUSED, f"HTTP {answer.status}")
+            return Offered(REFUSED, Reason("http_status", status=answer.status))
         return Offered(TAKEN)
 
     def ping(self, agent: Agent) -> Pinged:

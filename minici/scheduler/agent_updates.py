@@ -14,6 +14,7 @@ from minici import build as builds
 from minici.build import Result
 from minici.output.format import OffsetGap, Rest
 from minici.output.writer import Output
+from minici.reasons import Reason
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.roster import Agent
 from minici.scheduler.state import Entry, State, check_attempt, log_end
@@ -182,7 +183,7 @@ class Reports:
                 agent = self._state.roster.get(current.address)
                 if agent is not None:
                     self._state.roster.refused(agent, self._state.clock())
-            self._state.requeue(entry, builds.RETURNED, f"agent {current.agent} stopped")
+            self._state.requeue(entry, builds.RETURNED, Reason("returned", agent=current.agent))
 
 
 def _identity(agent: Agent) -> tuple[str, int, str]:

@@ -15,6 +15,7 @@ from typing import Callable, Optional
 
 from minici import build as builds
 from minici.build import Build
+from minici.reasons import Reason
 from minici.scheduler.agent_client import IMPOSSIBLE, TAKEN, UNANSWERED, AgentCalls, Offered
 from minici.scheduler.roster import Agent, Held
 from minici.scheduler.state import CANCEL_SECONDS, Entry, State
@@ -144,7 +145,7 @@ class Dispatcher:
             return self._calls.offer(agent, _ordered(build), self._limits(build))
         except Exception:
             log.exception("build %d: the call to %s stumbled", build.id, agent.name)
-            return Offered(UNANSWERED, "the call stumbled here")
+            return Offered(UNANSWERED, Reason("internal_error"))
 
     def _limits(self, build: Build) -> Mapping[str, object]:
         limits: dict[str, object] = {
@@ -191,11 +192,11 @@ class Dispatcher:
                 self._state.change(entry, builds.reject(entry.build, sentence, self._state.now()))
                 log.info("build %d: %s will not run it: %s", number, agent.name, sentence)
             elif outcome == UNANSWERED:
-                self._state.requeue(
-                    entry, builds.UNANSWERED, f"no answer from {agent.name}: {sentence}"
-                )
+                reason = Reason("no_answer_from", agent=agent.name, reason=sentence)
+                self._state.requeue(entry, builds.UNANSWERED, reason)
             else:
-                self._state.requeue(entry, builds.REFUSED, f"{agent.name} refused: {sentence}")
+                reason = Reason("refused_by", agent=agent.name, reason=sentence)
+                self._state.requeue(entry, builds.REFUSED, reason)
         except StoreUnavailable as error:
             # Left as it is: the agent will not have the build, and the watchdog finds that out.
             log.error(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from minici.reasons import Reason
 from minici.scheduler.agent_history import Day
 
 _MOST_DELAY = 60.0  # seconds, after many refusals
@@ -236,7 +237,7 @@ class Roster:
         times = [agent.next_ping for agent in self._agents.values() if not agent.pinging]
         return max(0.0, min(times, default=now + self._interval) - now)
 
-    def newly_gone(self, now: float) -> list[tuple[Agent, str]]:
+    def newly_gone(self, now: float) -> list[tuple[Agent, Reason]]:
         """The agents that are gone and were not before, each with the reason in words."""
         found = []
         for agent in self._agents.values():
@@ -244,9 +245,9 @@ class Roster:
             if agent.gone:
                 continue
             if agent.refused_pings >= _REFUSED_PINGS:
-                found.append((agent, "its port refuses connections"))
+                found.append((agent, Reason("port_refuses")))
             elif silence >= self._timeout:
-                found.append((agent, f"silent for {silence:.1f} s"))
+                found.append((agent, Reason("silent", seconds=f"{silence:.1f}")))
         return found
 
     def orphans(self, now: float) -> list[tuple[Agent, Assignment, str]]:

@@ -20,6 +20,7 @@ from typing import Callable, Optional
 from minici import build as builds
 from minici.build import Build
 from minici.config import ServerConfig
+from minici.reasons import Reason
 from minici.scheduler.agent_history import Quarter
 from minici.scheduler.roster import Agent, Held, Roster
 from minici.scheduler.typical_durations import UsualTimes
@@ -172,7 +173,7 @@ class State:
         """
         with self.lock:
             if len(self._queue) + self._starting >= self.config.max_queue:
-                raise QueueFull(f"{self.config.max_queue} builds are waiting already")
+                raise QueueFull(Reason("queue_full", count=self.config.max_queue))
             self._starting += 1
 
         def make(number: int) -> Build:
@@ -256,7 +257,7 @@ class State:
         """Raise NoSuchBuild or NoSuchAttempt for what never was."""
         record = self.store.load(number)
         if isinstance(record, DamagedBuild):
-            raise BuildUnusable(f"build {number} is damaged: {record.reason}")
+            raise BuildUnusable(Reason("damaged", build=number, reason=record.reason))
         if attempt is not None:
             check_attempt(record, attempt)
 
@@ -431,7 +432,7 @@ def _agent_record(agent: Agent) -> dict[str, object]:
 def check_attempt(build: Build, attempt: int) -> None:
     """Raise NoSuchAttempt where the build was never handed over under this number."""
     if not build.knows_attempt(attempt):
-        raise NoSuchAttempt(f"build {build.id} never had an attempt {attempt}")
+        raise NoSuchAttempt(Reason("no_attempt", build=build.id, attempt=attempt))
 
 
 def log_end(build: Build) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Callable
 
 from minici import build as builds
+from minici.reasons import Reason
 from minici.scheduler.agent_client import AgentCalls
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.roster import Agent, Assignment, Pinged
@@ -161,9 +162,9 @@ class Watchdog:
             self._state.release(agent.address, assignment.held)
             return
         words = {
-            builds.SILENT: f"agent {agent.name} is gone: {agent.gone_reason}",
-            builds.FORGOTTEN: f"agent {agent.name} no longer has it",
-            builds.OVERDUE: f"agent {agent.name} did not finish it in time",
+            builds.SILENT: Reason("agent_gone", agent=agent.name, reason=agent.gone_reason),
+            builds.FORGOTTEN: Reason("forgotten", agent=agent.name),
+            builds.OVERDUE: Reason("overdue", agent=agent.name),
         }
         with entry.lock:
             current = entry.build.current

@@ -11,7 +11,7 @@ import re
 from typing import Optional
 
 from minici.reasons import Reason
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 
 # A group whose name begins with `sentence` is a sentence of its own.
 _RUSSIAN = tuple(
@@ -138,6 +138,7 @@ RUSSIAN: dict[str, str] = {
     "no_answer_from": "нет ответа от {agent}: {reason}",
     "refused_by": "{agent} отказался: {reason}",
     "lost": "оставлена после стольких попыток: {count}; {reasons}",
+    "lost_once": "оставлена после одной попытки; {reasons}",
     "lost_attempt": "попытка {attempt} на {agent}: {reason}",
     "timed_out": "не уложилась в {seconds} с (build_timeout)",
     "checkout_failed": "не удалось получить коммит: {reason}",
@@ -177,6 +178,8 @@ RUSSIAN: dict[str, str] = {
     "record_missing": "её записи нет",
     "record_unreadable": "её запись не читается: {error}",
     "record_of_another": "это запись сборки {build}",
+    "not_a_build": "это не сборка: {error}",
+    "wrong_kind": "значение не того рода",
     "folder_unusable": "её папкой нельзя пользоваться: {error}",
     "queue_full": "сборок уже ждёт: {count}",
     "data_unwritable": "в папку данных нельзя писать: {error}",
@@ -206,20 +209,20 @@ RUSSIAN: dict[str, str] = {
 }
 
 
-def said(words: Words, sentence: str) -> str:
-    """The sentence in the language of `words`; as it is where there is no other."""
-    if words.language != "ru":
+def reason_text(translate: Translator, sentence: str) -> str:
+    """The sentence in the language of `translate`; as it is where there is no other."""
+    if translate.language != "ru":
         return sentence
     if isinstance(sentence, Reason):
-        values = {name: _value(words, value) for name, value in sentence.values.items()}
+        values = {name: _value(translate, value) for name, value in sentence.values.items()}
         return RUSSIAN[sentence.key].format(**values)
     return _russian(sentence, _DEEPEST)
 
 
-def _value(words: Words, value: object) -> object:
+def _value(translate: Translator, value: object) -> object:
     if isinstance(value, (list, tuple)):
-        return "; ".join(said(words, each) for each in value)
-    return said(words, value) if isinstance(value, str) else value
+        return "; ".join(reason_text(translate, each) for each in value)
+    return reason_text(translate, value) if isinstance(value, str) else value
 
 
 def is_exit(reason: Optional[str]) -> bool:
