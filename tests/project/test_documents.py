@@ -1,7 +1,7 @@
-"""The documents say what is so: their tests and log lines exist, none is too long, all examples work.
+"""The documents are true: their tests and log lines exist, their examples work, none is too long.
 
-Tests are named by file and function, a `*` standing for the rest of a name; log lines are those that
-the code writes.
+Tests are named by file and function, a `*` standing for the rest of a name; log lines are those
+that the code writes.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def test_every_fault_that_is_a_test_is_in_the_table() -> None:
     assert len(files) > 60, "where are the tests?"
     names = (name for path in files for name in functions(path))
     found = (re.match(r"test_fault_(\d+)_", name) for name in names)
-    assert first_cells(RELIABILITY, "The faults") == sorted({int(each[1]) for each in found if each})
+    assert first_cells(RELIABILITY, "The faults") == sorted(
+        {int(each[1]) for each in found if each}
+    )
 
 
 def test_a_row_of_the_faults_names_the_tests_of_its_number() -> None:
@@ -282,4 +284,8 @@ def test_a_line_that_nobody_writes_is_found_out(line: str) -> None:
 
 
 def test_the_tables_are_there() -> None:
-    assert len(quoted(LOGS[0])) > 10 and len(quoted(LOGS[1])) > 5 and quoted("When a process does not start")
+    assert (
+        len(quoted(LOGS[0])) > 10
+        and len(quoted(LOGS[1])) > 5
+        and quoted("When a process does not start")
+    )
