@@ -225,8 +225,7 @@ def _main(path: Path, stop: Stop) -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run an agent until it is told to stop; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run(_main, given, "python -m minici.agent config.ini", _SUMMARY)
+    return run(_main, arguments, "python -m minici.agent config.ini", _SUMMARY)
 
 
 if __name__ == "__main__":
