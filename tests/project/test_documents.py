@@ -29,7 +29,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 # A template is what stands between its fields: "build %d: %s" is ("build ", ": ", "").
 Template = tuple[str, ...]
-FIELD = re.compile(r"%[-.\d]*[a-z]")
+FIELD = re.compile(r"%[-.\d]*[a-z]|\{\w+\}")  # of log lines, and of reasons
 PLACEHOLDER = re.compile(r"[A-Z0-9]+")
 FEWEST_LETTERS = 4  # in what may stand for a part of a line: less fits everything
 
