@@ -121,7 +121,7 @@ def test_a_document_is_short(path: Path) -> None:
 FORM_FIELD = re.compile(r"(?<![-\w])(?:-d|--data)[ =](?!@)")
 
 
-def test_every_example_of_curl_encodes_its_parameters() -> None:
+def test_fault_45_every_example_of_curl_encodes_its_parameters() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "README.md", "docs", "examples", "minici"],
         cwd=ROOT,
