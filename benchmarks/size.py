@@ -131,7 +131,7 @@ def _at_rest(ground: Ground) -> Iterator[Figure]:
     bare.wait()
     for name, size, goal in (
         ("memory of the server at rest", server_bytes, at_most(plus=30.0)),
-        ("memory of an agent at rest", agent_bytes, at_most(plus=25.0)),
+        ("memory of an agent at rest", agent_bytes, at_most(plus=30.0)),
     ):
         yield Figure(name, "MB", Spread.of([size / MB]), floor, goal)
     if supervisor_bytes:
