@@ -59,7 +59,7 @@ def _lines(paths: Iterator[Path]) -> int:
 
 def _not_python(package: Path) -> Iterator[Path]:
     for folder in ("templates", "static"):
-        yield from (path for path in (package / folder).rglob("*") if path.is_file())
+        yield from (path for path in (package / "ui" / folder).rglob("*") if path.is_file())
 
 
 def _zipapp(ground: Ground, package: Path) -> int:
