@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.project.test_layering import ALLOWED
 from tests.support.harness import ROOT
 
 DOCS = ROOT / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 RELIABILITY = (DOCS / "reliability.md").read_text(encoding="utf-8")
 SECURITY = (DOCS / "security.md").read_text(encoding="utf-8")
+DESIGN = (DOCS / "design.md").read_text(encoding="utf-8")
 CONTRACT = (DOCS / "protocol.md").read_text(encoding="utf-8")
 MOST_WORDS = 1500  # but for the contract
 NAMED = re.compile(r"tests/((?:\w+/)?test_\w+)\.py|`(test_\w+\*?)`")
@@ -101,6 +103,24 @@ def test_a_row_of_the_faults_names_the_tests_of_its_number() -> None:
     for row in re.findall(r"(?m)^\| \d+ \|.*$", section(RELIABILITY, "The faults")):
         number = int(row.split()[1])
         assert f"`test_fault_{number:02}_*`" in row, row
+
+
+# The design.
+
+
+def test_the_design_names_every_package_and_its_imports() -> None:
+    packages = section(DESIGN, "1. The packages")
+    there = [path for path in (ROOT / "minici").iterdir() if not path.name.startswith("__")]
+    assert len(there) > 10, "where are the packages?"
+    missing = {path.stem for path in there} - set(re.findall(r"`(\w+)/?`", packages))
+    assert not missing
+    rows = re.findall(r"(?m)^\| (`.+) \| (leaves.*) \|$", packages)
+    stated = {
+        importer: frozenset(("*", *re.findall(r"`([\w.]+)`", allowed)))
+        for importers, allowed in rows
+        for importer in re.findall(r"`(\w+)`", importers)
+    }
+    assert stated == ALLOWED
 
 
 # The size, and the examples.
