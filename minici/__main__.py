@@ -1,4 +1,4 @@
-"""`python -m minici`: server and agents in one go, and the small tools.
+"""`python -m minici`: server and agents on one repository, and the small tools.
 
 python -m minici [--port N] [--agents N] [FOLDER]     CI for the git repository there
 python -m minici password                             a hash for [users]
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici import __version__
-from minici.daemon import Stop
+from minici.daemon import Stop, complain, take_over_process, use_utf8
 from minici.standalone import Unusable, serve_here
 from minici.web.passwords import NoScrypt, hash_password
 
@@ -86,10 +86,14 @@ admin = {hash}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Start everything, or one of the tools; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run server and agents, or one of the tools; return the exit status."""
+    if arguments is None:
+        use_utf8()
+        arguments = sys.argv[1:]
+    take_over_process()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path may have what the terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")
+    given = list(arguments)
     try:
         if given[:1] == ["password"]:
             _password_parser().parse_args(given[1:])
@@ -101,7 +105,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         stop.on_signals()
         serve_here(options.folder, options.port, options.agents, stop)
     except (Unusable, NoScrypt) as error:
-        print(f"minici: {error}", file=sys.stderr)
+        complain(f"minici: {error}")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -27,14 +27,14 @@ from minici.routes.feeds import Monitors
 from minici.routes.json_api import Api
 from minici.routes.output import OutputEndpoints
 from minici.routes.pages import Pages
-from minici.scheduler.agent_client import AgentCalls
-from minici.scheduler.agent_updates import Reports
+from minici.scheduler.agent_client import AgentClient
+from minici.scheduler.agent_updates import AgentUpdates
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.retention import Retention
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store, StoreDamaged, StoreUnavailable
-from minici.thread_pool import Beside
+from minici.thread_pool import ThreadPool
 from minici.web import tls
 from minici.web.client import Client
 from minici.web.guard import Hosts, ServerGuard
@@ -78,13 +78,13 @@ class Server:
         self.store = Store(config.data, config.output_limit)
         self.state = State(self.store, config)
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
-        calls = AgentCalls(
+        calls = AgentClient(
             self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
         )
         page_url = self._page_url if config.url else None
-        beside = Beside()
+        beside = ThreadPool()
         self.dispatcher = Dispatcher(self.state, calls, beside, page_url)
-        self.watchdog = Watchdog(self.state, self.dispatcher, calls, Beside(few=1))
+        self.watchdog = Watchdog(self.state, self.dispatcher, calls, ThreadPool(few=1))
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self._records = Records(self.store, self._base)
         self._pages = Pages(
@@ -131,7 +131,7 @@ class Server:
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
             *Api(self.state, self._records).routes(),
-            *AgentEndpoints(Reports(self.state, self.dispatcher), limit).routes(),
+            *AgentEndpoints(AgentUpdates(self.state, self.dispatcher), limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None
         guard = ServerGuard(
@@ -187,8 +187,7 @@ def _main(path: Path, stop: Stop) -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run a server until it is told to stop; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run(_main, given, "python -m minici.server config.ini", _SUMMARY)
+    return run(_main, arguments, "python -m minici.server config.ini", _SUMMARY)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Callable, Optional
 
 from minici.checkout.git import Git, GitError
 from minici.checkout.git_dir import empty, give, lay_out, restore
@@ -37,7 +38,14 @@ class Workspace:
         self._mirrors = mirrors
         self._seals: dict[Path, Seal] = {}  # of the trees that are known to be clean
 
-    def checkout(self, repository: str, commit: str, git: Git) -> tuple[Path, Commit]:
+    def checkout(
+        self,
+        repository: str,
+        commit: str,
+        git: Git,
+        submodules: bool = False,
+        progress: Optional[Callable[[bytes], None]] = None,
+    ) -> tuple[Path, Commit]:
         """Check a commit out. Returns the working tree, in which nothing else is.
 
         Raises GitError, Interrupted, SupervisorLost.

@@ -11,7 +11,7 @@ from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, Rest
 from minici.reasons import Reason
 from minici.routes.common import as_http, read_host
-from minici.scheduler.agent_updates import Moved, Reports, Timeline
+from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt, Timeline
 from minici.web.params import BadParams, Params
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
@@ -24,7 +24,7 @@ _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?
 class AgentEndpoints:
     """The calls of agents, as routes. `result_limit` is the largest result in bytes."""
 
-    def __init__(self, reports: Reports, result_limit: int) -> None:
+    def __init__(self, reports: AgentUpdates, result_limit: int) -> None:
         self._reports = reports
         self._result_limit = result_limit
 
@@ -84,7 +84,7 @@ class AgentEndpoints:
         try:
             with as_http():
                 following = self._reports.add_output(number, attempt, stream, offset, data, seconds)
-        except Moved:
+        except StaleAttempt:
             raise HttpError(410, "the build is no longer this attempt's") from None
         except OffsetGap as gap:
             have = {"next": gap.have[stream]}

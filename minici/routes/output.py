@@ -19,7 +19,7 @@ from minici.output.checkout_log import CHECKOUT
 from minici.output.excerpt import FIND_LENGTH, find_lines
 from minici.output.reader import Piece
 from minici.routes.common import ID, Records, as_http, whole
-from minici.scheduler.state import Entry, State
+from minici.scheduler.state import State, UnfinishedBuild
 from minici.store import NoSuchBuild, Record, Store
 from minici.web.routing import HttpError, Request, Response, Route, json_response, serve_range
 
@@ -181,14 +181,16 @@ class _Steps:
         self._store = store
         self._known: dict[tuple[int, object, _Place], tuple[bytes, _Place]] = {}
 
-    def entry(self, number: int) -> Optional[Entry]:
-        return self._state.entry(number)
+    def unfinished_build(self, number: int) -> Optional[UnfinishedBuild]:
+        return self._state.unfinished_build(number)
 
     def load(self, number: int) -> Record:
         """A build as it is now. Raises NoSuchBuild."""
         return self._state.load(number)
 
-    def step(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+    def step(
+        self, entry: Optional[UnfinishedBuild], build: Build, place: _Place
+    ) -> tuple[bytes, _Place]:
         """The events of what came behind a place, and the place behind them."""
         key = (build.id, entry.version if entry else None, place)
         if key not in self._known:
@@ -197,7 +199,9 @@ class _Steps:
             self._known[key] = self._certain(entry, build, place)
         return self._known[key]
 
-    def _certain(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+    def _certain(
+        self, entry: Optional[UnfinishedBuild], build: Build, place: _Place
+    ) -> tuple[bytes, _Place]:
         step, certain = self._read(build, place)
         if entry is not None and not certain:
             with entry.lock:  # nothing is written meanwhile
@@ -253,7 +257,7 @@ class _Live:
         """The next events: what has changed of the build, then what it has written."""
         if self._ended:
             return None
-        entry = self._steps.entry(self.subject)
+        entry = self._steps.unfinished_build(self.subject)
         try:
             build = entry.build if entry else self._steps.load(self.subject)
         except NoSuchBuild:

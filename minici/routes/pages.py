@@ -37,7 +37,7 @@ from minici.routes.common import (
 from minici.routes.output import place_after
 from minici.scheduler.agent_history import Quarter
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent
+from minici.scheduler.roster import KnownAgent
 from minici.scheduler.search import find_builds
 from minici.scheduler.state import QueueFull, State
 from minici.store import Record, Store, StoreUnavailable
@@ -140,13 +140,15 @@ class Pages:
         """How long the commands of the running builds usually take, in seconds."""
         for record in last:
             if isinstance(record, Build):
-                self._state.usual.note(record)  # a server that was just started knows none
+                self._state.typical_durations.note(
+                    record
+                )  # a server that was just started knows none
         commands = {
             record.command
             for record in shown
             if isinstance(record, Build) and record.status == builds.RUNNING
         }
-        usual = {command: self._state.usual.of(command) for command in commands}
+        usual = {command: self._state.typical_durations.of(command) for command in commands}
         return {command: seconds for command, seconds in usual.items() if seconds}
 
     # One build.
@@ -222,7 +224,7 @@ class Pages:
 
     def agents(self, request: Request) -> Response:
         agents = self._state.agents()
-        days = self._state.days()
+        days = self._state.histories()
         shown = [self._agent(agent, days.get(agent.address, [])) for agent in agents]
         view = AgentsView(self._context(request, agents), shown)
         return self._page(html.agents_page(self._language(request), view))
@@ -264,7 +266,7 @@ class Pages:
     def _language(self, request: Request) -> str:
         return html.choose_language(self._config.language, request.header("Accept-Language"))
 
-    def _context(self, request: Request, agents: Sequence[Agent]) -> PageContext:
+    def _context(self, request: Request, agents: Sequence[KnownAgent]) -> PageContext:
         there = [agent for agent in agents if not agent.gone]
         queued = self._state.queued()
         now = datetime.now(timezone.utc)
@@ -285,7 +287,9 @@ class Pages:
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
         return [self._records.json(request, record) for record in records]
 
-    def _waiting(self, records: Sequence[Record], agents: Sequence[Agent]) -> dict[int, Waiting]:
+    def _waiting(
+        self, records: Sequence[Record], agents: Sequence[KnownAgent]
+    ) -> dict[int, Waiting]:
         there = [agent for agent in agents if not agent.gone]
         full = not any(agent.free_slots for agent in there)
         return {
@@ -294,7 +298,7 @@ class Pages:
             if isinstance(record, Build) and record.status == builds.QUEUED
         }
 
-    def _agent(self, agent: Agent, day: Sequence[Quarter]) -> AgentView:
+    def _agent(self, agent: KnownAgent, day: Sequence[Quarter]) -> AgentView:
         return AgentView(
             name=agent.name,
             address=agent.address,
@@ -310,7 +314,7 @@ class Pages:
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             return RunningBuild(number, attempt, None)
         build = entry.build
@@ -357,7 +361,7 @@ def _start_agent(url: str, secret: Optional[str]) -> str:
     return f"printf '{section}' >agent.ini\npython3 -m minici.agent agent.ini"
 
 
-def _state(agent: Agent) -> str:
+def _state(agent: KnownAgent) -> str:
     if agent.gone:
         return "gone"
     if agent.needs_ping or agent.refusals:

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
 from minici import build as builds
-from minici.build import Result
+from minici.build import AttemptId, Result
 from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, Rest
 from minici.output.writer import Output
 from minici.reasons import Reason
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent
-from minici.scheduler.state import Entry, State, check_attempt, log_end
+from minici.scheduler.roster import KnownAgent
+from minici.scheduler.state import State, UnfinishedBuild, check_attempt, log_end
 from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.scheduler.agent_updates")
@@ -26,11 +26,11 @@ log = logging.getLogger("minici.scheduler.agent_updates")
 Timeline = Iterable[tuple[int, int, int]]
 
 
-class Moved(Exception):
+class StaleAttempt(Exception):
     """The build is no longer this attempt's."""
 
 
-class Reports:
+class AgentUpdates:
     """Takes in what agents report. Any thread may call it."""
 
     def __init__(self, state: State, dispatcher: Dispatcher) -> None:
@@ -51,7 +51,7 @@ class Reports:
         Without `slots` it has what its pings say, and one until then.
         """
         now, at = self._state.clock(), self._state.now()
-        fresh = Agent(host, port, name or "", slots or 1, now, scheme=scheme, registered=at)
+        fresh = KnownAgent(host, port, name or "", slots or 1, now, scheme=scheme, registered=at)
         fresh.name = name or fresh.address
         with self._state.lock:
             agent = self._state.roster.get(fresh.address)
@@ -91,17 +91,17 @@ class Reports:
     ) -> int:
         """Add a piece of a running attempt's output; returns where the next one begins.
 
-        Raises NoSuchBuild, NoSuchAttempt, Moved, OffsetGap, StoreUnavailable.
+        Raises NoSuchBuild, NoSuchAttempt, StaleAttempt, OffsetGap, StoreUnavailable.
         """
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             self._state.check_known(number, attempt)
-            raise Moved
+            raise StaleAttempt
         with entry.lock:
             current = entry.build.current
             if current is None or current.number != attempt:
                 check_attempt(entry.build, attempt)
-                raise Moved
+                raise StaleAttempt
             if stream == CHECKOUT:
                 with self._folder_of(entry), self._state.store.checkout_log(number, attempt) as log:
                     log.append(offset, data)
@@ -129,7 +129,7 @@ class Reports:
 
         Raises NoSuchBuild, NoSuchAttempt, OffsetGap, StoreUnavailable.
         """
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             self._state.check_known(number, attempt)
             log.info("build %d: a result came after its end: nothing changes", number)
@@ -152,15 +152,15 @@ class Reports:
         log_end(build)
         for loser in losers:
             log.info("build %d: attempt %d is told to stop", number, loser.number)
-            self._dispatcher.tell_superseded(loser.address, (number, loser.number))
+            self._dispatcher.tell_superseded(loser.address, AttemptId(number, loser.number))
 
     @contextlib.contextmanager
-    def _output(self, entry: Entry, attempt: int) -> Iterator[Output]:
+    def _output(self, entry: UnfinishedBuild, attempt: int) -> Iterator[Output]:
         with self._folder_of(entry), self._state.store.output(entry.build.id, attempt) as output:
             yield output
 
     @contextlib.contextmanager
-    def _folder_of(self, entry: Entry) -> Iterator[None]:
+    def _folder_of(self, entry: UnfinishedBuild) -> Iterator[None]:
         """Give up a build whose folder can't be used any more."""
         try:
             yield
@@ -168,7 +168,7 @@ class Reports:
             self._state.drop(entry, error)
             raise
 
-    def _of_our_own_making(self, entry: Entry, attempt: int, result: Result) -> bool:
+    def _of_our_own_making(self, entry: UnfinishedBuild, attempt: int, result: Result) -> bool:
         """Whether the result only says that an attempt was ended which the server had given up:
         to be killed for having been superseded is no result of the build."""
         current = entry.build.current
@@ -180,7 +180,7 @@ class Reports:
 
         Raises NoSuchBuild, NoSuchAttempt, StoreUnavailable.
         """
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             self._state.check_known(number, attempt)
             return
@@ -196,5 +196,5 @@ class Reports:
             self._state.requeue(entry, builds.RETURNED, Reason("returned", agent=current.agent))
 
 
-def _identity(agent: Agent) -> tuple[str, int, str]:
+def _identity(agent: KnownAgent) -> tuple[str, int, str]:
     return agent.name, agent.slots, agent.scheme

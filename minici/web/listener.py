@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from typing import Any, Optional
 
-from minici.thread_pool import Beside
+from minici.thread_pool import ThreadPool
 from minici.web import tls
 from minici.web.connection import Connection
 from minici.web.event_streams import Viewers
@@ -52,7 +52,7 @@ class Listener(ThreadingHTTPServer):
         self.context = context
         self.stopping = False
         self.viewers = Viewers()
-        self._beside = Beside(patience=_PATIENCE)
+        self._beside = ThreadPool(patience=_PATIENCE)
         self._most = _most_connections(descriptors())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
         self._lock = threading.Condition()  # guards _open and _watched

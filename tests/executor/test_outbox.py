@@ -30,8 +30,9 @@ from minici.executor.inventory import (
     RunningBuild,
 )
 from minici.executor.outbox import Outbox, PendingResult
-from minici.executor.output_streamer import PIECE, OutputStreamer
+from minici.executor.output_streamer import PIECE_BYTES, OutputStreamer
 from minici.executor.result_delivery import ResultDelivery, _segments, quote, write_form
+from minici.output.checkout_log import CHECKOUT, CheckoutLog
 from minici.output.writer import Output
 from minici.web.client import Client
 from tests.support.crashes import Crash, crash_at
@@ -52,18 +53,18 @@ def outbox(tmp_path: Path) -> Outbox:
 
 def finished(
     outbox: Outbox,
-    attempt_id: AttemptId = (1, 1),
+    attempt_id: tuple[int, int] = (1, 1),
     stdout: bytes = b"",
     stderr: bytes = b"",
     result: Result = SUCCESS,
     limit: int = 1000,
     sent: Optional[dict[str, int]] = None,
 ) -> PendingResult:
-    folder = outbox.begin(attempt_id)
+    folder = outbox.begin(AttemptId(*attempt_id))
     with Output(folder, limit) as output:
         output.append(STDOUT, stdout, 0.1)
         output.append(STDERR, stderr, 0.2)
-    return outbox.add(folder, attempt_id, result, limit, sent or {STDOUT: 0, STDERR: 0})
+    return outbox.add(folder, AttemptId(*attempt_id), result, limit, sent or {STDOUT: 0, STDERR: 0})
 
 
 def files(folder: Path) -> list[str]:
@@ -95,7 +96,7 @@ def test_results_survive_in_the_order_of_finishing(outbox: Outbox, tmp_path: Pat
 
 def test_what_was_running_is_gone_and_what_had_ended_is_not(outbox: Outbox, tmp_path: Path) -> None:
     """A kill comes between the result's last byte and the move of its folder."""
-    running = outbox.begin((1, 1))
+    running = outbox.begin(AttemptId(1, 1))
     (running / "stdout").write_bytes(b"half")
     entry = finished(outbox, (2, 1), b"all of it")
     os.rename(entry.folder, tmp_path / "running" / "2-1")
@@ -150,8 +151,8 @@ def test_everything_is_on_disk_before_it_counts(
 
     monkeypatch.setattr(os, "rename", note_and_rename)
     finished(outbox, (5, 1), b"out", b"err")
-    assert synced == ["stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
-    assert moved == [5]
+    assert synced == [".trial", "stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
+    assert moved == [6]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"id": "x"}'])
@@ -169,7 +170,7 @@ def test_what_is_discarded_is_gone_wherever_it_was_interrupted(
     outbox: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox.discard(finished(outbox, (1, 1), b"out").folder)
-    bare = outbox.add(outbox.begin((2, 1)), (2, 1), SUCCESS, 1000, {})
+    bare = outbox.add(outbox.begin(AttemptId(2, 1)), AttemptId(2, 1), SUCCESS, 1000, {})
     outbox.discard(bare.folder)
     assert files(tmp_path) == []
     bare.folder.mkdir()  # killed between the two steps
@@ -184,15 +185,15 @@ def test_a_place_is_not_used_twice(outbox: Outbox, tmp_path: Path) -> None:
 
 
 def test_a_build_that_begins_again_begins_empty(outbox: Outbox) -> None:
-    (outbox.begin((1, 1)) / "stdout").write_bytes(b"old")
-    assert list(outbox.begin((1, 1)).iterdir()) == []
+    (outbox.begin(AttemptId(1, 1)) / "stdout").write_bytes(b"old")
+    assert list(outbox.begin(AttemptId(1, 1)).iterdir()) == []
 
 
 # What an agent has.
 
 
 def order(number: int, attempt: int = 1) -> Order:
-    return Order((number, attempt), "/repository", "HEAD", "true", 60.0, 1000, "http://x/")
+    return Order(AttemptId(number, attempt), "/repository", "HEAD", "true", 60.0, 1000, "http://x/")
 
 
 def finish(inventory: Inventory, outbox: Outbox, running: RunningBuild) -> PendingResult:
@@ -347,12 +348,12 @@ def test_quoting_is_exact() -> None:
 
 
 def test_a_timeline_that_is_too_long_is_left_out(outbox: Outbox) -> None:
-    folder = outbox.begin((1, 1))
+    folder = outbox.begin(AttemptId(1, 1))
     with Output(folder, 10**6) as output:
         for number in range(6000):
             output.append(STDOUT, b"o", number)
             output.append(STDERR, b"e", number)
-    assert "timeline" not in form(outbox.add(folder, (1, 1), SUCCESS, 10**6, {}))
+    assert "timeline" not in form(outbox.add(folder, AttemptId(1, 1), SUCCESS, 10**6, {}))
 
 
 # Delivery.
@@ -504,7 +505,7 @@ def test_much_output_goes_as_it_is_before_its_result(delivery: Delivery) -> None
     result = delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == out and delivery.server.stream(1, STDERR) == err
     assert result["stdout_offset"] == "2500000" and result["stdout"] == result["stderr"] == ""
-    places = [1000 + number * PIECE for number in range(3)]
+    places = [1000 + number * PIECE_BYTES for number in range(3)]
     assert pieces(delivery.server) == [*((STDOUT, place) for place in places), (STDERR, 0)]
 
 
@@ -543,7 +544,7 @@ def test_much_output_that_was_cut_goes_with_its_result(delivery: Delivery) -> No
 
 
 def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbox) -> None:
-    folder = outbox.begin((1, 1))
+    folder = outbox.begin(AttemptId(1, 1))
     with Output(folder, 10**6) as output:
         for number in range(500):
             output.append(STDOUT, b"o", number)
@@ -562,6 +563,8 @@ def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbo
 
 # Output while a build runs.
 
+NOTHING = {CHECKOUT: 0, STDOUT: 0, STDERR: 0}
+
 
 class Live:
     """A sender, and the output that it keeps."""
@@ -571,7 +574,9 @@ class Live:
         self.output = Output(folder, limit)
         self.superseded = threading.Event()
         client = Client(f"http://{self.server.address}", timeout=5)
-        self.sender = OutputStreamer(client, (1, 1), self.output, self.superseded.set)
+        self.sender = OutputStreamer(
+            client, AttemptId(1, 1), self.output, CheckoutLog(folder), self.superseded.set
+        )
 
     def stream(self, stream: str) -> bytes:
         return self.server.stream(1, stream)
@@ -597,13 +602,13 @@ def test_a_lone_line_is_there_at_once(live: Live) -> None:
     live.sender.append(STDOUT, b"second\n", 1.0)
     wait_for(lambda: live.stream(STDOUT) == b"first\nsecond\n", 5)
     assert time.monotonic() - begun < 0.5
-    wait_for(lambda: live.sender._sent == {STDOUT: 13, STDERR: 0})
-    assert live.sender.end() == {STDOUT: 13, STDERR: 0}
+    wait_for(lambda: live.sender._sent == {**NOTHING, STDOUT: 13})
+    assert live.sender.end() == {**NOTHING, STDOUT: 13}
 
 
 def test_a_short_build_needs_no_call(live: Live) -> None:
     live.sender.append(STDOUT, b"all\n", 0.0)
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     time.sleep(0.2)
     assert live.pieces == []
 
@@ -619,11 +624,11 @@ def test_pieces_come_in_the_order_of_both_streams(live: Live) -> None:
 
 
 def test_a_flood_goes_in_large_pieces(live: Live) -> None:
-    data = random.Random(3).randbytes(5 * PIECE)
+    data = random.Random(3).randbytes(5 * PIECE_BYTES)
     for start in range(0, len(data), 10_000):
         live.sender.append(STDOUT, data[start : start + 10_000], 0.0)
     wait_for(lambda: live.stream(STDOUT) == data)
-    assert all(len(piece) <= PIECE for _, piece in live.pieces) and len(live.pieces) < 50
+    assert all(len(piece) <= PIECE_BYTES for _, piece in live.pieces) and len(live.pieces) < 50
 
 
 def test_many_changes_of_stream_are_not_a_call_each(live: Live) -> None:
@@ -680,7 +685,7 @@ def test_a_server_that_takes_no_output_gets_all_of_it_with_the_result(
     live.server.wait_call("/notify_build_output")
     live.sender.append(STDOUT, b"more", 0.0)
     time.sleep(0.3)
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     assert len(live.pieces) == 1 and not live.superseded.is_set()
 
 
@@ -695,7 +700,7 @@ def test_the_end_waits_for_nobody(live: Live) -> None:
     live.sender.append(STDOUT, b"text", 0.0)
     live.server.wait_call("/notify_build_output")
     begun = time.monotonic()
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     assert time.monotonic() - begun < 0.5
 
 
