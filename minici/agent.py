@@ -83,7 +83,11 @@ class Agent:
         )
         settings = _settings(config, data)
         self._self_check = SelfCheck(
-            outbox, data, Supervisor(data / "processes" / "self-check"), settings.inherited
+            data,
+            outbox,
+            self._inventory,
+            Supervisor(data / "processes" / "self-check"),
+            settings.inherited,
         )
         mirrors = Mirrors(data / "mirrors")
         self._slots = [

@@ -390,6 +390,33 @@ def test_what_is_advertised(place: Place, server: FakeServer) -> None:
     assert agent.request("GET", "/ping", headers={"Host": "evil.example"}).status == 421
 
 
+def test_what_people_call_it(place: Place, server: FakeServer) -> None:
+    agent = place.agent(server, name="büro 7")
+    assert server.wait_agent().params["name"] == agent.ping()["name"] == "büro 7"
+
+
+def test_a_command_finds_an_empty_folder_for_its_files(
+    place: Place, server: FakeServer, agent: AgentProcess
+) -> None:
+    command = 'cd "$MINICI_ARTIFACTS"; pwd; ls -A; mkdir -p a/b; echo x > a/b/c; chmod 555 a/b a'
+    for number in (1, 2):
+        hand(agent, number, command)
+        assert server.wait_result(number)["status"] == "0"
+        folder = server.stream(number, "stdout").decode()
+        assert folder.count("\n") == 1, "only its name, and nothing in it"
+        assert folder.startswith(f"{agent.data}/") and "workspaces" not in folder
+        assert (Path(folder.strip()) / "a/b/c").read_text() == "x\n"
+    first = Path(server.stream(1, "stdout").decode().strip())
+    assert not first.exists()
+
+
+def test_a_command_knows_its_project_and_its_ref(server: FakeServer, agent: AgentProcess) -> None:
+    about = {"project": "shop", "event": "push", "ref": "refs/heads/main"}
+    hand(agent, 1, "echo $MINICI_PROJECT $JOB_NAME $MINICI_EVENT $MINICI_BRANCH $TAG_NAME", **about)
+    server.wait_result(1)
+    assert server.stream(1, "stdout") == b"shop shop push main\n"
+
+
 def test_an_agent_on_all_addresses_works_out_its_own(place: Place, server: FakeServer) -> None:
     place.agent(server, host="0.0.0.0", secret="s")
     assert server.wait_agent().params["host"] == "127.0.0.1"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici.checkout.git import Git, GitError, Interrupted
+from minici.executor.inventory import Inventory
 from minici.executor.outbox import Outbox
 from minici.executor.retry_loop import RetryLoop
 from minici.process.command import StopOrder, Supervisor, SupervisorLost
@@ -27,6 +28,16 @@ from minici.web.client import Backoff
 _FIRST_PAUSE_SECONDS = 1.0  # from a trouble to the first check
 _LONGEST_PAUSE_SECONDS = 30.0
 _GIT_SECONDS = 30.0  # for `git --version`
+_REMOVAL_SECONDS = 600.0
+# Below the data folder: trees of slots, and what git has not come to an end with.
+_LEFTOVERS = (
+    "workspaces/*/*",
+    "artifacts/*/*",
+    "mirrors/*.git/objects/*/tmp_*",
+    "mirrors/*.new",
+    "mirrors/*.old",
+)
+_GIT_ERRORS = (GitError, Interrupted, SupervisorLost, SupervisorUnavailable, OSError)
 
 # What is wrong with a disk, and not with what is written to it.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -44,10 +55,16 @@ class SelfCheck:
     """
 
     def __init__(
-        self, outbox: Outbox, folder: Path, supervisor: Supervisor, environment: Mapping[str, str]
+        self,
+        data: Path,
+        outbox: Outbox,
+        inventory: Inventory,
+        supervisor: Supervisor,
+        environment: Mapping[str, str],
     ) -> None:
+        self._data = data
         self._outbox = outbox
-        self._folder = folder
+        self._inventory = inventory
         self._supervisor = supervisor
         self._environment = environment
         self._changed = threading.Condition()  # guards what follows
@@ -109,14 +126,25 @@ class SelfCheck:
             self._outbox.check_writable()
         except OSError as error:
             return _disk_reason(error)
-        git = Git(supervisor, self._environment, StopOrder(), time.monotonic() + _GIT_SECONDS)
         try:
-            git("--version", folder=self._folder)
+            self._git(supervisor, _GIT_SECONDS)("--version", folder=self._data)
         except (GitError, Interrupted) as error:
             return Reason("agent_git", reason=sentence_of(error))
         except (SupervisorLost, SupervisorUnavailable, OSError) as error:
             return Reason("agent_supervisor", reason=sentence_of(error))
         return None
+
+    def _git(self, supervisor: Supervisor, seconds: float) -> Git:
+        return Git(supervisor, self._environment, StopOrder(), time.monotonic() + seconds)
+
+    def _make_room(self) -> None:
+        """Remove what earlier builds have left, while none runs: the next one would do the same."""
+        if self._inventory.running():
+            return
+        left = [path for pattern in _LEFTOVERS for path in self._data.glob(pattern)]
+        if left:
+            log.warning("the disk is full: removing %d leftovers of earlier builds", len(left))
+            self._git(self._supervisor, _REMOVAL_SECONDS).remove(*left)
 
     def _recover(self) -> float:
         """Wait for a trouble, check once its time has come, and end it if all is well."""
@@ -126,6 +154,12 @@ class SelfCheck:
         if pause > 0:
             return pause
         found = self._find_trouble(self._supervisor)
+        if found and found.key == "agent_disk":
+            try:
+                self._make_room()
+                found = self._find_trouble(self._supervisor)
+            except _GIT_ERRORS as error:
+                log.warning("can't remove what earlier builds have left: %s", error)
         self._supervisor.close()
         if found:
             self.report(found)

@@ -34,6 +34,7 @@ from minici.executor.output_streamer import PIECE_BYTES, OutputStreamer
 from minici.executor.result_delivery import ResultDelivery, _segments, quote, write_form
 from minici.output.checkout_log import CHECKOUT, CheckoutLog
 from minici.output.writer import OutputWriter
+from minici.reasons import Reason
 from minici.web.client import Client
 from tests.support.crashes import Crash, crash_at
 from tests.support.fakes import DROP as CUT
@@ -164,6 +165,29 @@ def test_a_result_that_can_not_be_read_is_set_aside(
     assert Outbox(tmp_path).open() == [good]
     aside = tmp_path / "refused" / bad.folder.name
     assert (aside / "stdout").read_bytes() == b"precious" and str(aside) in caplog.text
+
+
+def test_a_result_keeps_the_key_of_its_reason(outbox: Outbox, tmp_path: Path) -> None:
+    inner = Reason("no_commit", commit="nope", repository="/r")
+    result = Result(128, Reason("checkout_failed", reason=inner))
+    entry = finished(outbox, (1, 1), result=result)
+    (found,) = Outbox(tmp_path).open()
+    assert isinstance(found.result.reason, Reason) and found.result.reason.key == "checkout_failed"
+    assert found.result.reason.values == {"reason": inner}
+    fields = form(entry)
+    assert fields["reason"] == b'checkout failed: no commit "nope" in /r'
+    assert fields["reason_key"] == b"checkout_failed"
+    assert json.loads(fields["reason_values"])["reason"]["key"] == "no_commit"
+
+
+def test_a_result_of_an_older_agent_is_read(outbox: Outbox, tmp_path: Path) -> None:
+    entry = finished(outbox, (1, 1), result=Result(1, "cancelled"))
+    record = json.loads((entry.folder / "result.json").read_text())
+    del record["reason_key"], record["reason_values"]
+    (entry.folder / "result.json").write_text(json.dumps(record))
+    (found,) = Outbox(tmp_path).open()
+    assert found.result == Result(1, "cancelled")
+    assert "reason_key" not in form(found)
 
 
 def test_what_is_discarded_is_gone_wherever_it_was_interrupted(
@@ -360,7 +384,7 @@ def test_a_timeline_that_is_too_long_is_left_out(outbox: Outbox) -> None:
 
 
 class Delivery:
-    """A courier, its server, and what waits for it."""
+    """A delivery, its server, and what waits for it."""
 
     def __init__(self, data: Path) -> None:
         self.server = FakeServer()
@@ -368,7 +392,7 @@ class Delivery:
         self.inventory = Inventory(self.outbox, slots=1)
         self.inventory.restore(self.outbox.open())
         client = Client(f"http://{self.server.address}")
-        self.courier = ResultDelivery(client, self.inventory, self.outbox)
+        self.delivery = ResultDelivery(client, self.inventory, self.outbox)
 
     def finish(self, number: int, **more: Any) -> PendingResult:
         entry = finished(self.outbox, (number, 1), **more)
@@ -390,7 +414,7 @@ def delivery(tmp_path: Path) -> Iterator[Delivery]:
 def test_in_order_and_then_gone(delivery: Delivery, tmp_path: Path) -> None:
     for number in (3, 1, 2):
         delivery.finish(number, stdout=b"of %d" % number)
-    delivery.courier.start()
+    delivery.delivery.start()
     wait_for(lambda: not delivery.undelivered)
     assert [result["id"] for result in delivery.server.results] == ["3", "1", "2"]
     assert delivery.server.stream(1, STDOUT) == b"of 1"
@@ -402,11 +426,11 @@ def test_a_server_that_is_away_costs_one_line(
 ) -> None:
     delivery.server.close()
     delivery.finish(1)
-    delivery.courier.start()
+    delivery.delivery.start()
     wait_for(lambda: "refused" in caplog.text)
     time.sleep(1)
     delivery.server.open()
-    delivery.courier.hurry()
+    delivery.delivery.hurry()
     delivery.server.wait_result(1)
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1 and "build 1 (attempt 1)" in caplog.text
@@ -415,11 +439,11 @@ def test_a_server_that_is_away_costs_one_line(
 def test_hurry_does_not_wait_for_the_next_try(delivery: Delivery) -> None:
     delivery.server.script_always("/notify_build_result", (503, {"error": "full"}))
     delivery.finish(1)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_call("/notify_build_result", 5)  # the next is seconds away
     delivery.server.script_always("/notify_build_result", None)
     begun = time.monotonic()
-    delivery.courier.hurry()
+    delivery.delivery.hurry()
     delivery.server.wait_result(1)
     assert time.monotonic() - begun < 1
 
@@ -428,7 +452,7 @@ def test_a_server_that_knows_less_than_it_said(delivery: Delivery) -> None:
     delivery.server.script("/notify_build_result", (409, {STDOUT: 2, STDERR: 0}))
     delivery.server.streams[(1, 1, STDOUT)] = b"01"
     delivery.finish(1, stdout=b"0123456789", stderr=b"abc", sent={STDOUT: 8, STDERR: 3})
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == b"0123456789"
     assert delivery.server.stream(1, STDERR) == b"abc"
@@ -439,7 +463,7 @@ def test_a_server_that_never_knows_is_asked_again_later(delivery: Delivery) -> N
     wrong = (409, {STDOUT: 0, STDERR: 0})
     delivery.server.script("/notify_build_result", *[wrong] * 7)
     delivery.finish(1, stdout=b"x")
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert not (delivery.outbox._refused / "1").exists()
 
@@ -451,7 +475,7 @@ def test_one_that_is_refused_holds_up_no_other(
     delivery.server.script("/notify_build_result", answer)
     refused = delivery.finish(1, stdout=b"precious")
     delivery.finish(2)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(2)
     aside = tmp_path / "refused" / refused.folder.name
     assert (aside / "stdout").read_bytes() == b"precious"
@@ -465,7 +489,7 @@ def test_one_whose_files_are_broken_holds_up_no_other(
     delivery.finish(2)
     (broken.folder / "stdout").unlink()
     (broken.folder / "stdout").mkdir()
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(2)
     assert (tmp_path / "refused" / broken.folder.name).exists() and "set aside" in caplog.text
 
@@ -484,7 +508,7 @@ def test_a_large_result_is_sent_from_a_file(
     delivery.server.script_always("/notify_build_output", (404, {"error": "no such path"}))
     data = random.Random(2).randbytes(3_000_000)
     delivery.finish(1, stdout=data, limit=10**7)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == data and rolled
 
@@ -501,7 +525,7 @@ def test_much_output_goes_as_it_is_before_its_result(delivery: Delivery) -> None
     delivery.server.streams[(1, 1, STDOUT)] = out[:1000]
     sent = {STDOUT: 1000, STDERR: 0}
     delivery.finish(1, stdout=out, stderr=err, limit=10**7, sent=sent)
-    delivery.courier.start()
+    delivery.delivery.start()
     result = delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == out and delivery.server.stream(1, STDERR) == err
     assert result["stdout_offset"] == "2500000" and result["stdout"] == result["stderr"] == ""
@@ -516,7 +540,7 @@ def test_much_output_goes_on_from_where_the_server_has_it(delivery: Delivery) ->
     delivery.server.streams[(1, 1, STDERR)] = err[:30_000]
     sent = {STDOUT: 90_000, STDERR: 10_000}
     delivery.finish(1, stdout=out, stderr=err, limit=10**7, sent=sent)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == out and delivery.server.stream(1, STDERR) == err
 
@@ -527,7 +551,7 @@ def test_much_output_of_an_attempt_that_was_given_up_goes_with_its_result(
     data = random.Random(7).randbytes(600_000)
     delivery.server.script_always("/notify_build_output", (410, {"error": "it moved on"}))
     delivery.finish(1, stdout=data, limit=10**7)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == data and len(pieces(delivery.server)) == 1
 
@@ -535,7 +559,7 @@ def test_much_output_of_an_attempt_that_was_given_up_goes_with_its_result(
 def test_much_output_that_was_cut_goes_with_its_result(delivery: Delivery) -> None:
     """Its marker has no place among the bytes of the command."""
     delivery.finish(1, stdout=b"a" * 400_000 + b"b" * 400_000, stderr=b"e" * 300_000, limit=600_000)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     expected = b"a" * 300_000 + b"\n[minici: 200000 bytes dropped]\n" + b"b" * 300_000
     assert delivery.server.stream(1, STDOUT) == expected
@@ -559,6 +583,43 @@ def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbo
         (STDERR, 491),
         (STDOUT, 492),
     ]
+
+
+def written_by_git(entry: PendingResult, text: bytes) -> None:
+    with CheckoutLog(entry.folder) as log:
+        log.append(0, text)
+
+
+def test_fault_56_what_git_said_goes_before_the_result(delivery: Delivery) -> None:
+    entry = delivery.finish(1, stdout=b"out", sent={CHECKOUT: 4})
+    written_by_git(entry, b"Cloning\ndone\n")
+    delivery.server.streams[(1, 1, CHECKOUT)] = b"Clo"  # it has lost a byte since
+    delivery.delivery.start()
+    delivery.server.wait_result(1)
+    assert delivery.server.stream(1, CHECKOUT) == b"Cloning\ndone\n"
+    paths = [call.path for call in delivery.server.calls]
+    assert paths == ["/notify_build_output", "/notify_build_output", "/notify_build_result"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+def test_fault_56_a_server_that_does_not_take_it_gets_the_result(
+    delivery: Delivery, status: int
+) -> None:
+    delivery.server.script_always("/notify_build_output", (status, {"error": "what?"}))
+    written_by_git(delivery.finish(1, stdout=b"out"), b"Cloning\n")
+    delivery.delivery.start()
+    assert delivery.server.wait_result(1)["stdout"] == "out"
+    assert len(pieces(delivery.server)) == 1
+
+
+def test_fault_56_of_much_that_git_said_both_ends_are_sent(delivery: Delivery) -> None:
+    text = random.Random(8).randbytes(1_500_000)
+    written_by_git(delivery.finish(1), text)
+    delivery.delivery.start()
+    delivery.server.wait_result(1)
+    half, dropped = 2**19, len(text) - 2**20
+    line = b"\n[minici: %d bytes dropped]\n" % dropped
+    assert delivery.server.stream(1, CHECKOUT) == text[:half] + line + text[-half:]
 
 
 # Output while a build runs.
@@ -604,6 +665,29 @@ def test_a_lone_line_is_there_at_once(live: Live) -> None:
     assert time.monotonic() - begun < 0.5
     wait_for(lambda: live.sender._sent == {**NOTHING, STDOUT: 13})
     assert live.sender.end() == {**NOTHING, STDOUT: 13}
+
+
+def test_fault_56_what_git_says_is_there_at_once(live: Live) -> None:
+    live.sender.append_checkout(b"Cloning\n")
+    wait_for(lambda: live.stream(CHECKOUT) == b"Cloning\n", 5)
+    live.sender.append_checkout(b"50%\r")
+    wait_for(lambda: live.stream(CHECKOUT) == b"Cloning\n50%\r", 5)
+    live.sender.append(STDOUT, b"out", 0.0)
+    wait_for(lambda: live.stream(STDOUT) == b"out", 5)
+    wait_for(lambda: live.sender._sent[STDOUT] == 3)
+    assert live.sender.end() == {CHECKOUT: 12, STDOUT: 3, STDERR: 0}
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_fault_56_an_older_server_gets_the_output_all_the_same(live: Live, status: int) -> None:
+    live.server.script("/notify_build_output", (status, {"error": "stdout or stderr"}))
+    live.sender.append_checkout(b"Cloning\n")
+    live.server.wait_call("/notify_build_output")
+    live.sender.append_checkout(b"done\n")
+    live.sender.append(STDOUT, b"out", 0.0)
+    wait_for(lambda: live.stream(STDOUT) == b"out", 5)
+    assert [stream for stream, _ in live.pieces] == [CHECKOUT, STDOUT]
+    assert live.sender.end()[CHECKOUT] == 0
 
 
 def test_a_short_build_needs_no_call(live: Live) -> None:
