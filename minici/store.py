@@ -38,6 +38,7 @@ from minici.durable import (
     write_atomic,
     write_recycling,
 )
+from minici.output.checkout_log import CheckoutLog
 from minici.output.reader import Transcript
 from minici.output.writer import Output
 from minici.reasons import Reason, sentence_of
@@ -293,6 +294,19 @@ class Store:
             folder.mkdir(exist_ok=True)
             with Output(folder, self.output_limit) as output:
                 yield output
+
+    @contextlib.contextmanager
+    def checkout_log(self, number: int, attempt: int) -> Iterator[CheckoutLog]:
+        """What git said in an attempt, for writing; one at a time. Raises BuildUnusable."""
+        with self._writing(number):
+            folder = self._attempt(number, attempt)
+            folder.mkdir(exist_ok=True)
+            with CheckoutLog(folder) as log:
+                yield log
+
+    def checkout_said(self, number: int, attempt: int) -> CheckoutLog:
+        """What git said in an attempt, for reading; empty where there is none. Close it."""
+        return CheckoutLog(self._attempt(number, attempt))
 
     def transcript(self, number: int, attempt: int) -> Transcript:
         """An attempt's output, for reading; empty where there is none. Close it."""

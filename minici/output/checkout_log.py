@@ -106,7 +106,7 @@ class CheckoutLog:
     def _load(self) -> None:
         self._size = self._dropped = self._marker_length = 0
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND)
+            self._file = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:
             return
         self._size = os.fstat(self._file).st_size
@@ -115,14 +115,14 @@ class CheckoutLog:
             self._dropped, self._marker_length = int(found[1]), found.end()
 
     def _write(self, data: bytes) -> None:
-        if self._file is None:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-            self._file = os.open(self._path, flags, 0o644)
         view = memoryview(data)
-        while view:
-            written = os.write(self._file, view)
-            self._size += written
-            view = view[written:]
+        with open(self._path, "ab", buffering=0) as file:
+            while view:
+                written = file.write(view)
+                self._size += written
+                view = view[written:]
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY)
 
     def _drop_middle(self) -> None:
         """Write the file anew with what is shown; a reader keeps the file that it has open."""

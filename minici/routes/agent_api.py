@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from typing import Optional
 
 from minici.build import STREAMS, Result
+from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, Rest
+from minici.reasons import Reason
 from minici.routes.common import as_http, read_host
 from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt, Timeline
 from minici.web.params import BadParams, Params
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
+_SENT_STREAMS = (*STREAMS, CHECKOUT)
 _PIECE_LIMIT = 16 * 1024 * 1024  # bytes; minici's agent sends at most one MiB
 _TEXT_LIMIT = 4096  # characters of a reason, a subject or an author that are kept
 _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?)")
@@ -74,8 +77,8 @@ class AgentEndpoints:
         query = request.query
         number, attempt = query.number("id"), query.number("attempt")
         offset, stream = query.number("offset"), query.text("stream")
-        if stream not in STREAMS:
-            raise BadParams("the parameter stream must be stdout or stderr")
+        if stream not in _SENT_STREAMS:
+            raise BadParams(Reason("param_choice", name="stream", choices=", ".join(_SENT_STREAMS)))
         seconds = _seconds(query.optional("seconds"))
         data = request.body.read()
         try:

@@ -12,6 +12,7 @@ from typing import Optional
 
 from minici import build as builds
 from minici.build import AttemptId, Result
+from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, Rest
 from minici.output.writer import Output
 from minici.reasons import Reason
@@ -101,12 +102,17 @@ class AgentUpdates:
             if current is None or current.number != attempt:
                 check_attempt(entry.build, attempt)
                 raise StaleAttempt
-            passed = self._state.clock() - entry.since
-            with self._output(entry, attempt) as output:
-                if output.total(stream) != offset:
-                    raise OffsetGap(output.totals)
-                output.append(stream, data, passed if seconds is None else seconds)
-                total = output.total(stream)
+            if stream == CHECKOUT:
+                with self._folder_of(entry), self._state.store.checkout_log(number, attempt) as log:
+                    log.append(offset, data)
+                    total = log.total
+            else:
+                passed = self._state.clock() - entry.since
+                with self._output(entry, attempt) as output:
+                    if output.total(stream) != offset:
+                        raise OffsetGap(output.totals)
+                    output.append(stream, data, passed if seconds is None else seconds)
+                    total = output.total(stream)
         entry.touch()
         return total
 
@@ -150,10 +156,14 @@ class AgentUpdates:
 
     @contextlib.contextmanager
     def _output(self, entry: UnfinishedBuild, attempt: int) -> Iterator[Output]:
-        """The output of a build, which is given up if its folder can't be used any more."""
+        with self._folder_of(entry), self._state.store.output(entry.build.id, attempt) as output:
+            yield output
+
+    @contextlib.contextmanager
+    def _folder_of(self, entry: UnfinishedBuild) -> Iterator[None]:
+        """Give up a build whose folder can't be used any more."""
         try:
-            with self._state.store.output(entry.build.id, attempt) as output:
-                yield output
+            yield
         except BuildUnusable as error:
             self._state.drop(entry, error)
             raise

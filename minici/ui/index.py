@@ -307,7 +307,8 @@ def _none_match(translate: Translator, view: IndexView) -> Html:
 def _curl_line(context: PageContext, form: FormView) -> str:
     command = f"command={form.command or 'make test'}"
     user = f" -u {quote(context.user)}" if context.user else ""
-    return f"curl{user} {context.url}/api/builds -d commit=HEAD --data-urlencode {quote(command)}"
+    pairs = f"--data-urlencode commit=HEAD --data-urlencode {quote(command)}"
+    return f"curl{user} {context.url}/api/builds {pairs}"
 
 
 def _row(translate: Translator, view: IndexView, build: BuildJson) -> Html:

@@ -7,10 +7,10 @@ whoever calls it. This is the only module that makes an `Html` out of a plain st
 from __future__ import annotations
 
 import html as standard
-import pkgutil
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
+from importlib import resources
 from re import Match
 from string import Template
 
@@ -78,7 +78,8 @@ def fill(template_name: str, translate: Translator, **values: object) -> Html:
     `$name` is a value, escaped unless it is Html; `$t_key` is a text of the translator. KeyError
     if the template names something that is not there.
     """
-    return Html(_template(_source(template_name)).substitute(_Values(translate, values)))
+    source = resource(f"templates/{template_name}.html").decode("utf-8")
+    return Html(_template(source).substitute(_Values(translate, values)))
 
 
 class _Values(dict[str, str]):
@@ -92,19 +93,26 @@ class _Values(dict[str, str]):
         return escape(self._translator(key[2:]))
 
 
-@cache
-def _source(template_name: str) -> str:
-    return resource(f"templates/{template_name}.html").decode("utf-8")
-
-
 @lru_cache(maxsize=256)
 def _template(source: str) -> Template:
     return Template(source)
 
 
 def resource(path: str) -> bytes:
-    """A file of this package, also out of a zip. FileNotFoundError if it is not there."""
-    data = pkgutil.get_data("minici.ui", path)
-    if data is None:
-        raise FileNotFoundError(path)
-    return data
+    """Return a file of this package, as it was when the process started. KeyError if there is
+    none."""
+    return _RESOURCES[path]
+
+
+def _read_resources() -> dict[str, bytes]:
+    """Read the templates and static files: the package may be replaced while the server runs."""
+    package = resources.files("minici.ui")  # a folder, or one in an archive
+    return {
+        f"{folder}/{file.name}": file.read_bytes()
+        for folder in ("templates", "static")
+        for file in (package / folder).iterdir()
+        if file.is_file()
+    }
+
+
+_RESOURCES = _read_resources()

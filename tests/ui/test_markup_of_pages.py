@@ -526,7 +526,7 @@ def test_without_builds_there_is_the_line_that_makes_one(tmp_path: Path) -> None
     given = subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True).stdout
     assert given.split("\0")[:-1] == [
         "http://127.0.0.1:8000/api/builds",
-        "-d",
+        "--data-urlencode",
         "commit=HEAD",
         "--data-urlencode",
         "command=echo 'it'\n# $x &",
