@@ -59,7 +59,7 @@ def _lines(paths: Iterator[Path]) -> int:
 
 def _not_python(package: Path) -> Iterator[Path]:
     for folder in ("templates", "static"):
-        yield from (path for path in (package / folder).rglob("*") if path.is_file())
+        yield from (path for path in (package / "ui" / folder).rglob("*") if path.is_file())
 
 
 def _zipapp(ground: Ground, package: Path) -> int:
@@ -121,8 +121,8 @@ def _at_rest(ground: Ground) -> Iterator[Figure]:
         caller.get("/")
         time.sleep(_REST)
         server_bytes, agent_bytes = system.resident(server.pid), system.resident(agent.pid)
-        runners = system.children(agent.pid) if system.HAS_PROC else []
-        runner_bytes = [system.resident(pid) for pid in runners]
+        supervisors = system.children(agent.pid) if system.HAS_PROC else []
+        supervisor_bytes = [system.resident(pid) for pid in supervisors]
     agent.end()
     server.end()
     bare, _ = _start_bare(ground)
@@ -131,9 +131,9 @@ def _at_rest(ground: Ground) -> Iterator[Figure]:
     bare.wait()
     for name, size, goal in (
         ("memory of the server at rest", server_bytes, at_most(plus=30.0)),
-        ("memory of an agent at rest", agent_bytes, at_most(plus=25.0)),
+        ("memory of an agent at rest", agent_bytes, at_most(plus=30.0)),
     ):
         yield Figure(name, "MB", Spread.of([size / MB]), floor, goal)
-    if runner_bytes:
-        sizes = Spread.of(size / MB for size in runner_bytes)
-        yield Figure("memory of a slot's runner at rest", "MB", sizes, floor)
+    if supervisor_bytes:
+        sizes = Spread.of(size / MB for size in supervisor_bytes)
+        yield Figure("memory of a slot's supervisor at rest", "MB", sizes, floor)

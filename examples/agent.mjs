@@ -52,7 +52,7 @@ async function build({ repository, commit, command }) {
   for (const name of [`refs/from/${commit}`, `refs/tags/${commit}`, commit]) {
     const found = await execute("git", "checkout", "--quiet", "--force", "--detach", `${name}^{commit}`, "--");
     const cleaned = found.status || (await execute("git", "clean", "-ffdxq")).status;
-    if (cleaned === 0) return execute("/bin/sh", "-c", command);
+    if (cleaned === 0) return execute("/bin/sh", "-e", "-c", command);
   }
   return { status: 1, stdout: "", stderr: `there is no commit ${commit}\n` };
 }

@@ -1,8 +1,8 @@
-"""`python -m minici`: server and agents in one go, and the small tools.
+"""`python -m minici`: server and agents on one repository, and the small tools.
 
 python -m minici [--port N] [--agents N] [FOLDER]     CI for the git repository there
 python -m minici password                             a hash for [users]
-python -m minici init [FILE]                          a config.ini for two hosts
+python -m minici init [--repository URL] [FILE]       a config.ini for several hosts
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from minici import __version__
-from minici.daemon import Stop
+from minici import __version__, config_values
+from minici.daemon import Stop, complain, take_over_process, use_utf8
 from minici.standalone import Unusable, serve_here
 from minici.web.passwords import NoScrypt, hash_password
 
@@ -39,28 +39,42 @@ def print_hash() -> int:
     return 0
 
 
-def write_config(path: Path) -> int:
-    """Write a config.ini for server and agents, with a fresh secret and a first user."""
+def write_config(path: Path, repository: Optional[str] = None) -> int:
+    """Write a config.ini for server and agents, with a fresh secret and a first user.
+
+    The file belongs to the caller, mode 600. Raises Unusable, and then leaves no file.
+    """
     password = secrets.token_urlsafe(12)
+    try:
+        shown = config_values.repository(repository or _REPOSITORY, Path.cwd())
+    except config_values.Wrong as error:
+        raise Unusable(f"--repository {repository}: {error}") from None
     text = _INIT.format(
-        host=socket.gethostname(), secret=secrets.token_hex(24), hash=hash_password(password)
+        host=socket.gethostname(),
+        repository=shown,
+        secret=secrets.token_hex(24),
+        hash=hash_password(password),
     )
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise Unusable(f"{path} is there already: name another file") from None
+        raise Unusable(f"{path} exists already: name another file") from None
     except OSError as error:
-        raise Unusable(f"{path}: {error.strerror}") from None
+        raise Unusable(f"{path}: {error.strerror}; name a file that can be written") from None
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    print(f"{path} is written; set `repository` in it, and copy it to every host")
+    first = "" if repository else "set `repository` in it, and "
+    print(f"{path} is written; {first}copy it to every host, for the user who runs minici there")
     print(f"sign in as admin with the password {password}")
     return 0
 
 
+_REPOSITORY = "https://git.example/project.git"
 _INIT = """\
-# minici, for a server and agents on other hosts. This file holds a secret: keep it readable by
-# the user alone that runs minici (chmod 600).
+# minici, for a server and agents on other hosts. This file holds a secret. On each host it belongs
+# to the user who runs minici there, and nobody else can read it:
+#
+#   install -o USER -m 600 config.ini /var/lib/USER/
 #
 #   on the server:       python3 -m minici.server config.ini
 #   on each agent host:  python3 -m minici.agent config.ini
@@ -69,7 +83,7 @@ _INIT = """\
 host = 0.0.0.0
 port = 8000
 # The URL or path that every agent can check out.
-repository = https://git.example/project.git
+repository = {repository}
 secret = {secret}
 
 [agent]
@@ -86,22 +100,26 @@ admin = {hash}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Start everything, or one of the tools; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run server and agents, or one of the tools; return the exit status."""
+    take_over_process()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path may have what the terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and given[:1] != ["password"]:  # which is typed as the terminal has it
+        use_utf8()
     try:
         if given[:1] == ["password"]:
             _password_parser().parse_args(given[1:])
             return print_hash()
         if given[:1] == ["init"]:
-            return write_config(Path(_init_parser().parse_args(given[1:]).file))
+            wanted = _init_parser().parse_args(given[1:])
+            return write_config(Path(wanted.file), wanted.repository)
         options = _parser().parse_args(given)
         stop = Stop()
         stop.on_signals()
         serve_here(options.folder, options.port, options.agents, stop)
     except (Unusable, NoScrypt) as error:
-        print(f"minici: {error}", file=sys.stderr)
+        complain(f"minici: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -134,6 +152,7 @@ def _init_parser() -> argparse.ArgumentParser:
         prog="python3 -m minici init",
         description="Write a config.ini for several hosts, with a fresh secret and a first user.",
     )
+    parser.add_argument("--repository", metavar="URL", help="what the agents check out")
     parser.add_argument("file", nargs="?", default="config.ini", help="(config.ini)")
     return parser
 

@@ -1,10 +1,9 @@
-"""The agent: `python -m minici.agent config.ini`. What it is made of, and what it answers."""
+"""The agent: `python -m minici.agent config.ini`, put together from its parts."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import socket
 import sys
@@ -17,26 +16,24 @@ from minici.checkout.mirror import Mirrors
 from minici.config import AgentConfig, read_agent
 from minici.daemon import CanNotStart, Stop, announce, run, shown_url, warn_if_readable
 from minici.durable import FolderLock
-from minici.executor.heartbeat import Registrar, route_to
-from minici.executor.inventory import DELIVER, DROP, Holdings, NoSlot, Order
-from minici.executor.outbox import Held, Outbox
-from minici.executor.result_delivery import Courier
-from minici.executor.slot import Settings, Slot
-from minici.process.command import Account
-from minici.process.leftovers import end_leftovers, family
-from minici.validation import check_command, check_commit, check_repository
+from minici.executor.endpoints import AgentEndpoints, error_as_json
+from minici.executor.heartbeat import Heartbeat, route_to
+from minici.executor.inventory import Inventory
+from minici.executor.outbox import Outbox
+from minici.executor.result_delivery import ResultDelivery
+from minici.executor.self_check import SelfCheck
+from minici.executor.slot import Slot, SlotSettings
+from minici.process.command import Account, Supervisor
+from minici.process.launcher import launcher
+from minici.process.leftovers import end_leftovers
 from minici.web import tls
 from minici.web.client import Client
-from minici.web.guard import AgentGuard, Hosts
+from minici.web.guard import AgentGuard, AllowedHosts
 from minici.web.listener import Listener
-from minici.web.params import BadParams, Params
-from minici.web.routing import HttpError, Request, Response, Route, Site, json_response
+from minici.web.routing import Application, Route
 
-_TIMEOUT = 3600.0  # seconds, where a server names none: the default of `build_timeout`
-_OUTPUT_LIMIT = 64 * 1024 * 1024  # bytes; likewise
-_KEPT = 2.0  # seconds that a connection to the server is kept without a call
-_LAST_SECONDS = 12.0  # for the commands to end, and their builds to be given back
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+_KEPT_SECONDS = 2.0  # that a connection to the server is kept without a call
+_STOP_SECONDS = 12.0  # for the commands to end, and their builds to be given back
 
 log = logging.getLogger("minici.agent")
 
@@ -47,7 +44,7 @@ _SUMMARY = (
 
 
 class Agent:
-    """Everything an agent is made of. `start` and `stop` are for the thread that made it.
+    """An agent and all its parts. `start` and `stop` are for the thread that made it.
 
     Raises CanNotStart, FolderLocked or ConfigError; nothing is then left running.
     """
@@ -58,19 +55,17 @@ class Agent:
         self._config = config
         context = tls.listening_as(config)
         trust = _trust(config)
-        # Results and output come one after the other; what registers is not to hold a connection.
-        client = Client(config.server, config.secret, trust, kept=_KEPT)
         self._listener = self._listen(context)
         self._port = self._listener.server_port
         self._scheme = "http" if context is None else "https"
-        self._name = f"{socket.gethostname()}:{self._port}"
+        self._name = config.name or f"{socket.gethostname()}:{self._port}"
         self.url = shown_url(config.host, self._port, context is not None)
         data = config.data or config.folder / f"minici-agent-{self._port}"
         try:
             self._lock = _own(data, shared=other_user(config) is not None)
             outbox = Outbox(data)
-            self._holdings = Holdings(outbox, config.slots)
-            self._holdings.restore(outbox.open())
+            self._inventory = Inventory(outbox, config.slots)
+            self._inventory.restore(outbox.open())
         except OSError as error:
             self._listener.server_close()
             raise CanNotStart(
@@ -80,53 +75,71 @@ class Agent:
         except BaseException:
             self._listener.server_close()
             raise
-        self._courier = Courier(client, self._holdings, outbox)
-        self._registrar = Registrar(
-            Client(config.server, config.secret, trust), self._description, self._courier.hurry
+        # Results and output come one after the other; what registers is not to hold a connection.
+        client = Client(config.server, config.secret, trust, kept=_KEPT_SECONDS)
+        self._delivery = ResultDelivery(client, self._inventory, outbox)
+        self._heartbeat = Heartbeat(
+            Client(config.server, config.secret, trust), self._description, self._delivery.hurry
         )
         settings = _settings(config, data)
+        self._self_check = SelfCheck(
+            data,
+            outbox,
+            self._inventory,
+            Supervisor(data / "processes" / "self-check"),
+            settings.inherited,
+        )
         mirrors = Mirrors(data / "mirrors")
         self._slots = [
-            Slot(number, settings, mirrors, self._holdings, outbox, client)
+            Slot(number, settings, mirrors, self._inventory, outbox, client, self._self_check)
             for number in range(config.slots)
         ]
+        endpoints = AgentEndpoints(
+            config.server,
+            self._name,
+            self._inventory,
+            self._heartbeat,
+            self._self_check,
+            disk_usage=dict,
+        )
+        self._listener.application = self._application(endpoints.routes())
 
     def start(self) -> None:
-        family.adopt()
+        launcher.adopt_orphans()
         for slot in self._slots:
             slot.start()
         self._listener.start()
-        self._registrar.start()
-        self._courier.start()
+        self._heartbeat.start()
+        self._delivery.start()
+        self._self_check.start()
 
     def stop(self) -> None:
         """End what runs and give it back; what waits to be delivered stays for the next life."""
-        self._registrar.stop()
-        self._holdings.close()
-        deadline = time.monotonic() + _LAST_SECONDS
+        self._heartbeat.stop()
+        self._inventory.close()
+        deadline = time.monotonic() + _STOP_SECONDS
         for slot in self._slots:
             slot.join(max(0.0, deadline - time.monotonic()))
         self._listener.stop(within=1.0)
         self._lock.release()
 
     def _listen(self, context: Optional[tls.Context]) -> Listener:
+        """Take the port, by which the data folder may be named. Nothing is answered yet."""
         host, port = self._config.host, self._config.port
-        guard = AgentGuard(Hosts(host, _advertised(self._config)[0]), self._config.secret)
-        routes = [
-            Route("POST", "/build", self._accept, "server"),
-            Route("GET", "/ping", self._ping, "server", quiet=True),
-            Route("POST", "/cancel", self._cancel, "server"),
-        ]
         try:
-            return Listener(host, port, Site(routes, guard, _as_json), context)
+            return Listener(host, port, self._application([]), context)
         except OSError as error:
             raise CanNotStart(
                 f"can't listen on {host} port {port}: {error.strerror or error}; "
                 "is something else running there?"
             ) from None
 
+    def _application(self, routes: Sequence[Route]) -> Application:
+        hosts = AllowedHosts(self._config.host, _advertised(self._config)[0])
+        return Application(routes, AgentGuard(hosts, self._config.secret), error_as_json)
+
     def _description(self) -> Mapping[str, object]:
-        """What the server is told of this agent. Raises OSError while it can't be known."""
+        """The parameters of `POST /notify_agent`. Raises OSError while they can't be known."""
         host, port = _advertised(self._config)
         if host is None:
             anywhere = self._config.host in ("0.0.0.0", "::")
@@ -136,79 +149,9 @@ class Agent:
             "port": port or self._port,
             "name": self._name,
             "slots": self._config.slots,
-            "running": ",".join(str(number) for number, _ in self._holdings.running()),
+            "running": ",".join(str(each.build) for each in self._inventory.running()),
             "scheme": self._scheme,
         }
-
-    # What it answers: section 3 of the contract, "Agent, for the server".
-
-    def _accept(self, request: Request) -> Response:
-        order = read_order(request.params(), self._config.server)
-        try:
-            self._holdings.accept(order)
-        except NoSlot as error:
-            raise HttpError(503, str(error)) from None
-        except OSError as error:
-            raise HttpError(503, f"this agent's data folder: {error.strerror}") from None
-        return json_response({}, 202)
-
-    def _ping(self, request: Request) -> Response:
-        self._registrar.heard()
-        running, undelivered = self._holdings.snapshot()
-        return json_response(
-            {
-                "name": self._name,
-                "slots": self._holdings.slots,
-                "running": [_named(held) for held in running],
-                "undelivered": [_named(held) for held in undelivered],
-            }
-        )
-
-    def _cancel(self, request: Request) -> Response:
-        params = request.params()
-        number = _number(params, "id")
-        attempt = _number(params, "attempt") if params.get("attempt") else None
-        superseded = params.text("superseded", "") == "1"
-        reason, then = ("it goes on elsewhere", DROP) if superseded else ("cancelled", DELIVER)
-        if not self._holdings.stop(number, attempt, reason, then):
-            raise HttpError(404, "this agent has no such build")
-        return json_response({})
-
-
-def read_order(params: Params, server: str) -> Order:
-    """A build from the parameters of `POST /build`. Raises BadParams."""
-    number = _number(params, "id")
-    commit, command = params.text("commit"), params.text("command")
-    repository = params.text("repository")
-    wrong = check_repository(repository) or check_commit(commit) or check_command(command)
-    if wrong:
-        raise BadParams(wrong)
-    return Order(
-        held=(number, _number(params, "attempt", 1)),
-        repository=repository,
-        commit=commit,
-        command=command,
-        timeout=params.decimal("timeout", _TIMEOUT),
-        output_limit=params.number("output_limit", _OUTPUT_LIMIT, least=1),
-        url=params.text("url", "") or f"{server}/build/{number}",
-    )
-
-
-def _number(params: Params, name: str, default: Optional[int] = None) -> int:
-    if default is not None and not params.get(name):
-        return default
-    text = params.text(name)
-    if not _NUMBER.fullmatch(text):
-        raise BadParams(f"the parameter {name} must be a number from 1 on, in plain digits")
-    return int(text)
-
-
-def _named(held: Held) -> dict[str, int]:
-    return {"id": held[0], "attempt": held[1]}
-
-
-def _as_json(request: Request, error: HttpError) -> Response:
-    return json_response({"error": error.sentence, **error.data}, error.status, error.headers)
 
 
 def _advertised(config: AgentConfig) -> tuple[Optional[str], Optional[int]]:
@@ -222,7 +165,7 @@ def _advertised(config: AgentConfig) -> tuple[Optional[str], Optional[int]]:
 
 
 def _trust(config: AgentConfig) -> Optional[tls.Context]:
-    """What the server's certificate is checked by. Raises ConfigError."""
+    """The context by which the server's certificate is checked. Raises ConfigError."""
     if not config.server.startswith("https:"):
         return None
     try:
@@ -242,8 +185,9 @@ def _own(data: Path, shared: bool) -> FolderLock:
     _make(data, passable)
     lock = FolderLock(data)
     lock.acquire()
-    for name, mode in (("mirrors", passable), ("workspaces", passable), ("processes", 0o700)):
-        _make(data / name, mode)
+    for name in ("mirrors", "workspaces", "artifacts"):
+        _make(data / name, passable)
+    _make(data / "processes", 0o700)
     ended = end_leftovers((data / "processes").iterdir())
     if ended:
         log.warning("ended %d processes that an earlier life of this agent left", ended)
@@ -251,21 +195,21 @@ def _own(data: Path, shared: bool) -> FolderLock:
 
 
 def _make(folder: Path, mode: int) -> None:
-    """Make a folder, unless it is there: who may read that one is not for us to say."""
+    """Make a folder; an existing one keeps its mode."""
     if not folder.is_dir():
         folder.mkdir(parents=True)
         folder.chmod(mode)  # whatever the umask
 
 
 def other_user(config: AgentConfig) -> Optional[Account]:
-    """As whom commands run, where that is not the agent's own user already."""
+    """The user as whom commands run; None if that is the agent's own."""
     account = Account.named(config.user) if config.user else None
     return None if account is None or account.uid == os.geteuid() else account
 
 
-def _settings(config: AgentConfig, data: Path) -> Settings:
+def _settings(config: AgentConfig, data: Path) -> SlotSettings:
     account = other_user(config)
-    return Settings(data, config.shell, config.pass_names, account, dict(os.environ))
+    return SlotSettings(data, config.shell, config.pass_names, account, dict(os.environ))
 
 
 def _main(path: Path, stop: Stop) -> None:
@@ -281,8 +225,7 @@ def _main(path: Path, stop: Stop) -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run an agent until it is told to stop; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run(_main, given, "python -m minici.agent config.ini", _SUMMARY)
+    return run(_main, arguments, "python -m minici.agent config.ini", _SUMMARY)
 
 
 if __name__ == "__main__":

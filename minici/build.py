@@ -7,10 +7,12 @@ disk before anyone else learns of it. Sections 1 and 5 of the contract.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
+from minici import reasons
+from minici.reasons import Reason, sentence_of
 from minici.validation import public
 
 QUEUED = "queued"
@@ -47,6 +49,13 @@ STOPPED = "cancelled"  # a person stopped the build
 COUNTED = frozenset((SILENT, FORGOTTEN, OVERDUE, UNANSWERED))
 MAX_RETURNS = 10
 KEPT_REFUSALS = 10
+
+
+class AttemptId(NamedTuple):
+    """A build's id and the number of one of its attempts."""
+
+    build: int
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -260,23 +269,29 @@ def _verdict(build: Build, result: Result) -> tuple[str, Optional[str]]:
     return FAILURE, result.reason or _exit_reason(result.exit_status)
 
 
-def _exit_reason(status: int) -> str:
+def _exit_reason(status: int) -> Reason:
     if status < 0:
-        return f"killed by signal {-status}"
-    return f"exit status {status}"
+        return Reason("killed", signal=-status)
+    return Reason("exit_status", status=status)
 
 
-def _cancel_reason(build: Build) -> str:
-    return f"cancelled by {build.cancelled_by}" if build.cancelled_by else "cancelled"
+def _cancel_reason(build: Build) -> Reason:
+    if build.cancelled_by:
+        return Reason("cancelled_by", name=build.cancelled_by)
+    return Reason("cancelled")
 
 
-def _lost_reason(build: Build) -> str:
-    each = "; ".join(
-        f"attempt {attempt.number} on {attempt.agent}: {attempt.reason}"
+def _lost_reason(build: Build) -> Reason:
+    each = [
+        Reason(
+            "lost_attempt",
+            attempt=attempt.number,
+            agent=attempt.agent,
+            reason=attempt.reason or "",
+        )
         for attempt in build.failed_attempts
-    )
-    count = len(build.failed_attempts)
-    return f"given up after {count} attempt{'s' if count > 1 else ''}: {each}"
+    ]
+    return Reason("lost" if len(each) > 1 else "lost_once", count=len(each), reasons=each)
 
 
 # A build as JSON: section 3 of the contract, and in build.json.
@@ -287,8 +302,8 @@ _ATTEMPT_KEYS = tuple(f.name for f in dataclasses.fields(Attempt) if f.name != "
 
 
 def to_record(build: Build) -> dict[str, Any]:
-    """The build as it stands in build.json."""
-    record = {name: getattr(build, name) for name in _BUILD_KEYS}
+    """The build as it stands in build.json; `reason` has its key and values beside it."""
+    record = _fields(build, _BUILD_KEYS)
     record["attempts"] = [_attempt_record(attempt) for attempt in build.attempts]
     return record
 
@@ -312,12 +327,11 @@ def from_record(record: Mapping[str, Any]) -> Build:
     """
     try:
         attempts = tuple(_attempt_from(each) for each in record.get("attempts", ()))
-        values = {key: record[key] for key in _BUILD_KEYS if key in record}
-        build = Build(**{**values, "attempts": attempts})
+        build = Build(**{**_values(record, _BUILD_KEYS), "attempts": attempts})
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a build: {error}") from None
+        raise ValueError(Reason("not_a_build", error=sentence_of(error))) from None
     if not _plausible(build):
-        raise ValueError("not a build: a value is of the wrong kind")
+        raise ValueError(Reason("not_a_build", error=Reason("wrong_kind")))
     return build
 
 
@@ -332,10 +346,26 @@ def _plausible(build: Build) -> bool:
 
 
 def _attempt_record(attempt: Attempt) -> dict[str, Any]:
-    record = {name: getattr(attempt, name) for name in _ATTEMPT_KEYS}
-    return {"attempt": attempt.number, **record}
+    return {"attempt": attempt.number, **_fields(attempt, _ATTEMPT_KEYS)}
 
 
 def _attempt_from(record: Mapping[str, Any]) -> Attempt:
-    values = {name: record[name] for name in _ATTEMPT_KEYS if name in record}
-    return Attempt(number=record["attempt"], **values)
+    return Attempt(number=record["attempt"], **_values(record, _ATTEMPT_KEYS))
+
+
+def _fields(source: object, names: Iterable[str]) -> dict[str, Any]:
+    record = {}
+    for name in names:
+        record[name] = getattr(source, name)
+        if name == "reason":
+            record["reason_key"], record["reason_values"] = reasons.to_json(record[name])
+    return record
+
+
+def _values(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    values = {name: record[name] for name in names if name in record}
+    if "reason" in values:
+        values["reason"] = reasons.from_json(
+            values["reason"], record.get("reason_key"), record.get("reason_values")
+        )
+    return values

@@ -1,4 +1,4 @@
-"""The pages: data in, page out. Pure; `views.py` says what each is made from.
+"""The pages: data in, page out. Pure; `ui/models.py` holds what each is made from.
 
 The pages use no inline script and no inline style and ask no other host for anything, so
 that `CONTENT_SECURITY_POLICY` can forbid all of it.
@@ -13,7 +13,7 @@ from minici.ui.badge import badge_json, badge_svg
 from minici.ui.build import build_page
 from minici.ui.components import frame, static_file
 from minici.ui.feeds import atom_feed, cctray
-from minici.ui.i18n import LANGUAGES, Words, choose_language
+from minici.ui.i18n import LANGUAGES, Translator, choose_language
 from minici.ui.index import index_page
 from minici.ui.markup import Html, fill, markup
 from minici.ui.messages import TEXTS
@@ -26,11 +26,11 @@ from minici.ui.models import (
     FoundLine,
     IndexView,
     OutputPiece,
+    PageContext,
     RunningBuild,
-    Site,
     Waiting,
 )
-from minici.ui.reasons import said
+from minici.ui.reasons import reason_text
 
 __all__ = [
     "CONTENT_SECURITY_POLICY",
@@ -45,9 +45,9 @@ __all__ = [
     "IndexView",
     "OutputPiece",
     "RunningBuild",
-    "Site",
+    "PageContext",
     "Waiting",
-    "Words",
+    "Translator",
     "agents_page",
     "atom_feed",
     "badge_json",
@@ -78,27 +78,29 @@ _ERRORS = {
 }
 
 
-def error_page(language: str, status: int, sentence: str = "", site: Optional[Site] = None) -> Html:
+def error_page(
+    language: str, status: int, sentence: str = "", context: Optional[PageContext] = None
+) -> Html:
     """A page for a status of 400 or above: what happened, and what to do about it.
 
     `sentence`, a sentence or a text's key, says more where the server knows more. Without
-    `site` the page tells nothing about the server: for somebody who has not signed in.
+    `context` the page tells nothing about the server: for somebody who has not signed in.
     """
-    words = Words(language)
+    translate = Translator(language)
     title, advice = _ERRORS.get(
         status, ("error_other", "advice_500" if status >= 500 else "advice_400")
     )
-    sentence = words(sentence) if sentence in TEXTS else _tidy(said(words, sentence))
+    sentence = translate(sentence) if sentence in TEXTS else _tidy(reason_text(translate, sentence))
     detail = markup('<p class="sentence">$sentence</p>', sentence=sentence)
     content = fill(
         "error",
-        words,
+        translate,
         status=status,
-        title=words(title),
-        sentence=detail if sentence.rstrip(".") not in ("", words(title)) else "",
-        advice=words(advice),
+        title=translate(title),
+        sentence=detail if sentence.rstrip(".") not in ("", translate(title)) else "",
+        advice=translate(advice),
     )
-    return frame(words, "error", f"{words(title)} · minici", content, site)
+    return frame(translate, "error", f"{translate(title)} · minici", content, context)
 
 
 def _tidy(sentence: str) -> str:

@@ -27,21 +27,20 @@ from minici.routes.feeds import Monitors
 from minici.routes.json_api import Api
 from minici.routes.output import OutputEndpoints
 from minici.routes.pages import Pages
-from minici.scheduler.agent_client import AgentCalls
-from minici.scheduler.agent_updates import Reports
+from minici.scheduler.agent_client import AgentClient
+from minici.scheduler.agent_updates import AgentUpdates
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.retention import Retention
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store, StoreDamaged, StoreUnavailable
-from minici.thread_pool import Beside
+from minici.thread_pool import ThreadPool
 from minici.web import tls
 from minici.web.client import Client
-from minici.web.guard import Hosts, ServerGuard
+from minici.web.guard import AllowedHosts, ServerGuard
 from minici.web.listener import Listener, descriptors
 from minici.web.passwords import NoScrypt, Users
-from minici.web.routing import Request
-from minici.web.routing import Site as WebSite
+from minici.web.routing import Application, Request
 
 log = logging.getLogger("minici.server")
 
@@ -78,13 +77,13 @@ class Server:
         self.store = Store(config.data, config.output_limit)
         self.state = State(self.store, config)
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
-        calls = AgentCalls(
+        calls = AgentClient(
             self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
         )
         page_url = self._page_url if config.url else None
-        beside = Beside()
+        beside = ThreadPool()
         self.dispatcher = Dispatcher(self.state, calls, beside, page_url)
-        self.watchdog = Watchdog(self.state, self.dispatcher, calls, Beside(few=1))
+        self.watchdog = Watchdog(self.state, self.dispatcher, calls, ThreadPool(few=1))
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self._records = Records(self.store, self._base)
         self._pages = Pages(
@@ -95,7 +94,7 @@ class Server:
         except StoreDamaged as error:
             raise CanNotStart(str(error)) from None
         try:
-            self._listener = Listener(config.host, config.port, self._site(), context)
+            self._listener = Listener(config.host, config.port, self._application(), context)
         except NoScrypt as error:
             self.store.close()
             raise CanNotStart(f"[users]: {error}") from None
@@ -124,23 +123,23 @@ class Server:
             self.state.save_days()
         self.store.close()
 
-    def _site(self) -> WebSite:
+    def _application(self) -> Application:
         limit = 8 * self._config.output_limit + _RESULT_SLACK
         routes = [
             *self._pages.routes(),
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
             *Api(self.state, self._records).routes(),
-            *AgentEndpoints(Reports(self.state, self.dispatcher), limit).routes(),
+            *AgentEndpoints(AgentUpdates(self.state, self.dispatcher), limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None
         guard = ServerGuard(
-            Hosts(self._config.host, address.hostname if address else None),
+            AllowedHosts(self._config.host, address.hostname if address else None),
             self._config.secret,
             Users(self._config.users),
             self._config.url,
         )
-        return WebSite(routes, guard, self._pages.error, _HEADERS)
+        return Application(routes, guard, self._pages.error, _HEADERS)
 
     def _agent_client(self, base: str) -> Client:
         """A client for the agent at this URL."""
@@ -187,8 +186,7 @@ def _main(path: Path, stop: Stop) -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run a server until it is told to stop; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run(_main, given, "python -m minici.server config.ini", _SUMMARY)
+    return run(_main, arguments, "python -m minici.server config.ini", _SUMMARY)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Server and agents in one go, on a git repository of this host: `python -m minici [FOLDER]`."""
+"""Server and agents on a git repository of this host: `python -m minici [FOLDER]`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,34 @@ import hashlib
 import os
 import re
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Optional
+from typing import Optional
 
-from minici.daemon import LIFELINE, OWN_PATH, Stop
+from minici.daemon import LIFELINE_VARIABLE, Stop, announce
 from minici.durable import write_atomic
 
-_USUAL_PORT = 8000
-_PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)
+_DEFAULT_PORT = 8000
+_POLL_SECONDS = 0.5
+_STOP_SECONDS = 20.0
+_PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)  # a folder, or the file of a zipapp
+# Runs a program of this package, and not of one that the folder has in which a person stands.
+_RUN_MODULE = """
+import runpy, sys
+root, module = sys.argv[1:3]
+del sys.argv[1:3]
+sys.path[:] = [path for path in sys.path if path]
+if root not in sys.path:
+    sys.path.insert(0, root)
+runpy.run_module(module, run_name="__main__")
+"""
 
-# What a repository is usually tested by, by a file at its top.
+# The usual test command of a repository that has a file of this name and content at its top.
 _COMMANDS = (
     (("Makefile", "makefile", "GNUmakefile"), r"(?m)^test\s*:", "make test"),
     (("package.json",), r'"test"\s*:', "npm ci && npm test"),
@@ -36,18 +49,18 @@ _COMMANDS = (
     (("pytest.ini", "conftest.py", "setup.cfg", "pyproject.toml"), "pytest", "python3 -m pytest"),
     (("CMakeLists.txt",), "", "cmake -B build && cmake --build build && ctest --test-dir build"),
 )
-_ANYWHERE = "git log -1 --stat && ls -la"
+_FALLBACK_COMMAND = "git log -1 --stat && ls -la"
 
 
 class Unusable(Exception):
-    """Why this can't be done here, in one line that says what to do."""
+    """This can't be done here. The text is one line that says what to do."""
 
 
 # The repository in which a person stands.
 
 
 def find_repository(folder: str) -> Path:
-    """The top of the git repository around a folder. Raises Unusable."""
+    """Return the top of the git repository around a folder. Raises Unusable."""
     for question in ("--show-toplevel", "--absolute-git-dir"):
         try:
             answer = subprocess.run(
@@ -59,32 +72,32 @@ def find_repository(folder: str) -> Path:
             raise Unusable("git is missing: install it, then start again") from None
         path = answer.stdout.rstrip(b"\n")
         if answer.returncode == 0 and path:
-            return _writable_in_a_config(path)
+            return _path_for_config(path)
     raise Unusable(f"{folder} is in no git repository: go into one, then start again")
 
 
-def _writable_in_a_config(path: bytes) -> Path:
+def _path_for_config(path: bytes) -> Path:
     try:
         lines = path.decode("utf-8").splitlines()
     except UnicodeDecodeError:
         lines = []
     if len(lines) != 1:
         raise Unusable(f"{path!r} is no path of one line in UTF-8: give the folder another name")
-    return Path(os.fsdecode(path))
+    return Path(lines[0])
 
 
 def sensible_command(repository: Path) -> str:
-    """What a person probably wants to run, judged by the files at the top of a repository."""
+    """Return the command that probably tests a repository, by the files at its top."""
     for names, pattern, command in _COMMANDS:
         for name in names:
             with contextlib.suppress(OSError):
                 if re.search(pattern, (repository / name).read_text("utf-8", "replace")):
                     return command
-    return _ANYWHERE
+    return _FALLBACK_COMMAND
 
 
 def data_folder(repository: Path) -> Path:
-    """Where the builds of a repository are kept: outside it, in the user's own data."""
+    """Return the folder for a repository's builds: outside it, in the user's own data."""
     home = os.environ.get("XDG_DATA_HOME") or os.path.join(Path.home(), ".local", "share")
     path = str(repository.resolve())
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -92,7 +105,7 @@ def data_folder(repository: Path) -> Path:
     return Path(home) / "minici" / f"{name}-{digest}"
 
 
-# Server and agents in one go.
+# Server and agents.
 
 
 def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> None:
@@ -107,69 +120,101 @@ def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> Non
             f"{data}: {error.strerror}; set XDG_DATA_HOME to a folder of yours"
         ) from None
     with _lifeline() as lifeline:
-        secret = secrets.token_hex(16)
-        server = _Member("server", data / "server.ini", lifeline)
-        members = [server]
+        members: list[_Member] = []
         try:
-            port = _free_port(_USUAL_PORT) if port is None else port
-            server.start(_server_config(repository, data, port, secret))
-            url = server.await_ready()
-            for number in range(1, agents + 1):
-                agent = _Member("agent", data / f"agent-{number}.ini", lifeline)
-                members.append(agent)
-                agent_port = _free_port(_port_of(url) + number)
-                agent.start(_agent_config(data / f"agent-{number}", agent_port, url, secret))
-            for member in members[1:]:
-                member.await_ready()
-            noun = "agent" if agents == 1 else "agents"
-            print(f"minici for {repository}: {url} (server and {agents} {noun})", flush=True)
-            print(f"builds are kept in {data}; Ctrl-C ends all of it", flush=True)
+            url = _start_members(members, repository, data, port, agents, lifeline, stop)
+            if not stop:
+                noun = "agent" if agents == 1 else "agents"
+                announce(f"minici for {repository}: {url} (server and {agents} {noun})")
+                announce(f"builds are kept in {data}; Ctrl-C ends all of it")
             _watch(members, stop)
         finally:
-            # The agents all at once, for else one's builds would go to the next; the server last,
-            # so that it hears of what they give back.
+            # All agents at once, or the builds of one would go to the next; the server last, so
+            # that it receives the builds that they give back.
             for agent in members[1:]:
                 agent.ask_to_stop()
             for member in reversed(members):
                 member.stop()
 
 
+def _start_members(
+    members: list[_Member],
+    repository: Path,
+    data: Path,
+    port: Optional[int],
+    agents: int,
+    lifeline: int,
+    stop: Stop,
+) -> str:
+    """Start the server, then the agents, adding each to `members`; return the server's address.
+
+    Raises Unusable. Returns early when it is told to stop.
+    """
+    secret = secrets.token_hex(16)
+    server = _Member("server", data / "server.ini", lifeline)
+    members.append(server)
+    port = _free_port(_DEFAULT_PORT) if port is None else port
+    server.start(_server_config(repository, data, port, secret))
+    url = server.await_ready(stop)
+    for number in range(1, 1 if stop else agents + 1):
+        agent = _Member("agent", data / f"agent-{number}.ini", lifeline)
+        members.append(agent)
+        agent_port = _free_port(_port_of(url) + number)
+        agent.start(_agent_config(data / f"agent-{number}", agent_port, url, secret))
+    for agent in members[1:]:
+        agent.await_ready(stop)
+    return url
+
+
 class _Member:
-    """One process of the ensemble: a server or an agent, with a config.ini of its own."""
+    """One of the processes, a server or an agent, with a config.ini and a log of its own."""
 
     def __init__(self, kind: str, config: Path, lifeline: int) -> None:
         self.kind = kind
         self._config = config
         self._lifeline = lifeline
-        self._process: Optional[subprocess.Popen[str]] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
 
     def start(self, config: str) -> None:
-        """Start it; several may start at once."""
+        """Start the process; several may start at once."""
         write_atomic(self._config, config.encode("utf-8", "surrogateescape"))
         os.chmod(self._config, 0o600)
-        own = os.environ.get("PYTHONPATH", "")
-        paths = os.pathsep.join(filter(None, [_PACKAGE_ROOT, own]))
-        environ = {**os.environ, LIFELINE: str(self._lifeline), "PYTHONPATH": paths}
-        environ[OWN_PATH] = own  # what builds are to find
+        program = [sys.executable, "-X", "utf8", "-c", _RUN_MODULE, _PACKAGE_ROOT]
         with open(self._config.with_suffix(".log"), "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"minici.{self.kind}", str(self._config)],
+                [*program, f"minici.{self.kind}", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
-                env=environ,
+                env={**os.environ, LIFELINE_VARIABLE: str(self._lifeline)},
                 pass_fds=[self._lifeline],
                 start_new_session=True,
             )
 
-    def await_ready(self) -> str:
-        """Wait for its ready line, and return the address in it. Raises Unusable without one."""
-        line = _first_line(self._process.stdout if self._process else None)
+    def await_ready(self, stop: Stop) -> str:
+        """Wait for the ready line, and return the address in it. Raises Unusable without one.
+
+        Returns an empty address when it is told to stop.
+        """
+        line = self._first_line(stop)
         found = re.match(r"minici (?:server|agent): (\S+?)/?(?: ->|$)", line)
+        if stop:
+            return ""
         if not found:
             raise Unusable(f"the {self.kind} did not start: {self._last_words()}")
         return found[1]
+
+    def _first_line(self, stop: Stop) -> str:
+        assert self._process is not None and self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        line = b""
+        while not stop and not line.endswith(b"\n"):
+            if select.select([output], [], [], _POLL_SECONDS)[0]:
+                data = os.read(output, 4096)
+                if not data:
+                    break
+                line += data
+        return line.decode("utf-8", "replace").strip()
 
     def ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
@@ -185,7 +230,7 @@ class _Member:
             return
         if self._process.poll() is None:
             try:
-                self._process.wait(timeout=20)
+                self._process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -199,12 +244,8 @@ class _Member:
         return "it said nothing"
 
 
-def _first_line(stream: Optional[IO[str]]) -> str:
-    return stream.readline().strip() if stream else ""
-
-
 def _watch(members: Sequence[_Member], stop: Stop) -> None:
-    while not stop.wait(0.5):
+    while not stop.wait(_POLL_SECONDS):
         for member in members:
             if member.ended():
                 raise Unusable(f"the {member.kind} ended by itself; its log says why")
@@ -212,7 +253,7 @@ def _watch(members: Sequence[_Member], stop: Stop) -> None:
 
 @contextlib.contextmanager
 def _lifeline() -> Iterator[int]:
-    """A pipe whose reading end the members hold: it closes when this process dies, however."""
+    """A pipe for the members to read: it ends when this process ends, even if it is killed."""
     reading, writing = os.pipe()
     try:
         yield reading
@@ -222,7 +263,7 @@ def _lifeline() -> Iterator[int]:
 
 
 def _free_port(wanted: int) -> int:
-    """The port that is wanted, or 0 where something else has it."""
+    """Return the wanted port, or 0 if it is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

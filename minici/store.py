@@ -38,8 +38,10 @@ from minici.durable import (
     write_atomic,
     write_recycling,
 )
+from minici.output.checkout_log import CheckoutLog
 from minici.output.reader import Transcript
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
+from minici.reasons import Reason, sentence_of
 
 log = logging.getLogger("minici.store")
 
@@ -213,14 +215,14 @@ class Store:
         try:
             build = builds.from_record(json.loads(path.read_bytes()))
             if build.id != number:
-                raise ValueError(f"the record is of build {build.id}")
+                raise ValueError(Reason("record_of_another", build=build.id))
             return build
         except FileNotFoundError:
             if number > self.newest or not path.parent.exists():
-                raise NoSuchBuild(f"there is no build {number}") from None
-            return DamagedBuild(number, "its record is missing")
+                raise NoSuchBuild(Reason("no_build", build=number)) from None
+            return DamagedBuild(number, Reason("record_missing"))
         except (OSError, ValueError, RecursionError) as error:
-            return DamagedBuild(number, f"its record can't be read: {error}")
+            return DamagedBuild(number, Reason("record_unreadable", error=sentence_of(error)))
 
     def page(
         self,
@@ -285,13 +287,26 @@ class Store:
     # Output.
 
     @contextlib.contextmanager
-    def output(self, number: int, attempt: int) -> Iterator[Output]:
+    def output(self, number: int, attempt: int) -> Iterator[OutputWriter]:
         """An attempt's output, for writing; one at a time. Raises BuildUnusable."""
         with self._writing(number):
             folder = self._attempt(number, attempt)
             folder.mkdir(exist_ok=True)
-            with Output(folder, self.output_limit) as output:
+            with OutputWriter(folder, self.output_limit) as output:
                 yield output
+
+    @contextlib.contextmanager
+    def checkout_log(self, number: int, attempt: int) -> Iterator[CheckoutLog]:
+        """What git said in an attempt, for writing; one at a time. Raises BuildUnusable."""
+        with self._writing(number):
+            folder = self._attempt(number, attempt)
+            folder.mkdir(exist_ok=True)
+            with CheckoutLog(folder) as log:
+                yield log
+
+    def checkout_said(self, number: int, attempt: int) -> CheckoutLog:
+        """What git said in an attempt, for reading; empty where there is none. Close it."""
+        return CheckoutLog(self._attempt(number, attempt))
 
     def transcript(self, number: int, attempt: int) -> Transcript:
         """An attempt's output, for reading; empty where there is none. Close it."""
@@ -417,11 +432,11 @@ class Store:
             yield
         except OSError as error:
             if number is not None and error.errno not in _NOBODY_CAN_WRITE:
-                sentence = f"its folder can't be used: {error.strerror or error}"
-                raise BuildUnusable(sentence) from error
+                reason = Reason("folder_unusable", error=error.strerror or str(error))
+                raise BuildUnusable(reason) from error
             self._note_refusal(error)
-            sentence = f"the data folder can't be written: {error.strerror or error}"
-            raise StoreUnavailable(sentence) from error
+            reason = Reason("data_unwritable", error=error.strerror or str(error))
+            raise StoreUnavailable(reason) from error
         if self._refused:
             self._refused = False
             log.warning("the data folder can be written again: going on")

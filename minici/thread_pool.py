@@ -23,7 +23,7 @@ _FOR_ONE = 8  # calls that have waited for so long, for each thread that joins
 _Call = tuple[str, Callable[[], object]]
 
 
-class Beside:
+class ThreadPool:
     """Calls functions, each in a thread that does nothing else meanwhile. For any thread.
 
     With `few`, so many threads share the calls. Where that is too slow, because some of them hang

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from minici.agent import read_order
-from minici.executor.environment import build_variables, command_environment
-from minici.web.params import BadParams, Params
+from minici.executor.environment import build_variables, command_environment, passed_secrets
+from minici.executor.order import read_order
+from minici.web.params import BadParameter, Parameters
 from tests.support.fakes import DROP as CUT
 from tests.support.fakes import HANG, FakeServer
 from tests.support.harness import ROOT, AgentProcess, Place, commands_left, wait_for
@@ -54,25 +54,53 @@ def test_what_of_the_agents_environment_a_command_sees() -> None:
         "MINICI_LIFELINE": "7",
         "npm_token": "x",
         "NPM_TOKEN": "x",
-        "AWS_ACCESS_KEY_ID": "an id",
         "AWS_SECRET_KEY": "x",
-        "TOKEN": "no token of anything",
         "GIT_DIR": "/elsewhere",
         "GIT_INDEX_FILE": "/elsewhere/index",
         "GIT_AUTHOR_NAME": "kept",
+        "GIT_BRANCH": "of the build that has started this agent",
+        "JOB_NAME": "of that build",
         "OLDPWD": "/elsewhere",
         "PWD": "/elsewhere",
         "DEPLOY_TOKEN": "passed",
+        "DEPLOY_HOST": "no secret",
     }
     seen = command_environment(inherited, ["DEPLOY_*", "MINICI_*"], {"PWD": "/tree"})
     assert seen == {
         "PATH": "/bin",
-        "AWS_ACCESS_KEY_ID": "an id",
-        "TOKEN": "no token of anything",
         "GIT_AUTHOR_NAME": "kept",
         "PWD": "/tree",
         "DEPLOY_TOKEN": "passed",
+        "DEPLOY_HOST": "no secret",
     }
+    assert passed_secrets(inherited, ["DEPLOY_*", "MINICI_*"]) == ["passed"]
+
+
+SECRET_NAMES = """
+    TOKEN token GITHUB_TOKEN TOKENS MY_TOKEN_FILE SECRET SECRETS AWS_SECRET_ACCESS_KEY mySecret
+    PASSWORD PGPASSWORD PASSWORD_FILE MYSQL_PASSWD GPG_PASSPHRASE AWS_CREDENTIALS
+    GOOGLE_APPLICATION_CREDENTIALS APIKEY STRIPE_APIKEY_LIVE DB_PASS PASS DB_PASS_OLD SSHPASS
+    GITHUB_PAT PAT pat_old NPM_AUTH npm_config__auth DOCKER_AUTH_CONFIG API_KEY OPENAI_API_KEY
+    AWS_ACCESS_KEY_ID SIGNING_PRIVATE_KEY PRIVATE_KEY_1
+    npm_config_//packages.example/:_authToken
+""".split()
+PLAIN_NAMES = """
+    PATH MANPATH PATTERN PASSAGE COMPASSES AUTHOR GIT_AUTHOR_NAME XAUTHORITY KEY KEYBOARD API_KEYS
+    MONKEY HOME LANG ACCESS SSH_KEY_PATH PATCH AUTHENTICATION_URL
+""".split()
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_fault_48_names_that_look_secret(name: str) -> None:
+    assert command_environment({name: "x"}, ["OTHER"], {}) == {}
+    assert command_environment({name: "x"}, [name], {}) == {name: "x"}
+    assert passed_secrets({name: "x"}, ["*"]) == ["x"]
+
+
+@pytest.mark.parametrize("name", PLAIN_NAMES)
+def test_fault_48_names_that_do_not(name: str) -> None:
+    assert command_environment({name: "x"}, [], {}) == {name: "x"}
+    assert passed_secrets({name: "x"}, ["*"]) == []
 
 
 def test_every_variable_that_binds_git_to_a_repository_is_known() -> None:
@@ -90,11 +118,40 @@ def test_what_a_command_learns_of_its_build() -> None:
         repository="/r",
         url="http://x/build/7",
         workspace="/w",
+        artifacts="/a",
     )
     assert known["MINICI_BUILD_ID"] == known["BUILD_ID"] == known["BUILD_NUMBER"] == "7"
     assert known["MINICI_BUILD_URL"] == known["BUILD_URL"] == "http://x/build/7"
     assert known["MINICI_REVISION"] == known["GIT_COMMIT"] == "abc"
-    assert known["WORKSPACE"] == known["PWD"] == "/w"
+    assert known["WORKSPACE"] == known["PWD"] == "/w" and known["MINICI_ARTIFACTS"] == "/a"
+    unknown = "MINICI_PROJECT MINICI_EVENT MINICI_REF MINICI_BRANCH MINICI_TAG JOB_NAME GIT_BRANCH"
+    assert not set(known) & {*unknown.split(), "BRANCH_NAME", "TAG_NAME"}
+
+
+@pytest.mark.parametrize(
+    ("ref", "expected"),
+    [
+        ("refs/heads/feature/x", {"MINICI_BRANCH", "GIT_BRANCH", "BRANCH_NAME"}),
+        ("refs/tags/v1", {"MINICI_TAG", "TAG_NAME"}),
+        ("refs/pull/7/head", set()),
+    ],
+)
+def test_the_variables_of_a_ref(ref: str, expected: set[str]) -> None:
+    nothing = dict.fromkeys(("commit", "revision", "repository", "url", "workspace"), "")
+    plain = build_variables(number=1, attempt=1, artifacts="", **nothing)
+    known = build_variables(
+        number=1, attempt=1, artifacts="", project="shop", event="push", ref=ref, **nothing
+    )
+    assert set(known) - set(plain) == {
+        *("MINICI_PROJECT", "JOB_NAME", "MINICI_EVENT", "MINICI_REF"),
+        *expected,
+    }
+    assert (known["MINICI_PROJECT"], known["JOB_NAME"], known["MINICI_EVENT"]) == (
+        *("shop", "shop"),
+        "push",
+    )
+    assert known["MINICI_REF"] == ref
+    assert {known[name] for name in expected} <= {ref.partition("/")[2].partition("/")[2]}
 
 
 # What the server asks for: pure.
@@ -103,13 +160,19 @@ ASKED = {"id": b"7", "repository": b"/r", "commit": b"HEAD", "command": b"true"}
 
 
 def test_an_order_has_defaults() -> None:
-    order = read_order(Params(ASKED), "http://ci:8000")
-    assert (order.held, order.timeout, order.output_limit) == ((7, 1), 3600.0, 64 * 2**20)
+    order = read_order(Parameters(ASKED), "http://ci:8000")
+    assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 1), 3600.0, 64 * 2**20)
     assert order.url == "http://ci:8000/build/7"
+    assert (order.project, order.event, order.ref) == (None, None, None)
+    assert order.files_limit == 2**30 and not order.submodules
     more = {"attempt": b"3", "timeout": b"0.25", "output_limit": b"10", "url": b"http://x"}
-    order = read_order(Params({**ASKED, **more}), "http://ci:8000")
-    assert (order.held, order.timeout, order.output_limit) == ((7, 3), 0.25, 10)
+    order = read_order(Parameters({**ASKED, **more}), "http://ci:8000")
+    assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 3), 0.25, 10)
     assert order.url == "http://x"
+    told = {"project": b"shop", "event": b"push", "ref": b"refs/heads/main", "files_limit": b"7"}
+    order = read_order(Parameters({**ASKED, **told, "submodules": b"1"}), "http://ci:8000")
+    assert (order.project, order.event, order.ref) == ("shop", "push", "refs/heads/main")
+    assert order.files_limit == 7 and order.submodules
 
 
 @pytest.mark.parametrize(
@@ -129,11 +192,16 @@ def test_an_order_has_defaults() -> None:
         ("command", b"  "),
         ("repository", b"ext::sh"),
         ("commit", b"--all"),
+        ("project", b"a\nb"),
+        ("event", b"a\0"),
+        ("ref", b"main"),
+        ("ref", b"refs/heads/a b"),
+        ("files_limit", b"-1"),
     ],
 )
 def test_an_order_that_makes_no_sense(name: str, value: bytes) -> None:
-    with pytest.raises(BadParams):
-        read_order(Params({**ASKED, name: value}), "http://ci:8000")
+    with pytest.raises(BadParameter):
+        read_order(Parameters({**ASKED, name: value}), "http://ci:8000")
 
 
 # The process.
@@ -144,7 +212,8 @@ def test_a_short_build_costs_one_call(server: FakeServer, agent: AgentProcess) -
     result = server.wait_result(1)
     assert (result["stdout"], result["stderr"]) == ("out\n", "err\n")
     wait_for(lambda: not agent.ping()["undelivered"])
-    assert server.made("/notify_build_output") == []
+    streams = [call.query["stream"] for call in server.made("/notify_build_output")]
+    assert set(streams) <= {"checkout"}, "git itself may have something to say"
     assert len(server.made("/notify_build_result")) == 1
 
 
@@ -194,7 +263,9 @@ def test_a_superseded_build_is_stopped_and_dropped(
 
 
 @only_linux
-def test_a_command_that_kills_its_runner_leaves_nothing(place: Place, server: FakeServer) -> None:
+def test_a_command_that_kills_its_supervisor_leaves_nothing(
+    place: Place, server: FakeServer
+) -> None:
     agent = place.agent(server, slots=2)
     hand(agent, 1, "echo on; sleep 61")
     wait_for(lambda: server.stream(1, "stdout") == b"on\n")
@@ -202,7 +273,7 @@ def test_a_command_that_kills_its_runner_leaves_nothing(place: Place, server: Fa
         agent, 2, "setsid sleep 62 & setsid sh -c 'sleep 63 & sleep 64' & sleep 0.1; kill -9 $PPID"
     )
     result = server.wait_result(2)
-    assert int(result["status"]) != 0 and "runner" in result["reason"]
+    assert int(result["status"]) != 0 and "supervisor" in result["reason"]
     left = "\n".join(commands_left(place.marker).values())
     assert "sleep 61" in left, "the other slot goes on"
     assert not any(f"sleep {number}" in left for number in (62, 63, 64))
@@ -268,7 +339,8 @@ def test_a_result_that_can_not_be_kept_is_given_back(
     (agent.data / "outbox").write_text("in the way")
     call = server.wait_call("/notify_build_returned")
     assert (call.params["id"], call.params["attempt"]) == ("1", "1")
-    assert server.results == [] and agent.ping()["running"] == []
+    wait_for(lambda: agent.ping()["running"] == [])
+    assert server.results == []
     wait_for(lambda: "build 1" in agent.log() and "can't keep" in agent.log())
 
 
@@ -318,6 +390,33 @@ def test_what_is_advertised(place: Place, server: FakeServer) -> None:
     assert agent.request("GET", "/ping", headers={"Host": "evil.example"}).status == 421
 
 
+def test_what_people_call_it(place: Place, server: FakeServer) -> None:
+    agent = place.agent(server, name="büro 7")
+    assert server.wait_agent().params["name"] == agent.ping()["name"] == "büro 7"
+
+
+def test_a_command_finds_an_empty_folder_for_its_files(
+    place: Place, server: FakeServer, agent: AgentProcess
+) -> None:
+    command = 'cd "$MINICI_ARTIFACTS"; pwd; ls -A; mkdir -p a/b; echo x > a/b/c; chmod 555 a/b a'
+    for number in (1, 2):
+        hand(agent, number, command)
+        assert server.wait_result(number)["status"] == "0"
+        folder = server.stream(number, "stdout").decode()
+        assert folder.count("\n") == 1, "only its name, and nothing in it"
+        assert folder.startswith(f"{agent.data}/") and "workspaces" not in folder
+        assert (Path(folder.strip()) / "a/b/c").read_text() == "x\n"
+    first = Path(server.stream(1, "stdout").decode().strip())
+    assert not first.exists()
+
+
+def test_a_command_knows_its_project_and_its_ref(server: FakeServer, agent: AgentProcess) -> None:
+    about = {"project": "shop", "event": "push", "ref": "refs/heads/main"}
+    hand(agent, 1, "echo $MINICI_PROJECT $JOB_NAME $MINICI_EVENT $MINICI_BRANCH $TAG_NAME", **about)
+    server.wait_result(1)
+    assert server.stream(1, "stdout") == b"shop shop push main\n"
+
+
 def test_an_agent_on_all_addresses_works_out_its_own(place: Place, server: FakeServer) -> None:
     place.agent(server, host="0.0.0.0", secret="s")
     assert server.wait_agent().params["host"] == "127.0.0.1"
@@ -352,7 +451,7 @@ def test_the_log_says_what_happens_to_each_build(
 
 
 def test_from_an_archive(place: Place, server: FakeServer) -> None:
-    """`python -m zipapp` makes one file of the package; the runner starts from it as well."""
+    """`python -m zipapp` makes one file of the package; the supervisor starts from it as well."""
     archive = place.folder / "minici.pyz"
     source = place.folder / "source"
     ignored = shutil.ignore_patterns("__pycache__")

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from minici.thread_pool import Beside
+from minici.thread_pool import ThreadPool
 from tests.support.harness import wait_for
 
 
 def test_slow_calls_delay_no_other() -> None:
-    beside, gate, done = Beside(), threading.Event(), threading.Event()
+    beside, gate, done = ThreadPool(), threading.Event(), threading.Event()
     for _ in range(50):
         beside("slow", lambda: gate.wait(30))
     beside("quick", done.set)
@@ -22,7 +22,7 @@ def test_slow_calls_delay_no_other() -> None:
 
 
 def test_a_thread_that_has_ended_its_call_takes_the_next() -> None:
-    beside, seen = Beside(patience=60), []
+    beside, seen = ThreadPool(patience=60), []
     for count in range(1, 6):
         beside("note", lambda: seen.append(threading.get_ident()))
         wait_for(lambda: len(seen) == count and len(beside._idle) == 1)
@@ -30,7 +30,7 @@ def test_a_thread_that_has_ended_its_call_takes_the_next() -> None:
 
 
 def test_few_threads_share_what_is_quick() -> None:
-    beside, seen, lock = Beside(few=2), [], threading.Lock()
+    beside, seen, lock = ThreadPool(few=2), [], threading.Lock()
 
     def note() -> None:
         with lock:
@@ -44,7 +44,7 @@ def test_few_threads_share_what_is_quick() -> None:
 
 @pytest.mark.parametrize("hanging", [1, 2, 50])
 def test_where_few_hang_others_join(hanging: int) -> None:
-    beside, gate, done = Beside(few=1, patience=0.5), threading.Event(), threading.Semaphore(0)
+    beside, gate, done = ThreadPool(few=1, patience=0.5), threading.Event(), threading.Semaphore(0)
     before = threading.active_count()
     for _ in range(hanging):
         beside("slow", lambda: gate.wait(60))
@@ -59,7 +59,7 @@ def test_where_few_hang_others_join(hanging: int) -> None:
 
 
 def test_those_that_joined_leave_it_to_few_again() -> None:
-    beside, gate, seen, lock = Beside(few=1), threading.Event(), [], threading.Lock()
+    beside, gate, seen, lock = ThreadPool(few=1), threading.Event(), [], threading.Lock()
     for _ in range(5):
         beside("slow", lambda: gate.wait(60))
     wait_for(lambda: len(beside._waiting) == 0, what="all five in threads of their own")
@@ -83,7 +83,7 @@ def test_where_none_can_join_the_calls_wait(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    beside, gate, done = Beside(few=1), threading.Event(), threading.Event()
+    beside, gate, done = ThreadPool(few=1), threading.Event(), threading.Event()
     beside("quick", lambda: None)
     beside("slow", lambda: gate.wait(60))
     beside("another", lambda: gate.wait(60))
@@ -98,7 +98,7 @@ def test_where_none_can_join_the_calls_wait(
 
 def test_a_thread_that_waits_in_vain_ends() -> None:
     before, done = threading.active_count(), threading.Event()
-    beside = Beside(patience=0.01)
+    beside = ThreadPool(patience=0.01)
     beside("note", done.set)
     assert done.wait(30)
     wait_for(lambda: threading.active_count() == before, what="the end of its thread")
@@ -110,7 +110,7 @@ def test_a_thread_that_waits_in_vain_ends() -> None:
 def test_a_call_that_fails_is_in_the_log_and_the_next_one_goes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    beside, done = Beside(), threading.Event()
+    beside, done = ThreadPool(), threading.Event()
     with caplog.at_level(logging.ERROR):
         beside("the division", lambda: 1 // 0)
         wait_for(lambda: "the division failed" in caplog.text)
@@ -124,7 +124,7 @@ def test_where_no_thread_can_be_started_the_call_is_not_made(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    beside, seen = Beside(), []
+    beside, seen = ThreadPool(), []
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
@@ -135,7 +135,7 @@ def test_where_no_thread_can_be_started_the_call_is_not_made(
 
 
 def test_calls_from_many_threads_are_all_made() -> None:
-    beside, lock, count = Beside(), threading.Lock(), [0]
+    beside, lock, count = ThreadPool(), threading.Lock(), [0]
 
     def note() -> None:
         with lock:

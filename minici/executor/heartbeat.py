@@ -1,6 +1,7 @@
-"""The registrar tells the server that its agent is here, and goes on telling it.
+"""Telling the server that this agent is here, again and again.
 
-Section 5 of the contract, rule 9: an agent may be started first, and its server may come back.
+Section 5 of the contract: rule 9, an agent may be started first, and its server may come back;
+rule 20, it works for the server that it registers with, and for no copy of it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ import logging
 import socket
 import threading
 from collections.abc import Mapping
-from typing import Callable
+from typing import Callable, Optional
 from urllib.parse import urlsplit
 
-from minici.web.client import Backoff, CallError, Client
+from minici.executor.retry_loop import RetryLoop
+from minici.web.client import CallError, Client
 
-_RENEWAL = 5.0  # seconds from one good registration to the next
+_RENEWAL_SECONDS = 5.0  # from one good registration to the next
 
 log = logging.getLogger(__name__)
 
 
-class Registrar:
+class Heartbeat:
     """Registers in a thread of its own. `describe` gives what `POST /notify_agent` takes;
     `welcome` is called when the server is there, at first or again."""
 
@@ -32,45 +34,55 @@ class Registrar:
         self._client = client
         self._describe = describe
         self._welcome = welcome
-        self._hurry = threading.Event()
-        self._stopping = False
+        self._registering = threading.Lock()  # held for a registration; guards what follows
+        self._instance: Optional[str] = None  # the word that the last registration brought
+        self._refused_word = ""  # of the server that was last told that this is not its agent
         self._registered = False
         self._unreachable = False
         self._complaints: set[str] = set()  # since it was registered last
+        self._loop = RetryLoop("heartbeat", self._beat, self._fail)
 
     def start(self) -> None:
-        threading.Thread(target=self._serve, name="registrar", daemon=True).start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Register no more; does not wait for a call under way."""
-        self._stopping = True
-        self._hurry.set()
+        self._loop.stop()
 
     def heard(self) -> None:
         """The server has called: if it could not be reached before, it can now."""
         if self._unreachable:
-            self._hurry.set()
+            self._loop.hurry()
 
-    def _serve(self) -> None:
-        backoff = Backoff()
-        while not self._stopping:
-            try:
-                self._client.post("/notify_agent", self._describe())
-                self._succeed()
-                backoff.reset()
-                wait = _RENEWAL
-            except (CallError, OSError) as error:
-                self._fail(error)
-                wait = backoff.next()
-            except Exception:
-                log.exception("registering failed")
-                wait = backoff.next()
-            self._hurry.wait(wait)
-            self._hurry.clear()
+    def serves(self, word: str) -> bool:
+        """Return whether a call with this X-Minici-Instance comes from this agent's own server.
 
-    # Changes go to the log, and not each try.
+        If it is another word than that of the last registration, registers at once to find out.
+        """
+        if not word or self._instance in (None, word):
+            return True
+        with self._registering:
+            if self._instance != word:
+                try:
+                    self._register()
+                except (CallError, OSError) as error:
+                    log.debug("not registered: %s", error)
+            known = self._instance in (None, word)
+            if not known and word != self._refused_word:
+                self._refused_word = word
+                text = "refused the calls of a server that is not the one at %s: a copy of it?"
+                log.warning(text, self._client.base)
+        return known
 
-    def _succeed(self) -> None:
+    def _beat(self) -> float:
+        with self._registering:
+            self._register()
+        return _RENEWAL_SECONDS
+
+    def _register(self) -> None:
+        word = self._client.post("/notify_agent", self._describe()).data.get("instance")
+        self._instance = word if isinstance(word, str) and word else None
+        # Changes go to the log, and not each try.
         if not self._registered:
             log.info("registered with %s", self._client.base)
             self._welcome()

@@ -1,4 +1,4 @@
-"""What an agent has: builds that run, and results that wait to be delivered.
+"""The builds of an agent: those that run, and the results that wait to be delivered.
 
 Everything that an agent does with a build goes through here, so that at each moment the build is
 in one of the two lists, until the server has its result. `GET /ping` in the contract.
@@ -15,14 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from minici.executor.outbox import Entry, Held, Outbox
-from minici.process.command import GRACE, StopOrder
+from minici.build import AttemptId
+from minici.executor.order import Order
+from minici.executor.outbox import Outbox, PendingResult
+from minici.process.command import GRACE_SECONDS, StopOrder
+from minici.reasons import Reason
 
 DELIVER = "deliver"
 DROP = "drop"  # the build goes on elsewhere, or has its result
 GIVE_BACK = "give back"  # the agent stops
 
-_LAST_GRACE = 8.0  # seconds for commands when the agent stops, which has 15 for all of it
+_LAST_GRACE_SECONDS = 8.0  # for commands when the agent stops, which has 15 for all of it
+_BEGIN_SECONDS = 5.0  # that an order to stop waits for a build which is being accepted
 
 log = logging.getLogger(__name__)
 
@@ -31,28 +35,12 @@ class NoSlot(Exception):
     """The agent takes no build now; the text says why."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """A build as the server hands it over. `timeout` is in seconds, `output_limit` in bytes."""
-
-    held: Held
-    repository: str
-    commit: str
-    command: str
-    timeout: float
-    output_limit: int
-    url: str
-
-    @property
-    def title(self) -> str:
-        return f"build {self.held[0]} (attempt {self.held[1]})"
-
-
 @dataclass
-class Running:
+class RunningBuild:
     """A build that has a slot. `accepted_at` is on the monotonic clock.
 
-    `if_stopped` is what becomes of a build that `stop` has ended; `Holdings` alone sets it.
+    `if_stopped` is DELIVER, DROP or GIVE_BACK, for a build that `stop` has ended; `Inventory`
+    alone sets it.
     """
 
     order: Order
@@ -62,65 +50,85 @@ class Running:
     if_stopped: str = DELIVER
 
 
-class Holdings:
+class Inventory:
     """For any thread."""
 
     def __init__(self, outbox: Outbox, slots: int) -> None:
         self._outbox = outbox
         self._slots = slots
         self._changed = threading.Condition()  # guards all that follows
-        self._running: dict[Held, Running] = {}
-        self._untaken: deque[Running] = deque()  # of the running ones, those no slot has begun
-        self._undelivered: deque[Entry] = deque()
+        self._beginning: set[AttemptId] = set()  # those that are being accepted
+        self._running: dict[AttemptId, RunningBuild] = {}
+        self._untaken: deque[RunningBuild] = deque()  # of the running ones, those no slot has begun
+        self._undelivered: deque[PendingResult] = deque()
         self._closing = False
 
-    def restore(self, entries: Sequence[Entry]) -> None:
+    def restore(self, entries: Sequence[PendingResult]) -> None:
         """Take over the results that an earlier life has left."""
         with self._changed:
             self._undelivered.extend(entries)
             self._changed.notify_all()
 
+    def has(self, attempt_id: AttemptId) -> bool:
+        """Return whether the attempt runs here, or its result waits."""
+        with self._changed:
+            return attempt_id in self._all()
+
     def accept(self, order: Order) -> bool:
         """Give a build a slot; False if the build is here already. Raises NoSlot, OSError."""
         with self._changed:
-            if order.held in self._all():
+            self._changed.wait_for(lambda: order.attempt_id not in self._beginning)
+            if order.attempt_id in self._all():
                 return False
-            if self._closing:
-                raise NoSlot("this agent stops")
-            if len(self._running) >= self._slots:
-                raise NoSlot("every slot is taken")
-            running = Running(order, self._outbox.begin(order.held), time.monotonic())
-            self._running[order.held] = running
-            self._untaken.append(running)
-            self._changed.notify_all()
-            return True
+            self._check_room()
+            self._beginning.add(order.attempt_id)
+        try:
+            folder = self._outbox.begin(order.attempt_id)  # may take its time: no lock is held
+            with self._changed:
+                if self._closing:
+                    self._outbox.discard(folder)
+                    raise NoSlot(Reason("agent_stops"))
+                running = RunningBuild(order, folder, time.monotonic())
+                self._running[order.attempt_id] = running
+                self._untaken.append(running)
+        finally:
+            with self._changed:
+                self._beginning.discard(order.attempt_id)
+                self._changed.notify_all()
+        return True
 
-    def take(self) -> Optional[Running]:
+    def _check_room(self) -> None:
+        if self._closing:
+            raise NoSlot(Reason("agent_stops"))
+        if len(self._running) + len(self._beginning) >= self._slots:
+            raise NoSlot(Reason("slots_taken"))
+
+    def take(self) -> Optional[RunningBuild]:
         """Wait for a build that no slot has begun; None when there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._untaken or self._closing)
             return self._untaken.popleft() if self._untaken else None
 
-    def finish(self, running: Running, entry: Entry) -> None:
-        """Let a build, whose result is safe, wait to be delivered; its slot is free."""
+    def finish(self, running: RunningBuild, entry: PendingResult) -> None:
+        """Have a result, which is safe, wait to be delivered; the slot of its build is free."""
         with self._changed:
             self._undelivered.append(entry)
-            del self._running[running.order.held]
+            del self._running[running.order.attempt_id]
             self._changed.notify_all()
 
-    def drop(self, running: Running) -> None:
+    def drop(self, running: RunningBuild) -> None:
         """Forget a build that has no result; its slot is free."""
         self._outbox.discard(running.folder)
         with self._changed:
-            self._running.pop(running.order.held, None)
+            self._running.pop(running.order.attempt_id, None)
 
-    def next_undelivered(self) -> Entry:
+    def next_undelivered(self) -> PendingResult:
         """Wait for the result that is to be delivered next."""
         with self._changed:
             self._changed.wait_for(lambda: self._undelivered)
             return self._undelivered[0]
 
-    def settle(self, entry: Entry) -> None:
+    def settle(self, entry: PendingResult) -> None:
         """Forget a result: the server has answered."""
         with self._changed:
             self._undelivered.remove(entry)
@@ -131,11 +139,17 @@ class Holdings:
         Without `attempt`, all attempts of it. A build that has ended already is let be.
         """
         with self._changed:
-            found = [held for held in self._all() if held[0] == number]
-            found = [held for held in found if attempt in (None, held[1])]
-            for held in found:
-                if held in self._running:
-                    self._stop(self._running[held], reason, if_stopped, GRACE)
+            self._changed.wait_for(
+                lambda: all(each.build != number for each in self._beginning), _BEGIN_SECONDS
+            )
+            found = [
+                each
+                for each in self._all()
+                if each.build == number and attempt in (None, each.attempt)
+            ]
+            for each in found:
+                if each in self._running:
+                    self._stop(self._running[each], reason, if_stopped, GRACE_SECONDS)
         return bool(found)
 
     def close(self) -> None:
@@ -143,27 +157,27 @@ class Holdings:
         with self._changed:
             self._closing = True
             for running in self._running.values():
-                self._stop(running, "the agent stops", GIVE_BACK, _LAST_GRACE)
+                self._stop(running, Reason("agent_stopping"), GIVE_BACK, _LAST_GRACE_SECONDS)
             self._changed.notify_all()
 
     @property
     def slots(self) -> int:
-        """How many builds the agent takes at a time: none when it stops."""
+        """The number of builds that the agent takes at a time: none when it stops."""
         return 0 if self._closing else self._slots
 
-    def running(self) -> list[Held]:
+    def running(self) -> list[AttemptId]:
         with self._changed:
             return list(self._running)
 
-    def snapshot(self) -> tuple[list[Held], list[Held]]:
-        """What runs and what waits to be delivered, at one moment."""
+    def snapshot(self) -> tuple[list[AttemptId], list[AttemptId]]:
+        """The attempts that run, and those whose results wait, at one moment."""
         with self._changed:
-            return list(self._running), [entry.held for entry in self._undelivered]
+            return list(self._running), [entry.attempt_id for entry in self._undelivered]
 
-    def _all(self) -> set[Held]:
-        return {*self._running, *(entry.held for entry in self._undelivered)}
+    def _all(self) -> set[AttemptId]:
+        return {*self._running, *(entry.attempt_id for entry in self._undelivered)}
 
-    def _stop(self, running: Running, reason: str, if_stopped: str, grace: float) -> None:
+    def _stop(self, running: RunningBuild, reason: str, if_stopped: str, grace: float) -> None:
         if running.stop.reason is None:
             log.info("%s is stopped: %s", running.order.title, reason)
             running.if_stopped = if_stopped

@@ -1,6 +1,6 @@
 """An agent's results on disk, from the end of a build until the server has answered.
 
-    running/ID-ATTEMPT           what the command of a running build has written
+    running/ID-ATTEMPT           the output of a running build, and of git before it
     outbox/PLACE-ID-ATTEMPT      a result that waits to be delivered; PLACE rises
     refused/PLACE-ID-ATTEMPT     a result that the server does not take
 
@@ -17,28 +17,30 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minici.build import STREAMS, Result
-from minici.durable import sync_file, sync_folder, write_atomic
+from minici import reasons
+from minici.build import STREAMS, AttemptId, Result
+from minici.durable import sync, sync_file, sync_folder, write_all, write_atomic
+from minici.output.checkout_log import CHECKOUT
 from minici.output.format import TIMELINE
 
 _RESULT = "result.json"
+_TRIAL = ".trial"
+_TRIAL_BYTES = 64 * 1024  # less free space than that is none
 
 log = logging.getLogger(__name__)
 
-Held = tuple[int, int]  # a build's id and the number of an attempt
-
 
 @dataclass(frozen=True)
-class Entry:
+class PendingResult:
     """A result with its output. `sent` is what the server has confirmed of each stream, in raw
-    bytes, and `output_limit` how much of each is kept, in bytes."""
+    bytes, and `output_limit` how much of stdout and stderr is kept, in bytes."""
 
     folder: Path
-    held: Held
+    attempt_id: AttemptId
     result: Result
     output_limit: int
     sent: Mapping[str, int]
@@ -53,14 +55,16 @@ class Outbox:
         self._refused = data / "refused"
         self._places = itertools.count(1)
 
-    def open(self) -> list[Entry]:
+    def open(self) -> list[PendingResult]:
         """Find what an earlier life has left: the results that wait, in order of finishing."""
         for folder in (self._running, self._waiting, self._refused):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         last = max((_place(each) for each in self._stored()), default=0)
         self._places = itertools.count(last + 1)
         for folder in sorted(self._running.iterdir()):
-            if (folder / _RESULT).exists():
+            if folder.name == _TRIAL:
+                folder.unlink()
+            elif (folder / _RESULT).exists():
                 self._move(folder)
             else:
                 self.discard(folder)  # the server will learn from a ping that it is gone
@@ -69,37 +73,54 @@ class Outbox:
                 folder.rmdir()
         return [entry for folder in sorted(self._waiting.iterdir()) for entry in self._read(folder)]
 
-    def begin(self, held: Held) -> Path:
-        """Make the folder in which a build that begins now keeps its output."""
-        folder = self._running / _name(held)
+    def begin(self, attempt_id: AttemptId) -> Path:
+        """Make the folder in which a build that begins now keeps its output.
+
+        Raises OSError, and leaves nothing, where there is no space for what it will write.
+        """
+        folder = self._running / _name(attempt_id)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:  # an earlier life of the agent was given this attempt
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
+        try:
+            _try_to_write(folder)
+        except OSError:
+            self.discard(folder)
+            raise
         return folder
+
+    def check_writable(self) -> None:
+        """Raise OSError if a build could not begin now, or its result not be kept."""
+        for folder in (self._running, self._waiting):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _try_to_write(folder)
 
     def add(
         self,
         folder: Path,
-        held: Held,
+        attempt_id: AttemptId,
         result: Result,
         output_limit: int,
         sent: Mapping[str, int],
-    ) -> Entry:
+    ) -> PendingResult:
         """Put a result in order; when this returns, it survives a power cut."""
+        key, values = reasons.to_json(result.reason)
         record = {
-            "id": held[0],
-            "attempt": held[1],
-            **asdict(result),
+            "id": attempt_id.build,
+            "attempt": attempt_id.attempt,
+            **vars(result),
+            "reason_key": key,
+            "reason_values": values,
             "output_limit": output_limit,
             "sent": dict(sent),
         }
-        for name in (*STREAMS, TIMELINE):
+        for name in (*STREAMS, TIMELINE, CHECKOUT):
             with suppress(FileNotFoundError):
                 sync_file(folder / name)
         write_atomic(folder / _RESULT, json.dumps(record).encode())
-        return Entry(self._move(folder), held, result, output_limit, sent)
+        return PendingResult(self._move(folder), attempt_id, result, output_limit, sent)
 
     def discard(self, folder: Path) -> None:
         """Remove a folder and what is in it."""
@@ -109,7 +130,7 @@ class Outbox:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def set_aside(self, entry: Entry) -> Path:
+    def set_aside(self, entry: PendingResult) -> Path:
         """Keep a result that the server does not take for a person to look at."""
         self._refused.mkdir(mode=0o700, exist_ok=True)
         target = self._refused / entry.folder.name
@@ -127,7 +148,7 @@ class Outbox:
     def _stored(self) -> list[Path]:
         return [*self._waiting.iterdir(), *self._refused.iterdir()]
 
-    def _read(self, folder: Path) -> list[Entry]:
+    def _read(self, folder: Path) -> list[PendingResult]:
         try:
             record = json.loads((folder / _RESULT).read_bytes())
             return [_entry(folder, record)]
@@ -138,20 +159,37 @@ class Outbox:
             return []
 
 
-def _entry(folder: Path, record: Mapping[str, Any]) -> Entry:
+def _entry(folder: Path, record: Mapping[str, Any]) -> PendingResult:
     result = Result(
         exit_status=record["exit_status"],
-        reason=record["reason"],
+        reason=reasons.from_json(
+            record["reason"], record.get("reason_key"), record.get("reason_values")
+        ),
         revision=record["revision"],
         subject=record["subject"],
         author=record["author"],
     )
-    held = (int(record["id"]), int(record["attempt"]))
-    return Entry(folder, held, result, int(record["output_limit"]), dict(record["sent"]))
+    attempt_id = AttemptId(int(record["id"]), int(record["attempt"]))
+    return PendingResult(
+        folder, attempt_id, result, int(record["output_limit"]), dict(record["sent"])
+    )
 
 
-def _name(held: Held) -> str:
-    return f"{held[0]}-{held[1]}"
+def _name(attempt_id: AttemptId) -> str:
+    return f"{attempt_id.build}-{attempt_id.attempt}"
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a file to disk, and remove it. Raises OSError."""
+    trial = folder / _TRIAL
+    descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        write_all(descriptor, bytes(_TRIAL_BYTES))
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            trial.unlink()
 
 
 def _place(folder: Path) -> int:

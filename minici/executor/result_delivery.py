@@ -1,4 +1,4 @@
-"""The courier brings an agent's results to the server, for as long as it takes.
+"""Delivering an agent's results to the server, for as long as it takes.
 
 Section 5 of the contract, rule 10: which answers end a delivery, and which are worth another try.
 """
@@ -6,101 +6,96 @@ Section 5 of the contract, rule 10: which answers end a delivery, and which are 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import BinaryIO, Optional, cast
 from urllib.parse import urlencode
 
+from minici import reasons
 from minici.build import STREAMS
-from minici.executor.inventory import Holdings
-from minici.executor.outbox import Entry, Outbox
-from minici.executor.output_streamer import PIECE, Stretch, Superseded, send_piece
-from minici.output.writer import Output
-from minici.web.client import Backoff, Client, Failed, Refused
+from minici.executor.inventory import Inventory
+from minici.executor.outbox import Outbox, PendingResult
+from minici.executor.output_streamer import PIECE_BYTES, Segment, Superseded, send_piece
+from minici.executor.retry_loop import RetryLoop
+from minici.output.checkout_log import CHECKOUT, CheckoutLog
+from minici.output.writer import OutputWriter
+from minici.web.client import Client, Failed, Refused
 
-_IN_FORM = 256 * 1024  # bytes of output that need no calls of their own
-_MOST_STRETCHES = 200
-_IN_MEMORY = 1024 * 1024  # bytes of a form; a larger one is sent from a file
-_TIMELINE_LIMIT = 10_000  # records
-_PATIENCE = 30.0  # seconds: the server answers when a result is on its disk
-_ENOUGH = 5  # times that a server may ask for another place to begin from
-_TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_SETTLED = (404, 410)  # the server has no use for the result
-_PLAIN = bytes(sorted(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"))
+_FORM_BYTES = 256 * 1024  # bytes of output that need no calls of their own
+_MOST_SEGMENTS = 200
+_MEMORY_BYTES = 1024 * 1024  # bytes of a form; a larger one is sent from a file
+_TIMELINE_RECORDS = 10_000  # a longer timeline is left out
+_RESULT_SECONDS = 30.0  # the server answers when a result is on its disk
+_MOST_MOVES = 5  # times that a server may ask for another place to begin from
+_TEMPORARY_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_SETTLED_STATUSES = (404, 410)  # the server has no use for the result
+_UNQUOTED = bytes(sorted(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"))
 
 log = logging.getLogger(__name__)
 
 
-class Courier:
+class ResultDelivery:
     """Delivers in order, one after the other, in a thread of its own."""
 
-    def __init__(self, client: Client, holdings: Holdings, outbox: Outbox) -> None:
+    def __init__(self, client: Client, inventory: Inventory, outbox: Outbox) -> None:
         self._client = client
-        self._holdings = holdings
+        self._inventory = inventory
         self._outbox = outbox
-        self._hurry = threading.Event()
         self._complaint = ""
+        self._loop = RetryLoop("delivery", self._deliver_next, self._complain)
 
     def start(self) -> None:
-        threading.Thread(target=self._serve, name="courier", daemon=True).start()
+        self._loop.start()
 
     def hurry(self) -> None:
         """The server is there again: do not wait for the next try."""
-        self._hurry.set()
+        self._loop.hurry()
 
-    def _serve(self) -> None:
-        backoff = Backoff()
-        while True:
-            entry = self._holdings.next_undelivered()
-            try:
-                self._bring(entry)
-                backoff.reset()
-            except Failed as error:
-                self._wait(entry, str(error), backoff)
-            except Exception as error:
-                log.exception("build %d: its result can't be sent", entry.held[0])
-                self._wait(entry, repr(error), backoff)
+    def _deliver_next(self) -> float:
+        self._bring(self._inventory.next_undelivered())
+        return 0.0
 
-    def _wait(self, entry: Entry, complaint: str, backoff: Backoff) -> None:
+    def _complain(self, error: Exception) -> None:
+        complaint = str(error) if isinstance(error, Failed) else repr(error)
         if complaint != self._complaint:
             text = "build %d (attempt %d): its result is kept and sent again, for it failed: %s"
-            log.warning(text, *entry.held, complaint)
+            log.warning(text, *self._inventory.next_undelivered().attempt_id, complaint)
             self._complaint = complaint
-        self._hurry.wait(backoff.next())
-        self._hurry.clear()
 
-    def _bring(self, entry: Entry) -> None:
+    def _bring(self, entry: PendingResult) -> None:
         try:
             self._send(entry)
         except Refused as error:
-            if error.status in _SETTLED:
-                log.info("build %d (attempt %d): the server has no use for it", *entry.held)
+            if error.status in _SETTLED_STATUSES:
+                log.info("build %d (attempt %d): the server has no use for it", *entry.attempt_id)
             else:
                 self._set_aside(entry, f"the server refused its result: {error}")
         except OSError as error:
-            if error.errno in _TEMPORARY:
+            if error.errno in _TEMPORARY_ERRORS:
                 raise Failed(f"{error.strerror} on this host") from None
             self._set_aside(entry, f"its result can't be read: {error}")
         else:
-            log.info("build %d (attempt %d): its result is delivered", *entry.held)
+            log.info("build %d (attempt %d): its result is delivered", *entry.attempt_id)
         self._complaint = ""
         self._outbox.discard(entry.folder)
-        self._holdings.settle(entry)
+        self._inventory.settle(entry)
 
-    def _set_aside(self, entry: Entry, why: str) -> None:
+    def _set_aside(self, entry: PendingResult, why: str) -> None:
         folder = self._outbox.set_aside(entry)
-        log.error("build %d (attempt %d): set aside in %s: %s", *entry.held, folder, why)
+        log.error("build %d (attempt %d): set aside in %s: %s", *entry.attempt_id, folder, why)
 
-    def _send(self, entry: Entry) -> None:
+    def _send(self, entry: PendingResult) -> None:
+        self._send_checkout(entry)
         offsets = self._send_output(entry)
-        for _ in range(_ENOUGH):
+        for _ in range(_MOST_MOVES):
             try:
-                with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(entry.folder)) as file:
+                with tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(entry.folder)) as file:
                     body = cast(BinaryIO, file)
                     length = write_form(body, entry, offsets)
-                    self._client.post_form("/notify_build_result", body, length, _PATIENCE)
+                    self._client.post_form("/notify_build_result", body, length, _RESULT_SECONDS)
                 return
             except Refused as error:
                 asked = _asked(error)
@@ -109,45 +104,61 @@ class Courier:
                 offsets = asked
         raise Failed("the server asks for the output from ever other places")
 
-    def _send_output(self, entry: Entry) -> Mapping[str, int]:
+    def _send_checkout(self, entry: PendingResult) -> None:
+        """Send what is left of the text of git; a server that takes none of it goes without."""
+        offset = entry.sent.get(CHECKOUT, 0)
+        with CheckoutLog(entry.folder) as text, suppress(Superseded):
+            segment = Segment(CHECKOUT, text.total, 0.0)
+            for _ in range(_MOST_MOVES):
+                rest = b"".join(block for block, _ in text.follow(offset))
+                following: Optional[int] = offset
+                while rest and following == offset:
+                    piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
+                    following = send_piece(self._client, entry.attempt_id, segment, offset, piece)
+                    offset += len(piece)
+                if following is None or following == offset:
+                    return
+                offset = following
+
+    def _send_output(self, entry: PendingResult) -> Mapping[str, int]:
         """Send much output as it is, for a form makes up to three bytes of one; return what the
         server has then. What the agent itself has cut goes with the result. Raises Failed."""
         sent = dict(entry.sent)
-        with Output(entry.folder, entry.output_limit) as output:
+        with OutputWriter(entry.folder, entry.output_limit) as output:
             whole = {s for s in STREAMS if output.total(s) <= entry.output_limit}
-            if sum(output.total(s) - sent.get(s, 0) for s in whole) <= _IN_FORM:
+            if sum(output.total(s) - sent.get(s, 0) for s in whole) <= _FORM_BYTES:
                 return sent
-            for stretch in (each for each in _stretches(output, sent) if each.stream in whole):
+            for segment in (each for each in _segments(output, sent) if each.stream in whole):
                 try:
-                    if not self._send_stretch(entry, output, stretch, sent):
+                    if not self._send_segment(entry, output, segment, sent):
                         break
                 except Superseded:
                     break
         return sent
 
-    def _send_stretch(
-        self, entry: Entry, output: Output, stretch: Stretch, sent: dict[str, int]
+    def _send_segment(
+        self, entry: PendingResult, output: OutputWriter, segment: Segment, sent: dict[str, int]
     ) -> bool:
-        """Send a stretch from where the server has it; False if the server takes no pieces."""
+        """Send a segment from where the server has it; False if the server takes no pieces."""
         gaps = 0
-        while sent.get(stretch.stream, 0) < stretch.end and gaps < _ENOUGH:
-            offset = sent.get(stretch.stream, 0)
-            data = output.read(stretch.stream, offset, min(PIECE, stretch.end - offset))
+        while sent.get(segment.stream, 0) < segment.end and gaps < _MOST_MOVES:
+            offset = sent.get(segment.stream, 0)
+            data = output.read(segment.stream, offset, min(PIECE_BYTES, segment.end - offset))
             if not data:
-                raise OSError(f"{stretch.stream} is shorter than its timeline says")
-            following = send_piece(self._client, entry.held, stretch, offset, data)
+                raise OSError(f"{segment.stream} is shorter than its timeline says")
+            following = send_piece(self._client, entry.attempt_id, segment, offset, data)
             if following is None:
                 return False
             gaps += following != offset + len(data)
-            sent[stretch.stream] = following
-        return gaps < _ENOUGH
+            sent[segment.stream] = following
+        return gaps < _MOST_MOVES
 
 
-def _stretches(output: Output, sent: Mapping[str, int]) -> list[Stretch]:
+def _segments(output: OutputWriter, sent: Mapping[str, int]) -> list[Segment]:
     """What is to be sent yet, in the order in which it came; stream after stream, if that would
     take too many calls."""
     reached = {stream: sent.get(stream, 0) for stream in STREAMS}
-    found: list[Stretch] = []
+    found: list[Segment] = []
     for *ends, milliseconds in output.timeline():
         for stream, end in zip(STREAMS, ends):
             if end <= reached[stream]:
@@ -156,29 +167,36 @@ def _stretches(output: Output, sent: Mapping[str, int]) -> list[Stretch]:
             if found and found[-1].stream == stream:
                 found[-1].end = end
             else:
-                found.append(Stretch(stream, end, milliseconds / 1000))
-        if len(found) > _MOST_STRETCHES:
-            return [Stretch(s, output.total(s), milliseconds / 1000) for s in STREAMS]
+                found.append(Segment(stream, end, milliseconds / 1000))
+        if len(found) > _MOST_SEGMENTS:
+            return [Segment(s, output.total(s), milliseconds / 1000) for s in STREAMS]
     return found
 
 
-def write_form(body: BinaryIO, entry: Entry, offsets: Mapping[str, int]) -> int:
+def reason_params(reason: Optional[str]) -> dict[str, Optional[str]]:
+    """The parameters that tell a reason: as a sentence, and as a key with values if it has them."""
+    key, values = reasons.to_json(reason)
+    encoded = None if key is None else json.dumps(values, ensure_ascii=False)
+    return {"reason": reason, "reason_key": key, "reason_values": encoded}
+
+
+def write_form(body: BinaryIO, entry: PendingResult, offsets: Mapping[str, int]) -> int:
     """Write the form of a result, with each stream from its offset on; return its length.
 
     Leaves the file at its beginning. Memory does not grow with the output.
     """
     result = entry.result
     params = {
-        "id": entry.held[0],
-        "attempt": entry.held[1],
+        "id": entry.attempt_id.build,
+        "attempt": entry.attempt_id.attempt,
         "status": result.exit_status,
-        "reason": result.reason,
+        **reason_params(result.reason),
         "revision": result.revision,
         "subject": result.subject,
         "author": result.author,
     }
     body.write(urlencode({k: v for k, v in params.items() if v is not None}).encode("ascii"))
-    with Output(entry.folder, entry.output_limit) as output:
+    with OutputWriter(entry.folder, entry.output_limit) as output:
         for stream in STREAMS:
             known = min(offsets.get(stream, 0), output.total(stream))
             start, _, blocks = output.rest(stream, known)
@@ -193,7 +211,7 @@ def write_form(body: BinaryIO, entry: Entry, offsets: Mapping[str, int]) -> int:
 
 def quote(data: bytes) -> bytes:
     """Percent-encode bytes for a form; `urllib.parse` takes a second for some megabytes."""
-    special = set(data.translate(None, _PLAIN))
+    special = set(data.translate(None, _UNQUOTED))
     if b"%"[0] in special:
         data = data.replace(b"%", b"%25")
     for byte in special - {b"%"[0]}:
@@ -201,10 +219,10 @@ def quote(data: bytes) -> bytes:
     return data
 
 
-def _timeline(output: Output) -> bytes:
+def _timeline(output: OutputWriter) -> bytes:
     """The field that says which bytes came when, if it is short enough to be worth it."""
-    records = list(zip(range(_TIMELINE_LIMIT + 1), output.timeline()))
-    if len(records) > _TIMELINE_LIMIT:
+    records = list(zip(range(_TIMELINE_RECORDS + 1), output.timeline()))
+    if len(records) > _TIMELINE_RECORDS:
         return b""
     return b"&timeline=" + quote(b"".join(_lines(record for _, record in records)))
 

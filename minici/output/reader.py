@@ -113,7 +113,7 @@ class Transcript:
             yield piece
             place = piece.place
 
-    def follow(self, seen: tuple[int, int]) -> Iterator[Piece]:
+    def follow(self, seen: tuple[int, ...]) -> Iterator[Piece]:
         """Everything after a place in raw bytes, in order of arrival; so are the pieces' places.
 
         Raw places stay what they are while the stream outgrows its limit. What was dropped

@@ -1,30 +1,33 @@
-"""The runner: a small process that stands between a slot of an agent and what the slot runs.
+"""The supervisor: a small process between a slot of an agent and the commands of the slot.
 
-It sees to rules 12 and 13 of section 5 of the contract: when a command has ended, when it is
+It implements rules 12 and 13 of section 5 of the contract: when a command has ended, when it is
 told to end it, and when its agent is gone, it ends everything below it. On Linux it is a
-subreaper, so that nothing gets out from below it, a double fork behind a `setsid` included;
-elsewhere it ends the command's process group.
+subreaper, so that no descendant escapes, not even by a double fork after `setsid`; elsewhere it
+ends the command's process group.
 
-Its standard input is a socket to the agent, which sends lines of JSON:
+It is given the descriptor of a socket to the agent, which sends lines of JSON:
 
     {"start": [ARGV, ...], "cwd": FOLDER, "env": {...}, "account": [UID, GID, GROUPS] or null}
-    {"end": SECONDS}       SIGTERM for all of it now, SIGKILL after so many seconds
+    {"end": SECONDS}       SIGTERM for everything now, SIGKILL after so many seconds
 
 `start` brings the two descriptors that become the command's stdout and stderr. Of several
-commands, each begins when the one before it has ended well. The answers:
+commands, each begins when the one before it has succeeded. The answers:
 
+    {"ready": PID}
     {"started": PID}
     {"failed": ERRNO, "error": "one sentence"}
     {"exited": STATUS, "left": NUMBER}
 
-STATUS is negative for a signal. `started` is sent for each command, `exited` for the last one that
-ran, when nothing of it is left, or only a NUMBER of processes that can't be killed. The agent's
-side of all this is `process.Runner`.
+STATUS is negative for a signal. `ready` is sent once, `started` for each command, and `exited` for
+the last one that ran, when no process of it is left, or only NUMBER processes that can't be
+killed. The agent's side of the protocol is `command.Supervisor`.
 
-It signals none but its own children, and the groups that they lead, before it collects them: so
-an id can't have become another's meanwhile. What is further below comes up when its parent dies.
+It signals only its own children, and the groups that they lead, before it collects them, so that
+an id can't belong to another process meanwhile. Deeper descendants become children when their
+parent dies.
 
-There is one for each slot, so it imports little, and nothing of minici.
+There is one supervisor for each slot, so it imports little. It imports nothing of minici, because
+its source is read when the agent starts and passed to the interpreter: see `launcher.py`.
 """
 
 from __future__ import annotations
@@ -43,26 +46,38 @@ import time
 from collections.abc import Iterator
 from typing import Any, Optional
 
-GIVE_UP = 5.0  # seconds: what SIGKILL has not ended by then is not ours, or hangs in the kernel
-_LOOKS = 100  # at the children, as long as some die meanwhile: some hundredths of a second
-_PAUSE = 0.01  # seconds: what is handed up to a subreaper comes without a signal
+KILL_SECONDS = 5.0  # what SIGKILL has not ended by then is not ours, or hangs in the kernel
+_MAX_SCANS = 100  # scans of the children while some of them die: some hundredths of a second
+_POLL_SECONDS = 0.01  # a subreaper gets no signal when it inherits a process
 _PR_SET_CHILD_SUBREAPER = 36
 DEAD = ("Z", "X")  # states of a process that only waits to be collected
 HAS_PROC = os.path.exists("/proc/self/stat")
 
 
 def main() -> None:
-    """Serve the agent at the other end of standard input; the argument is commands' soft limit
-    of open files. A command finds its signals as after a login, however the agent was started."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), most))
+    """Serve an agent. Arguments: the descriptor of its socket, the soft limit of open files that
+    commands get."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    reset_signals()
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), hard_limit))
     become_subreaper()
-    _Runner(socket.socket(fileno=0)).serve()
+    _Supervisor(control).serve()
 
 
-class _Runner:
+def reset_signals() -> None:
+    """Restore the default action of each signal, and block none, however this was started.
+
+    Commands inherit it. SIGPIPE and SIGXFSZ stay as they are: Python ignores them in its own
+    process, and `subprocess` restores them in its children.
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP and the C library's own
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+class _Supervisor:
     """Serves one agent, from its first command to its end."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -70,18 +85,19 @@ class _Runner:
         self._received = b""
         self._descriptors: list[int] = []
         self._deaths = _watch_deaths()
-        self._order: dict[str, Any] = {}  # as it came, less the commands that have begun
+        self._order: dict[str, Any] = {}  # the start message, without the commands that have begun
         self._outputs: tuple[int, ...] = ()
         self._command: Optional[subprocess.Popen[bytes]] = None
-        self._deadline: Optional[float] = None  # monotonic: then the grace is over
-        self._told: set[int] = set()  # children that were sent SIGTERM
-        self._lost: set[int] = set()  # children that could not be killed, and are not waited for
+        self._deadline: Optional[float] = None  # monotonic: the end of the grace period
+        self._terminated: set[int] = set()  # children that were sent SIGTERM
+        self._unkillable: set[int] = set()  # children that are no longer waited for
 
     def serve(self) -> None:
+        self._answer({"ready": os.getpid()})
         try:
             while True:
                 watched: list[Any] = [self._control, self._deaths]
-                ready, _, _ = select.select(watched, [], [], self._patience())
+                ready, _, _ = select.select(watched, [], [], self._seconds_to_wait())
                 if self._deaths in ready:
                     os.read(self._deaths, 4096)
                 if self._control in ready and not self._receive():
@@ -90,15 +106,15 @@ class _Runner:
         finally:
             self._end_everything()
 
-    def _patience(self) -> Optional[float]:
-        """Seconds until the next look at what is to end; None if nothing is."""
+    def _seconds_to_wait(self) -> Optional[float]:
+        """Return the time until the children must be looked at again; None if no end is due."""
         if self._deadline is None:
             return None
         grace = max(0.0, self._deadline - time.monotonic())
-        return grace if HAS_PROC else min(grace, 10 * _PAUSE)
+        return grace if HAS_PROC else min(grace, 10 * _POLL_SECONDS)
 
     def _receive(self) -> bool:
-        """Obey what the agent has sent; False if the agent is gone."""
+        """Carry out what the agent has sent; return False if the agent is gone."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self._control, 65536, 2)
         except ConnectionError:
@@ -144,20 +160,20 @@ class _Runner:
             self._close_outputs()
 
     def _close_outputs(self) -> None:
-        """Hold the command's output open no longer than there is a command to begin."""
+        """Close the command's output, once there is no further command to start."""
         for descriptor in self._outputs:
             os.close(descriptor)
         self._outputs = ()
 
     def _answer(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(ConnectionError):  # the agent is gone: `_receive` learns of it
+        with contextlib.suppress(ConnectionError):  # the agent is gone: `_receive` notices it
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
     def _settle(self) -> None:
-        """Report the end of the command, once it has come, and see to the end of all the rest.
+        """Once the command has ended, end its descendants and report its status.
 
-        When the agent asked for the end, the descendants have the grace too: a shell that dies
-        of SIGTERM at once does not cost the program that it started its chance to clean up.
+        When the agent asked for the end, the descendants get the grace period too: if a shell dies
+        of SIGTERM at once, the program that it started can still clean up.
         """
         living = self._living()
         if not self._command:
@@ -165,7 +181,7 @@ class _Runner:
         if self._deadline is None:
             waiting = not self._has_ended()
         else:
-            self._tell(living - self._told)
+            self._terminate(living - self._terminated)
             waiting = bool(living) and time.monotonic() < self._deadline
         if waiting:
             return
@@ -177,18 +193,18 @@ class _Runner:
         self._close_outputs()
         self._answer({"exited": -signal.SIGKILL if status is None else status, "left": left})
         self._command, self._deadline = None, None
-        self._told.clear()
+        self._terminated.clear()
 
-    def _tell(self, pids: set[int]) -> None:
-        """Ask the children to end. What is stopped would not hear of it."""
+    def _terminate(self, pids: set[int]) -> None:
+        """Send SIGTERM to children, and SIGCONT, for a stopped process would not act on it."""
         for pid in pids:
             kill(pid, signal.SIGTERM)
             kill(pid, signal.SIGCONT)
-        self._told |= pids
+        self._terminated |= pids
 
     def _end_everything(self) -> int:
-        """SIGKILL all that is below until nothing is; return how many would not go."""
-        give_up = time.monotonic() + GIVE_UP
+        """Send SIGKILL to all descendants until none is left; return how many can't be killed."""
+        give_up = time.monotonic() + KILL_SECONDS
         if self._command:
             kill(self._command.pid, signal.SIGKILL)
         while True:
@@ -196,33 +212,33 @@ class _Runner:
             if not living:
                 return 0
             if time.monotonic() > give_up:
-                self._lost |= living
+                self._unkillable |= living
                 return len(living)
             for pid in living:
                 kill(pid, signal.SIGKILL)
-            if select.select([self._deaths], [], [], _PAUSE)[0]:
+            if select.select([self._deaths], [], [], _POLL_SECONDS)[0]:
                 os.read(self._deaths, 4096)
 
     def _living(self) -> set[int]:
-        """The children that live, but for lost ones. Collects the dead, but for the command: as
-        long as it is not collected, the id of its group is its own.
+        """Return the children that live, without unkillable ones, and collect the dead ones.
 
-        What is below a process comes up when it dies, perhaps after the children were listed: so
-        this looks until nothing dies under its eyes, but not for ever at what does without end.
+        The command itself is not collected: until it is, the id of its group can't be reused.
+        The children of a process that dies become children of this one, perhaps after they were
+        listed, so the scan is repeated until nothing died during it, with a limit.
         """
         if not HAS_PROC:
             return self._group()
         dead: set[int] = set()
-        for _ in range(_LOOKS):
+        for _ in range(_MAX_SCANS):
             found, before = children(), dead
             dead = {pid for pid in found if self._has_died(pid)}
             if dead <= before:
                 break
-        self._lost &= found
-        return found - dead - self._lost
+        self._unkillable &= found
+        return found - dead - self._unkillable
 
     def _group(self) -> set[int]:
-        """Where nothing else can be seen: the command, as long as anybody is in its group."""
+        """Return the command, as long as its group has members: for systems without /proc."""
         if self._command is None:
             return set()
         gone = self._has_ended() and not _exists(self._command.pid)
@@ -234,7 +250,7 @@ class _Runner:
         return os.waitpid(pid, os.WNOHANG)[0] != 0
 
     def _has_ended(self) -> bool:
-        """Whether the command's own process has ended."""
+        """Return True if the command's own process has ended."""
         assert self._command is not None
         if not HAS_PROC:
             return self._command.poll() is not None
@@ -243,7 +259,7 @@ class _Runner:
 
 
 def _watch_deaths() -> int:
-    """A descriptor that can be read after a SIGCHLD."""
+    """Return a descriptor that becomes readable when a child dies."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -265,17 +281,17 @@ def _sentence(error: Exception) -> str:
     return str(error)
 
 
-# What both sides of the socket know about processes.
+# Functions about processes that the agent uses as well.
 
 
 def become_subreaper() -> None:
-    """Let orphans among the descendants become this process's children. Only Linux can."""
+    """Make orphaned descendants children of this process. No effect except on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def kill(pid: int, number: int) -> None:
-    """Signal a child, and its whole group if it leads one: no fork slips through that."""
+    """Signal a child and, in one step, the whole group that it leads."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -284,22 +300,20 @@ def kill(pid: int, number: int) -> None:
 
 
 def children() -> set[int]:
-    """The children of this process, dead ones included until they are collected. For Linux."""
+    """Return the children of this process, also dead ones that are not collected. Linux only."""
     found: set[int] = set()
     try:
         for thread in os.listdir("/proc/self/task"):
             found.update(map(int, _read(f"/proc/self/task/{thread}/children").split()))
-    except (
-        FileNotFoundError,
-        ProcessLookupError,
-    ):  # a kernel without these lists, or a thread that has just ended
+    # A kernel without these lists, or a thread that has just ended.
+    except (FileNotFoundError, ProcessLookupError):
         own = str(os.getpid())
         found.update(pid for pid, fields in processes() if fields[1] == own)
     return found
 
 
 def processes() -> Iterator[tuple[int, list[str]]]:
-    """All processes of the system with their `stat_fields`. For Linux."""
+    """Yield all processes of the system with their `stat_fields`. Linux only."""
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         fields = stat_fields(pid)
         if fields:
@@ -307,8 +321,8 @@ def processes() -> Iterator[tuple[int, list[str]]]:
 
 
 def stat_fields(pid: int) -> list[str]:
-    """/proc/PID/stat from its third field on: state, parent, group, session; [19] is the start
-    in ticks since the boot, see proc(5). Empty if there is no such process."""
+    """Return /proc/PID/stat from its third field on: state, parent, group, session; [19] is the
+    start in ticks since the boot, see proc(5). Empty if there is no such process."""
     try:
         return _read(f"/proc/{pid}/stat").decode("latin-1").rpartition(")")[2].split()
     except OSError:
@@ -316,7 +330,7 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def _read(path: str) -> bytes:
-    """A file of /proc, in as few system calls as it takes: each command needs several."""
+    """Return the content of a file of /proc, with the fewest system calls."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         pieces: list[bytes] = []

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from typing import Optional
 
 from minici.build import STREAMS, Result
-from minici.output.format import OffsetGap, Rest
+from minici.output.checkout_log import CHECKOUT
+from minici.output.format import OffsetGap, StreamTail
+from minici.reasons import Reason
 from minici.routes.common import as_http, read_host
-from minici.scheduler.agent_updates import Moved, Reports, Timeline
-from minici.web.params import BadParams, Params
+from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt, Timeline
+from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
+_SENT_STREAMS = (*STREAMS, CHECKOUT)
 _PIECE_LIMIT = 16 * 1024 * 1024  # bytes; minici's agent sends at most one MiB
 _TEXT_LIMIT = 4096  # characters of a reason, a subject or an author that are kept
 _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?)")
@@ -21,7 +24,7 @@ _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?
 class AgentEndpoints:
     """The calls of agents, as routes. `result_limit` is the largest result in bytes."""
 
-    def __init__(self, reports: Reports, result_limit: int) -> None:
+    def __init__(self, reports: AgentUpdates, result_limit: int) -> None:
         self._reports = reports
         self._result_limit = result_limit
 
@@ -52,7 +55,7 @@ class AgentEndpoints:
         host, port = read_host(params)
         slots = params.number("slots", least=1) if params.get("slots") else None
         if slots is not None and slots > 10_000:
-            raise BadParams("the parameter slots must be a number from 1 to 10000")
+            raise BadParameter("the parameter slots must be a number from 1 to 10000")
         with as_http():
             self._reports.register(
                 host,
@@ -74,14 +77,16 @@ class AgentEndpoints:
         query = request.query
         number, attempt = query.number("id"), query.number("attempt")
         offset, stream = query.number("offset"), query.text("stream")
-        if stream not in STREAMS:
-            raise BadParams("the parameter stream must be stdout or stderr")
+        if stream not in _SENT_STREAMS:
+            raise BadParameter(
+                Reason("param_choice", name="stream", choices=", ".join(_SENT_STREAMS))
+            )
         seconds = _seconds(query.optional("seconds"))
         data = request.body.read()
         try:
             with as_http():
                 following = self._reports.add_output(number, attempt, stream, offset, data, seconds)
-        except Moved:
+        except StaleAttempt:
             raise HttpError(410, "the build is no longer this attempt's") from None
         except OffsetGap as gap:
             have = {"next": gap.have[stream]}
@@ -106,12 +111,12 @@ class AgentEndpoints:
         return json_response({})
 
 
-def _rest(params: Params, stream: str) -> Rest:
+def _rest(params: Parameters, stream: str) -> StreamTail:
     source, length = params.stream(stream)
-    return Rest(params.number(f"{stream}_offset", 0), length, source)
+    return StreamTail(params.number(f"{stream}_offset", 0), length, source)
 
 
-def _result(params: Params) -> Result:
+def _result(params: Parameters) -> Result:
     return Result(
         exit_status=params.number("status", least=-(2**31)),
         reason=_shortened(params.optional("reason")),
@@ -125,13 +130,13 @@ def _shortened(text: Optional[str]) -> Optional[str]:
     return text[:_TEXT_LIMIT] if text else None
 
 
-def _ids(params: Params) -> Optional[frozenset[int]]:
+def _ids(params: Parameters) -> Optional[frozenset[int]]:
     """The builds that an agent says it has, or None if it says nothing of them."""
     if "running" not in params:
         return None
     names = [name.strip() for name in params.text("running").split(",") if name.strip()]
     if not all(re.fullmatch(r"[1-9][0-9]{0,17}", name) for name in names):
-        raise BadParams("the parameter running must be ids, separated by commas")
+        raise BadParameter("the parameter running must be ids, separated by commas")
     return frozenset(int(name) for name in names)
 
 

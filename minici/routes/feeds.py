@@ -17,7 +17,7 @@ from typing import Callable, Optional
 from minici import html
 from minici.build import Build
 from minici.config import ServerConfig
-from minici.html import LANGUAGES, BuildJson, Site, Words, choose_language
+from minici.html import LANGUAGES, BuildJson, PageContext, Translator, choose_language
 from minici.routes.common import Records, as_http, read_status
 from minici.scheduler.search import find_builds
 from minici.scheduler.state import State
@@ -57,12 +57,12 @@ class Monitors:
 
     def badge(self, request: Request) -> Response:
         with as_http():
-            picture = html.badge_svg(self._words(request), *self._badge_of(request))
+            picture = html.badge_svg(self._translator(request), *self._badge_of(request))
         return _answer(request, picture, "image/svg+xml; charset=utf-8")
 
     def shield(self, request: Request) -> Response:
         with as_http():
-            data = html.badge_json(self._words(request), *self._badge_of(request))
+            data = html.badge_json(self._translator(request), *self._badge_of(request))
         return _varied(revalidated(request, json_response(data)))
 
     def feed(self, request: Request) -> Response:
@@ -72,12 +72,12 @@ class Monitors:
         chosen = {name: value for name, value in (("status", status), ("text", text)) if value}
         query = f"?{urllib.parse.urlencode(chosen)}" if chosen else ""
         builds = self._json(request, page.records)
-        feed = html.atom_feed(self._words(request), self._site(request), builds, query)
+        feed = html.atom_feed(self._translator(request), self._context(request), builds, query)
         return _answer(request, feed, "application/atom+xml; charset=utf-8")
 
     def cctray(self, request: Request) -> Response:
         builds = self._json(request, self._state.store.page(None, _LAST).records)
-        return _answer(request, html.cctray(self._site(request), builds), "application/xml")
+        return _answer(request, html.cctray(self._context(request), builds), "application/xml")
 
     def _badge_of(self, request: Request) -> tuple[Optional[BuildJson], Optional[str]]:
         """The build that a badge is about, if there is one, and the badge's label, if it is given
@@ -87,15 +87,15 @@ class Monitors:
         build = self._records.json(request, record) if record else None
         return build, request.query.optional("label") or commit
 
-    def _words(self, request: Request) -> Words:
+    def _translator(self, request: Request) -> Translator:
         """`?language=` goes first: whoever fetches pictures for a README names no language."""
         asked = request.query.text("language", "")
         setting = asked if asked in LANGUAGES else self._config.language
-        return Words(choose_language(setting, request.header("Accept-Language")))
+        return Translator(choose_language(setting, request.header("Accept-Language")))
 
-    def _site(self, request: Request) -> Site:
+    def _context(self, request: Request) -> PageContext:
         now = datetime.now(timezone.utc)
-        return Site(public(self._config.repository), now, self._base(request))
+        return PageContext(public(self._config.repository), now, self._base(request))
 
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
         return [self._records.json(request, record) for record in records]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minici.routes.common import ID, Records, as_http, read_before, read_status, tidy_command
-from minici.scheduler.roster import Agent
+from minici.scheduler.roster import KnownAgent
 from minici.scheduler.search import find_builds
 from minici.scheduler.state import State
 from minici.validation import check_command, check_commit
@@ -69,7 +69,7 @@ class Api:
         return json_response({"agents": [_agent_json(each) for each in self._state.agents()]})
 
 
-def _agent_json(agent: Agent) -> Mapping[str, Any]:
+def _agent_json(agent: KnownAgent) -> Mapping[str, Any]:
     return {
         "name": agent.name,
         "address": agent.address,

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from minici.build import STREAMS, Build
+from minici.output.checkout_log import CHECKOUT
 from minici.output.excerpt import FIND_LENGTH, find_lines
 from minici.output.reader import Piece
 from minici.routes.common import ID, Records, as_http, whole
-from minici.scheduler.state import Entry, State
+from minici.scheduler.state import State, UnfinishedBuild
 from minici.store import NoSuchBuild, Record, Store
 from minici.web.routing import HttpError, Request, Response, Route, json_response, serve_range
 
@@ -26,7 +27,8 @@ MOST_VIEWERS = 400
 _STEP = 64 * 1024  # bytes of output that are read for a viewer in one go
 _MOST_FOUND = 5000  # lines
 _MOST_STEPS = 16  # that are remembered: viewers who are at the same place share them
-_PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})")
+_PLACE = re.compile(r"([0-9]{1,9})-([0-9]{1,18})-([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_LIVE_STREAMS = (*STREAMS, CHECKOUT)
 
 
 class OutputEndpoints:
@@ -43,6 +45,7 @@ class OutputEndpoints:
     def routes(self) -> list[Route]:
         return [
             Route("GET", f"/build/{ID}/(output|stdout|stderr)", self.text, "people"),
+            Route("GET", f"/build/{ID}/checkout", self.checkout, "people"),
             Route("GET", f"/build/{ID}/find", self.find, "people"),
             Route("GET", f"/build/{ID}/live", self.live, "people"),
         ]
@@ -74,6 +77,15 @@ class OutputEndpoints:
                 yield from transcript.read(view, start, end)
 
         response = serve_range(request, size, read)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+    def checkout(self, request: Request, number: str) -> Response:
+        """What git said while it fetched and checked out the commit."""
+        build, attempt = self._asked_for(request, number)
+        with self._store.checkout_said(build.id, attempt) as log:
+            text = b"".join(block for block, _ in log.follow())
+        response = serve_range(request, len(text), lambda start, end: [text[start:end]])
         response.headers["Cache-Control"] = "no-cache"
         return response
 
@@ -112,39 +124,50 @@ class OutputEndpoints:
 class _Place:
     """Where a viewer is: what it has been sent of which attempt, whole characters only.
 
-    `ends` is what has been read of each stream, and `held` the bytes at the end of it that wait
-    for the rest of a character.
+    `ends` is what has been read of stdout, stderr and the checkout's log, in raw bytes, and
+    `held` the bytes at the end of each that wait for the rest of a character.
     """
 
     attempt: int = 0
-    ends: tuple[int, int] = (0, 0)
-    held: tuple[bytes, bytes] = (b"", b"")
+    ends: tuple[int, ...] = (0, 0, 0)
+    held: tuple[bytes, ...] = (b"", b"", b"")
     seconds: float = 0.0  # of what was read last
 
     @property
     def name(self) -> str:
         """The place as an event's id: bytes that are held are not in."""
-        sent = [end - len(held) for end, held in zip(self.ends, self.held)]
-        return f"{self.attempt}-{sent[0]}-{sent[1]}"
+        sent = (end - len(held) for end, held in zip(self.ends, self.held))
+        return "-".join(map(str, (self.attempt, *sent)))
 
     def after(self, piece: Piece) -> tuple[_Place, str]:
-        """The place after a piece, and the text that it has completed."""
-        stream = STREAMS.index(piece.stream)
-        data, broken = self.held[stream] + piece.data, ""
-        if piece.marker:  # the end of what is held is in the gap
-            data, broken = piece.data, self.held[stream].decode("utf-8", "replace")
-        text, used = codecs.utf_8_decode(data, "replace", False)
-        held = (data[used:], self.held[1]) if stream == 0 else (self.held[0], data[used:])
-        return _Place(self.attempt, piece.place, held, piece.seconds), broken + text
+        """The place after a piece of output, and the text that it has completed."""
+        ends = (*piece.place, self.ends[2])
+        return self._after(piece.stream, piece.data, ends, piece.seconds, piece.marker)
+
+    def after_checkout(self, data: bytes, end: int) -> tuple[_Place, str]:
+        """Likewise after a block of the checkout's log, which has no times."""
+        return self._after(CHECKOUT, data, (*self.ends[:2], end), 0.0, marker=False)
+
+    def _after(
+        self, stream: str, data: bytes, ends: tuple[int, ...], seconds: float, marker: bool
+    ) -> tuple[_Place, str]:
+        index = _LIVE_STREAMS.index(stream)
+        before, broken = self.held[index], ""
+        if marker:  # the end of what is held is in the gap
+            before, broken = b"", before.decode("utf-8", "replace")
+        text, used = codecs.utf_8_decode(before + data, "replace", False)
+        rest = (before + data)[used:]
+        held = (*self.held[:index], rest, *self.held[index + 1 :])
+        return _Place(self.attempt, ends, held, seconds), broken + text
 
     def let_go(self) -> tuple[_Place, list[tuple[str, str]]]:
         """The place when nothing more will come, and what is left of broken characters."""
         rest = [
             (stream, held.decode("utf-8", "replace"))
-            for stream, held in zip(STREAMS, self.held)
+            for stream, held in zip(_LIVE_STREAMS, self.held)
             if held
         ]
-        return dataclasses.replace(self, held=(b"", b"")), rest
+        return dataclasses.replace(self, held=(b"", b"", b"")), rest
 
 
 class _Steps:
@@ -158,14 +181,16 @@ class _Steps:
         self._store = store
         self._known: dict[tuple[int, object, _Place], tuple[bytes, _Place]] = {}
 
-    def entry(self, number: int) -> Optional[Entry]:
-        return self._state.entry(number)
+    def unfinished_build(self, number: int) -> Optional[UnfinishedBuild]:
+        return self._state.unfinished_build(number)
 
     def load(self, number: int) -> Record:
         """A build as it is now. Raises NoSuchBuild."""
         return self._state.load(number)
 
-    def step(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+    def step(
+        self, entry: Optional[UnfinishedBuild], build: Build, place: _Place
+    ) -> tuple[bytes, _Place]:
         """The events of what came behind a place, and the place behind them."""
         key = (build.id, entry.version if entry else None, place)
         if key not in self._known:
@@ -174,7 +199,9 @@ class _Steps:
             self._known[key] = self._certain(entry, build, place)
         return self._known[key]
 
-    def _certain(self, entry: Optional[Entry], build: Build, place: _Place) -> tuple[bytes, _Place]:
+    def _certain(
+        self, entry: Optional[UnfinishedBuild], build: Build, place: _Place
+    ) -> tuple[bytes, _Place]:
         step, certain = self._read(build, place)
         if entry is not None and not certain:
             with entry.lock:  # nothing is written meanwhile
@@ -183,8 +210,13 @@ class _Steps:
 
     def _read(self, build: Build, place: _Place) -> tuple[tuple[bytes, _Place], bool]:
         events, taken = [], 0
+        with self._store.checkout_said(build.id, build.attempt) as log:
+            for block, end in log.follow(place.ends[2]):
+                place, text = place.after_checkout(block, end)
+                if text:
+                    events.append(_output_event(CHECKOUT, text, place))
         with self._store.transcript(build.id, build.attempt) as transcript:
-            for piece in transcript.follow(place.ends):
+            for piece in transcript.follow(place.ends[:2]):
                 place, text = place.after(piece)
                 if text:
                     events.append(_output_event(piece.stream, text, place))
@@ -225,7 +257,7 @@ class _Live:
         """The next events: what has changed of the build, then what it has written."""
         if self._ended:
             return None
-        entry = self._steps.entry(self.subject)
+        entry = self._steps.unfinished_build(self.subject)
         try:
             build = entry.build if entry else self._steps.load(self.subject)
         except NoSuchBuild:
@@ -279,10 +311,17 @@ def _event(kind: str, data: Mapping[str, Any], place: str) -> bytes:
 
 
 def _read_place(text: str) -> _Place:
+    """The place that an event's id names; the beginning for anything else.
+
+    Ids of servers that did not show checkouts have three numbers.
+    """
     found = _PLACE.fullmatch(text)
-    return _Place(int(found[1]), (int(found[2]), int(found[3]))) if found else _Place()
+    if not found:
+        return _Place()
+    return _Place(int(found[1]), (int(found[2]), int(found[3]), int(found[4] or 0)))
 
 
-def place_after(build: Optional[Build], place: tuple[int, int]) -> str:
-    """The place as `live` takes it up."""
-    return _Place(build.attempt if build else 0, place).name
+def place_after(build: Optional[Build], place: tuple[int, int], checkout: int = 0) -> str:
+    """The place as `live` takes it up: raw bytes of stdout and stderr, and of the checkout's log
+    that a reader has seen."""
+    return _Place(build.attempt if build else 0, (*place, checkout)).name

@@ -20,11 +20,11 @@ from minici.html import (
     FormView,
     FoundLine,
     IndexView,
+    PageContext,
     RunningBuild,
-    Site,
     Waiting,
 )
-from minici.output.excerpt import FIND_LENGTH, Passage, Wanted, find_lines
+from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
 from minici.routes.common import (
     ID,
     Records,
@@ -37,7 +37,7 @@ from minici.routes.common import (
 from minici.routes.output import place_after
 from minici.scheduler.agent_history import Quarter
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent
+from minici.scheduler.roster import KnownAgent
 from minici.scheduler.search import find_builds
 from minici.scheduler.state import QueueFull, State
 from minici.store import Record, Store, StoreUnavailable
@@ -123,7 +123,7 @@ class Pages:
         listed = self._json(request, page.records)
         agents = self._state.agents()
         view = IndexView(
-            site=self._site(request, agents),
+            context=self._context(request, agents),
             builds=listed,
             form=form,
             waiting=self._waiting(page.records, agents),
@@ -140,13 +140,15 @@ class Pages:
         """How long the commands of the running builds usually take, in seconds."""
         for record in last:
             if isinstance(record, Build):
-                self._state.usual.note(record)  # a server that was just started knows none
+                self._state.typical_durations.note(
+                    record
+                )  # a server that was just started knows none
         commands = {
             record.command
             for record in shown
             if isinstance(record, Build) and record.status == builds.RUNNING
         }
-        usual = {command: self._state.usual.of(command) for command in commands}
+        usual = {command: self._state.typical_durations.of(command) for command in commands}
         return {command: seconds for command, seconds in usual.items() if seconds}
 
     # One build.
@@ -155,20 +157,22 @@ class Pages:
         with as_http():
             record = self._state.load(int(number))
             shown = _optional_number(request, "attempt", 1)
-            wanted = Wanted(
+            wanted = Selection(
                 at=_optional_number(request, "at"),
                 to=_optional_number(request, "to"),
                 line=_optional_number(request, "line", 1),
             )
         before, after = self._store.neighbours(int(number))
-        site = self._site(request, self._state.agents())
+        context = self._context(request, self._state.agents())
         if not isinstance(record, Build):
-            view = BuildView(site, self._records.json(request, record), previous=before, next=after)
+            view = BuildView(
+                context, self._records.json(request, record), previous=before, next=after
+            )
             return self._page(html.build_page(self._language(request), view))
         if shown is not None and not record.knows_attempt(shown):
             raise HttpError(404, f"build {number} never had an attempt {shown}")
         view = BuildView(
-            site=site,
+            context=context,
             build=self._records.json(request, record),
             waiting=self._waiting([record], self._state.agents()).get(record.id),
             max_attempts=self._config.max_attempts,
@@ -181,27 +185,27 @@ class Pages:
         return self._page(html.build_page(self._language(request), view))
 
     def _with_output(
-        self, request: Request, view: BuildView, record: Build, wanted: Wanted
+        self, request: Request, view: BuildView, record: Build, wanted: Selection
     ) -> BuildView:
         attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
         find = request.query.text("find", "")[:FIND_LENGTH]
         with self._store.transcript(record.id, attempt) as transcript:
-            passage = Passage(transcript, wanted)
+            excerpt = Excerpt(transcript, wanted)
             kept = transcript.kept if attempt != record.attempt else None
             found = find_lines(transcript, find, _FOUND).lines
         live = None
-        if not record.final and attempt == record.attempt and passage.later is None:
-            live = f"/build/{record.id}/live?place={place_after(record, passage.place)}"
+        if not record.final and attempt == record.attempt and excerpt.later is None:
+            live = f"/build/{record.id}/live?place={place_after(record, excerpt.place)}"
         return dataclasses.replace(
             view,
-            output=[html.OutputPiece(*piece) for piece in passage.pieces],
-            first_line=passage.standing.begun + 1,
-            continued=passage.standing.open,
+            output=[html.OutputPiece(*piece) for piece in excerpt.pieces],
+            first_line=excerpt.position.begun + 1,
+            continued=excerpt.position.open,
             kept=(kept.stdout, kept.stderr, kept.dropped) if kept else None,
             find=find,
             found=[FoundLine(line.number, line.text) for line in found],
-            earlier=_part_url(view, "to", passage.earlier, "log-end"),
-            later=_part_url(view, "at", passage.later, "log"),
+            earlier=_part_url(view, "to", excerpt.earlier, "log-end"),
+            later=_part_url(view, "at", excerpt.later, "log"),
             live=live,
         )
 
@@ -220,9 +224,9 @@ class Pages:
 
     def agents(self, request: Request) -> Response:
         agents = self._state.agents()
-        days = self._state.days()
+        days = self._state.histories()
         shown = [self._agent(agent, days.get(agent.address, [])) for agent in agents]
-        view = AgentsView(self._site(request, agents), shown)
+        view = AgentsView(self._context(request, agents), shown)
         return self._page(html.agents_page(self._language(request), view))
 
     def forget(self, request: Request) -> Response:
@@ -246,10 +250,10 @@ class Pages:
         """The page of an error; for programs, a line of text where they get one if all is well."""
         if request.path == "/healthz" and "text/html" not in request.header("Accept"):
             return Response(error.status, f"{error.sentence}\n".encode())
-        site = None
+        context = None
         if error.status not in (401, 403, 421):
-            site = self._site(request, self._state.agents())
-        page = html.error_page(self._language(request), error.status, error.sentence, site)
+            context = self._context(request, self._state.agents())
+        page = html.error_page(self._language(request), error.status, error.sentence, context)
         return self._page(page, error.status)
 
     # What pages are made from.
@@ -262,11 +266,11 @@ class Pages:
     def _language(self, request: Request) -> str:
         return html.choose_language(self._config.language, request.header("Accept-Language"))
 
-    def _site(self, request: Request, agents: Sequence[Agent]) -> Site:
+    def _context(self, request: Request, agents: Sequence[KnownAgent]) -> PageContext:
         there = [agent for agent in agents if not agent.gone]
         queued = self._state.queued()
         now = datetime.now(timezone.utc)
-        return Site(
+        return PageContext(
             repository=public(self._config.repository),
             now=now,
             url=self._base(request),
@@ -283,7 +287,9 @@ class Pages:
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
         return [self._records.json(request, record) for record in records]
 
-    def _waiting(self, records: Sequence[Record], agents: Sequence[Agent]) -> dict[int, Waiting]:
+    def _waiting(
+        self, records: Sequence[Record], agents: Sequence[KnownAgent]
+    ) -> dict[int, Waiting]:
         there = [agent for agent in agents if not agent.gone]
         full = not any(agent.free_slots for agent in there)
         return {
@@ -292,7 +298,7 @@ class Pages:
             if isinstance(record, Build) and record.status == builds.QUEUED
         }
 
-    def _agent(self, agent: Agent, day: Sequence[Quarter]) -> AgentView:
+    def _agent(self, agent: KnownAgent, day: Sequence[Quarter]) -> AgentView:
         return AgentView(
             name=agent.name,
             address=agent.address,
@@ -308,7 +314,7 @@ class Pages:
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             return RunningBuild(number, attempt, None)
         build = entry.build
@@ -355,7 +361,7 @@ def _start_agent(url: str, secret: Optional[str]) -> str:
     return f"printf '{section}' >agent.ini\npython3 -m minici.agent agent.ini"
 
 
-def _state(agent: Agent) -> str:
+def _state(agent: KnownAgent) -> str:
     if agent.gone:
         return "gone"
     if agent.needs_ping or agent.refusals:

@@ -1,6 +1,6 @@
 """What the server says to agents: three calls, and what their answers mean for a build.
 
-Section 3 of the contract, "Agent, for the server", and rule 4 of section 5.
+Section 3 of the contract, "KnownAgent, for the server", and rule 4 of section 5.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from minici.build import Build
-from minici.scheduler.roster import Agent, Held, Pinged, parse_held
+from minici.build import AttemptId, Build
+from minici.reasons import Reason, sentence_of
+from minici.scheduler.roster import KnownAgent, PingResult, parse_held
 from minici.web.client import CallError, Client, Failed
 
-TAKEN = "taken"
+ACCEPTED = "taken"
 REFUSED = "refused"
 IMPOSSIBLE = "impossible"  # 400: no agent can run this build
 UNANSWERED = "unanswered"
@@ -24,14 +25,14 @@ _KEPT_CLIENTS = 1000
 
 
 @dataclass(frozen=True)
-class Offered:
+class DispatchResult:
     """What came of offering a build to an agent: one of the words above, and why, in words."""
 
     outcome: str
     sentence: str = ""
 
 
-class AgentCalls:
+class AgentClient:
     """Calls to agents. Any thread may use it.
 
     `make_client` returns a client for an agent's base URL. The clients of the `kept_clients`
@@ -47,7 +48,9 @@ class AgentCalls:
         self._clock = clock
         self._client_at = functools.lru_cache(maxsize=kept_clients)(make_client)
 
-    def offer(self, agent: Agent, build: Build, params: Mapping[str, object]) -> Offered:
+    def offer(
+        self, agent: KnownAgent, build: Build, params: Mapping[str, object]
+    ) -> DispatchResult:
         """Hand a build over, with the limits and addresses in `params`."""
         order = {
             "id": build.id,
@@ -61,25 +64,25 @@ class AgentCalls:
             answer = self._client(agent).post("/build", order)
         except Failed as error:
             unknown = error.status is None and error.sent
-            return Offered(UNANSWERED if unknown else REFUSED, str(error))
+            return DispatchResult(UNANSWERED if unknown else REFUSED, sentence_of(error))
         except CallError as error:
             if error.status == 400:
                 said = str(error).removeprefix("HTTP 400").removeprefix(": ")
-                return Offered(IMPOSSIBLE, said or "the agent will not run it, and did not say why")
-            return Offered(REFUSED, str(error))
+                return DispatchResult(IMPOSSIBLE, said or Reason("rejected"))
+            return DispatchResult(REFUSED, sentence_of(error))
         if answer.status != 202:
-            return Offered(REFUSED, f"HTTP {answer.status}")
-        return Offered(TAKEN)
+            return DispatchResult(REFUSED, Reason("http_status", status=answer.status))
+        return DispatchResult(ACCEPTED)
 
-    def ping(self, agent: Agent) -> Pinged:
+    def ping(self, agent: KnownAgent) -> PingResult:
         """Ask an agent whether it lives and what it has."""
         sent_at = self._clock()
         try:
             data = self._client(agent).get("/ping").data
         except CallError as error:
             refused = isinstance(error, Failed) and error.refused
-            return Pinged(sent_at, answered=error.status is not None, refused=refused)
-        return Pinged(
+            return PingResult(sent_at, answered=error.status is not None, refused=refused)
+        return PingResult(
             sent_at,
             answered=True,
             running=parse_held(data.get("running")),
@@ -87,7 +90,7 @@ class AgentCalls:
             slots=_slots(data.get("slots")),
         )
 
-    def cancel(self, agent: Agent, held: Held, superseded: bool) -> bool:
+    def cancel(self, agent: KnownAgent, held: AttemptId, superseded: bool) -> bool:
         """Tell an agent to stop a build; whether it was told. `superseded`: the result of this
         attempt is of no more use."""
         params: dict[str, object] = {"id": held[0], "attempt": held[1]}
@@ -99,7 +102,7 @@ class AgentCalls:
             return error.status is not None and error.status < 500
         return True
 
-    def _client(self, agent: Agent) -> Client:
+    def _client(self, agent: KnownAgent) -> Client:
         return self._client_at(f"{agent.scheme}://{agent.address}")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-QUARTER = 900.0  # seconds
+QUARTER_SECONDS = 900.0  # seconds
 QUARTERS = 96
 
 _HERE, _GONE, _BUSY = range(3)
@@ -21,7 +21,7 @@ _LEVELS = 9  # a share is kept on disk as a digit
 Quarter = tuple[float, float, float]
 
 
-class Day:
+class AgentHistory:
     """Keeps what is noted of one agent. The State's lock guards it.
 
     What was noted last holds until the next note, so noting at every sign of life is enough, and
@@ -37,8 +37,8 @@ class Day:
         self._gone = False
         self._busy = 0.0
 
-    def copy(self) -> Day:
-        other = Day(self._until)
+    def copy(self) -> AgentHistory:
+        other = AgentHistory(self._until)
         other._seconds = self._seconds[:]
         other._here, other._gone, other._busy = self._here, self._gone, self._busy
         return other
@@ -51,22 +51,22 @@ class Day:
     def quarters(self, now: float) -> list[Quarter]:
         """The last 96 quarters, oldest first; the last one has just begun."""
         self._pass(now)
-        oldest = int(self._until // QUARTER + 1) % QUARTERS * _CELLS
+        oldest = int(self._until // QUARTER_SECONDS + 1) % QUARTERS * _CELLS
         cells = self._seconds[oldest:] + self._seconds[:oldest]
         return list(zip(cells[_HERE::_CELLS], cells[_GONE::_CELLS], cells[_BUSY::_CELLS]))
 
     def _pass(self, now: float) -> None:
         """Put the time since the last note into the quarters that it fell into."""
-        begun = max(self._until, now - QUARTER * QUARTERS)
+        begun = max(self._until, now - QUARTER_SECONDS * QUARTERS)
         if begun > self._until:
             self._until = begun
             self._seconds = array("f", [0.0]) * len(self._seconds)
         while self._until < now:
-            quarter = int(self._until // QUARTER)
-            end = min(now, (quarter + 1) * QUARTER)
+            quarter = int(self._until // QUARTER_SECONDS)
+            end = min(now, (quarter + 1) * QUARTER_SECONDS)
             self._add(quarter, end - self._until)
             self._until = end
-            if end == (quarter + 1) * QUARTER:
+            if end == (quarter + 1) * QUARTER_SECONDS:
                 self._clear(quarter + 1)
 
     def _add(self, quarter: int, seconds: float) -> None:
@@ -90,14 +90,14 @@ class Day:
         if len(written) != _CELLS or any(len(line) != QUARTERS for line in written):
             raise ValueError("a day has three lines of 96 digits")
         levels = [[int(digit) for digit in line] for line in written]
-        newest = int(self._until // QUARTER) - round(ago / QUARTER)
-        oldest = int(self._until // QUARTER) - QUARTERS + 1
+        newest = int(self._until // QUARTER_SECONDS) - round(ago / QUARTER_SECONDS)
+        oldest = int(self._until // QUARTER_SECONDS) - QUARTERS + 1
         for cell in range(_CELLS):
             for back, level in enumerate(reversed(levels[cell])):
                 if oldest <= newest - back:
                     place = (newest - back) % QUARTERS * _CELLS
-                    self._seconds[place + cell] = level * QUARTER / _LEVELS
+                    self._seconds[place + cell] = level * QUARTER_SECONDS / _LEVELS
 
 
 def _digit(seconds: float) -> str:
-    return str(min(_LEVELS, round(seconds / QUARTER * _LEVELS)))
+    return str(min(_LEVELS, round(seconds / QUARTER_SECONDS * _LEVELS)))

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
 from minici import build as builds
-from minici.build import Result
-from minici.output.format import OffsetGap, Rest
-from minici.output.writer import Output
+from minici.build import AttemptId, Result
+from minici.output.checkout_log import CHECKOUT
+from minici.output.format import OffsetGap, StreamTail
+from minici.output.writer import OutputWriter
+from minici.reasons import Reason
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent
-from minici.scheduler.state import Entry, State, check_attempt, log_end
+from minici.scheduler.roster import KnownAgent
+from minici.scheduler.state import State, UnfinishedBuild, check_attempt, log_end
 from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.scheduler.agent_updates")
@@ -24,11 +26,11 @@ log = logging.getLogger("minici.scheduler.agent_updates")
 Timeline = Iterable[tuple[int, int, int]]
 
 
-class Moved(Exception):
+class StaleAttempt(Exception):
     """The build is no longer this attempt's."""
 
 
-class Reports:
+class AgentUpdates:
     """Takes in what agents report. Any thread may call it."""
 
     def __init__(self, state: State, dispatcher: Dispatcher) -> None:
@@ -49,7 +51,7 @@ class Reports:
         Without `slots` it has what its pings say, and one until then.
         """
         now, at = self._state.clock(), self._state.now()
-        fresh = Agent(host, port, name or "", slots or 1, now, scheme=scheme, registered=at)
+        fresh = KnownAgent(host, port, name or "", slots or 1, now, scheme=scheme, registered=at)
         fresh.name = name or fresh.address
         with self._state.lock:
             agent = self._state.roster.get(fresh.address)
@@ -89,23 +91,28 @@ class Reports:
     ) -> int:
         """Add a piece of a running attempt's output; returns where the next one begins.
 
-        Raises NoSuchBuild, NoSuchAttempt, Moved, OffsetGap, StoreUnavailable.
+        Raises NoSuchBuild, NoSuchAttempt, StaleAttempt, OffsetGap, StoreUnavailable.
         """
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             self._state.check_known(number, attempt)
-            raise Moved
+            raise StaleAttempt
         with entry.lock:
             current = entry.build.current
             if current is None or current.number != attempt:
                 check_attempt(entry.build, attempt)
-                raise Moved
-            passed = self._state.clock() - entry.since
-            with self._output(entry, attempt) as output:
-                if output.total(stream) != offset:
-                    raise OffsetGap(output.totals)
-                output.append(stream, data, passed if seconds is None else seconds)
-                total = output.total(stream)
+                raise StaleAttempt
+            if stream == CHECKOUT:
+                with self._folder_of(entry), self._state.store.checkout_log(number, attempt) as log:
+                    log.append(offset, data)
+                    total = log.total
+            else:
+                passed = self._state.clock() - entry.since
+                with self._output(entry, attempt) as output:
+                    if output.total(stream) != offset:
+                        raise OffsetGap(output.totals)
+                    output.append(stream, data, passed if seconds is None else seconds)
+                    total = output.total(stream)
         entry.touch()
         return total
 
@@ -114,7 +121,7 @@ class Reports:
         number: int,
         attempt: Optional[int],
         result: Result,
-        rests: Mapping[str, Rest],
+        rests: Mapping[str, StreamTail],
         timeline: Optional[Timeline] = None,
     ) -> None:
         """Record a result; when this returns, it would survive a power cut. A repeat, and a
@@ -122,7 +129,7 @@ class Reports:
 
         Raises NoSuchBuild, NoSuchAttempt, OffsetGap, StoreUnavailable.
         """
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             self._state.check_known(number, attempt)
             log.info("build %d: a result came after its end: nothing changes", number)
@@ -145,19 +152,23 @@ class Reports:
         log_end(build)
         for loser in losers:
             log.info("build %d: attempt %d is told to stop", number, loser.number)
-            self._dispatcher.tell_superseded(loser.address, (number, loser.number))
+            self._dispatcher.tell_superseded(loser.address, AttemptId(number, loser.number))
 
     @contextlib.contextmanager
-    def _output(self, entry: Entry, attempt: int) -> Iterator[Output]:
-        """The output of a build, which is given up if its folder can't be used any more."""
+    def _output(self, entry: UnfinishedBuild, attempt: int) -> Iterator[OutputWriter]:
+        with self._folder_of(entry), self._state.store.output(entry.build.id, attempt) as output:
+            yield output
+
+    @contextlib.contextmanager
+    def _folder_of(self, entry: UnfinishedBuild) -> Iterator[None]:
+        """Give up a build whose folder can't be used any more."""
         try:
-            with self._state.store.output(entry.build.id, attempt) as output:
-                yield output
+            yield
         except BuildUnusable as error:
             self._state.drop(entry, error)
             raise
 
-    def _of_our_own_making(self, entry: Entry, attempt: int, result: Result) -> bool:
+    def _of_our_own_making(self, entry: UnfinishedBuild, attempt: int, result: Result) -> bool:
         """Whether the result only says that an attempt was ended which the server had given up:
         to be killed for having been superseded is no result of the build."""
         current = entry.build.current
@@ -169,7 +180,7 @@ class Reports:
 
         Raises NoSuchBuild, NoSuchAttempt, StoreUnavailable.
         """
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             self._state.check_known(number, attempt)
             return
@@ -182,8 +193,8 @@ class Reports:
                 agent = self._state.roster.get(current.address)
                 if agent is not None:
                     self._state.roster.refused(agent, self._state.clock())
-            self._state.requeue(entry, builds.RETURNED, f"agent {current.agent} stopped")
+            self._state.requeue(entry, builds.RETURNED, Reason("returned", agent=current.agent))
 
 
-def _identity(agent: Agent) -> tuple[str, int, str]:
+def _identity(agent: KnownAgent) -> tuple[str, int, str]:
     return agent.name, agent.slots, agent.scheme

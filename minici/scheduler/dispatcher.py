@@ -14,10 +14,17 @@ from collections.abc import Mapping
 from typing import Callable, Optional
 
 from minici import build as builds
-from minici.build import Build
-from minici.scheduler.agent_client import IMPOSSIBLE, TAKEN, UNANSWERED, AgentCalls, Offered
-from minici.scheduler.roster import Agent, Held
-from minici.scheduler.state import CANCEL_SECONDS, Entry, State
+from minici.build import AttemptId, Build
+from minici.reasons import Reason
+from minici.scheduler.agent_client import (
+    ACCEPTED,
+    IMPOSSIBLE,
+    UNANSWERED,
+    AgentClient,
+    DispatchResult,
+)
+from minici.scheduler.roster import KnownAgent
+from minici.scheduler.state import CANCEL_SECONDS, State, UnfinishedBuild
 from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.scheduler.dispatcher")
@@ -36,7 +43,7 @@ class Dispatcher:
     def __init__(
         self,
         state: State,
-        calls: AgentCalls,
+        calls: AgentClient,
         beside: Callable[[str, Callable[[], object]], None],
         page_url: Optional[Callable[[int], str]] = None,
     ) -> None:
@@ -84,7 +91,7 @@ class Dispatcher:
         try:
             self._beside(f"hand-over-{number}", lambda: self._try_to_hand_over(entry, agent))
         except RuntimeError:  # no thread can be started now
-            self._postpone(entry, agent, (number, attempt))
+            self._postpone(entry, agent, AttemptId(number, attempt))
             raise
         return True
 
@@ -97,16 +104,16 @@ class Dispatcher:
         moments = [moment - now for moment in (*moments, self._not_before) if moment > now]
         return min(moments, default=None)
 
-    def _ready(self) -> Optional[Agent]:
+    def _ready(self) -> Optional[KnownAgent]:
         """The agent for the oldest queued build, if both are there."""
         now = self._state.clock()
         if self._state.stopping or now < self._not_before or not self._state.first_queued():
             return None
         return self._state.roster.choose(now)
 
-    def _try_to_hand_over(self, entry: Entry, agent: Agent) -> None:
+    def _try_to_hand_over(self, entry: UnfinishedBuild, agent: KnownAgent) -> None:
         """Whatever goes wrong here, no build is left out of the queue for it."""
-        held = (entry.build.id, entry.build.last_attempt + 1)
+        held = AttemptId(entry.build.id, entry.build.last_attempt + 1)
         try:
             self._hand_over(entry, agent)
         except Exception:
@@ -117,8 +124,8 @@ class Dispatcher:
             with self._state.lock:  # the watchdog finds out whether the agent has it
                 self._state.roster.accepted(agent, held[0], self._state.clock())
 
-    def _hand_over(self, entry: Entry, agent: Agent) -> None:
-        held = (entry.build.id, entry.build.last_attempt + 1)
+    def _hand_over(self, entry: UnfinishedBuild, agent: KnownAgent) -> None:
+        held = AttemptId(entry.build.id, entry.build.last_attempt + 1)
         with entry.lock:
             if entry.build.status != builds.QUEUED:
                 self._state.release(agent.address, held)
@@ -139,12 +146,12 @@ class Dispatcher:
         offered = self._offer(agent, build)
         self._settle(entry, agent, held, offered.outcome, offered.sentence)
 
-    def _offer(self, agent: Agent, build: Build) -> Offered:
+    def _offer(self, agent: KnownAgent, build: Build) -> DispatchResult:
         try:
             return self._calls.offer(agent, _ordered(build), self._limits(build))
         except Exception:
             log.exception("build %d: the call to %s stumbled", build.id, agent.name)
-            return Offered(UNANSWERED, "the call stumbled here")
+            return DispatchResult(UNANSWERED, Reason("internal_error"))
 
     def _limits(self, build: Build) -> Mapping[str, object]:
         limits: dict[str, object] = {
@@ -155,17 +162,24 @@ class Dispatcher:
             limits["url"] = self._page_url(build.id)
         return limits
 
-    def _postpone(self, entry: Entry, agent: Agent, held: Held) -> None:
+    def _postpone(self, entry: UnfinishedBuild, agent: KnownAgent, held: AttemptId) -> None:
         """Put a build back that could not be handed over, for want of disk or threads here."""
         with self._state.lock:
             self._state.roster.release(agent.address, held)
             self._not_before = self._state.clock() + _DISK_PAUSE
             self._state.put_back(entry)
 
-    def _settle(self, entry: Entry, agent: Agent, held: Held, outcome: str, sentence: str) -> None:
+    def _settle(
+        self,
+        entry: UnfinishedBuild,
+        agent: KnownAgent,
+        held: AttemptId,
+        outcome: str,
+        sentence: str,
+    ) -> None:
         """Draw the consequence of what an agent said to a build: rule 4."""
         number, attempt = held
-        if outcome == TAKEN:
+        if outcome == ACCEPTED:
             log.info("build %d: attempt %d on %s", number, attempt, agent.name)
             with self._state.lock:
                 self._state.roster.accepted(agent, number, self._state.clock())
@@ -184,18 +198,20 @@ class Dispatcher:
         if outcome == UNANSWERED:
             self.tell_superseded(agent.address, held)
 
-    def _end_unaccepted(self, entry: Entry, agent: Agent, outcome: str, sentence: str) -> None:
+    def _end_unaccepted(
+        self, entry: UnfinishedBuild, agent: KnownAgent, outcome: str, sentence: str
+    ) -> None:
         number = entry.build.id
         try:
             if outcome == IMPOSSIBLE:
                 self._state.change(entry, builds.reject(entry.build, sentence, self._state.now()))
                 log.info("build %d: %s will not run it: %s", number, agent.name, sentence)
             elif outcome == UNANSWERED:
-                self._state.requeue(
-                    entry, builds.UNANSWERED, f"no answer from {agent.name}: {sentence}"
-                )
+                reason = Reason("no_answer_from", agent=agent.name, reason=sentence)
+                self._state.requeue(entry, builds.UNANSWERED, reason)
             else:
-                self._state.requeue(entry, builds.REFUSED, f"{agent.name} refused: {sentence}")
+                reason = Reason("refused_by", agent=agent.name, reason=sentence)
+                self._state.requeue(entry, builds.REFUSED, reason)
         except StoreUnavailable as error:
             # Left as it is: the agent will not have the build, and the watchdog finds that out.
             log.error(
@@ -213,7 +229,7 @@ class Dispatcher:
 
     def cancel(self, number: int, by: Optional[str] = None) -> None:
         """Stop a build; a final one stays as it is. Raises NoSuchBuild or StoreUnavailable."""
-        entry = self._state.entry(number)
+        entry = self._state.unfinished_build(number)
         if entry is None:
             self._state.check_known(number)
             return
@@ -226,13 +242,13 @@ class Dispatcher:
         log.info("build %d: to be cancelled on %s", number, build.agent)
         self.tell(entry)
 
-    def tell(self, entry: Entry) -> None:
+    def tell(self, entry: UnfinishedBuild) -> None:
         """Tell the agent of a running build that a person has cancelled it."""
         current = entry.build.current
         agent = self._state.agent(current.address) if current else None
         if agent is None or current is None:
             return
-        held = (entry.build.id, current.number)
+        held = AttemptId(entry.build.id, current.number)
 
         def call() -> None:
             entry.cancel_told = self._calls.cancel(agent, held, superseded=False)
@@ -243,7 +259,7 @@ class Dispatcher:
         except RuntimeError:  # no thread can be started now: its next ping is another chance
             entry.cancel_told = False
 
-    def tell_superseded(self, address: str, held: Held) -> None:
+    def tell_superseded(self, address: str, held: AttemptId) -> None:
         """Tell an agent that nobody waits for this attempt any more. Where it is not heard, or
         no thread can be started, the next ping shows that the agent still has it."""
         agent = self._state.agent(address)

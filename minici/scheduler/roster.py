@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from minici.scheduler.agent_history import Day
+from minici.build import AttemptId
+from minici.reasons import Reason
+from minici.scheduler.agent_history import AgentHistory
 
 _MOST_DELAY = 60.0  # seconds, after many refusals
 _REFUSED_PINGS = 2
 _MISSES = 2
 _GONE_PACE = 5  # an agent that is gone is pinged so many times more slowly
-
-Held = tuple[int, int]  # a build's id and the number of an attempt
 
 
 @dataclass
@@ -31,12 +31,12 @@ class Assignment:
     misses: int = 0
 
     @property
-    def held(self) -> Held:
-        return self.build, self.attempt
+    def held(self) -> AttemptId:
+        return AttemptId(self.build, self.attempt)
 
 
 @dataclass
-class Agent:
+class KnownAgent:
     """An agent by its address. Times are in seconds of the monotonic clock."""
 
     host: str
@@ -45,13 +45,13 @@ class Agent:
     slots: int
     heard_at: float
     assignments: dict[int, Assignment] = field(default_factory=dict)
-    reported: tuple[Held, ...] = ()
-    told: tuple[Held, ...] = ()  # what it was told to stop after its last ping
+    reported: tuple[AttemptId, ...] = ()
+    told: tuple[AttemptId, ...] = ()  # what it was told to stop after its last ping
     gone: bool = False
     gone_since: Optional[str] = None
     gone_reason: str = ""
     heard: str = ""  # when it was last heard, for people
-    day: Day = field(default_factory=lambda: Day(0.0), compare=False)
+    history: AgentHistory = field(default_factory=lambda: AgentHistory(0.0), compare=False)
     registered: str = ""
     next_ping: float = 0.0
     pinging: bool = False
@@ -94,7 +94,7 @@ class Agent:
 
 
 @dataclass(frozen=True)
-class Pinged:
+class PingResult:
     """What came of a ping that was sent at `sent_at`.
 
     `answered` is whether anything came back over HTTP; `refused` is whether the port refused
@@ -104,8 +104,8 @@ class Pinged:
     sent_at: float
     answered: bool
     refused: bool = False
-    running: Optional[tuple[Held, ...]] = None
-    undelivered: Optional[tuple[Held, ...]] = None
+    running: Optional[tuple[AttemptId, ...]] = None
+    undelivered: Optional[tuple[AttemptId, ...]] = None
     slots: Optional[int] = None
 
 
@@ -117,27 +117,27 @@ class Roster:
         self._interval = min(ping_interval, agent_timeout / 3)
         self._timeout = agent_timeout
         self._overdue = overdue
-        self._agents: dict[str, Agent] = {}
+        self._agents: dict[str, KnownAgent] = {}
 
-    def __iter__(self) -> Iterator[Agent]:
+    def __iter__(self) -> Iterator[KnownAgent]:
         return iter(list(self._agents.values()))
 
     def __len__(self) -> int:
         return len(self._agents)
 
-    def get(self, address: str) -> Optional[Agent]:
+    def get(self, address: str) -> Optional[KnownAgent]:
         return self._agents.get(address)
 
-    def add(self, agent: Agent) -> None:
+    def add(self, agent: KnownAgent) -> None:
         self._agents[agent.address] = agent
-        agent.day = Day(agent.heard_at)
+        agent.history = AgentHistory(agent.heard_at)
         if agent.gone:
-            agent.day.note(agent.heard_at, here=False)
+            agent.history.note(agent.heard_at, here=False)
 
     def forget(self, address: str) -> None:
         self._agents.pop(address, None)
 
-    def choose(self, now: float) -> Optional[Agent]:
+    def choose(self, now: float) -> Optional[KnownAgent]:
         """The live agent with the most free slots, or None if nobody can take a build."""
         most, chosen = 0, None
         for agent in self._agents.values():
@@ -145,10 +145,10 @@ class Roster:
                 most, chosen = agent.free_slots, agent
         return chosen
 
-    def assign(self, agent: Agent, build: int, attempt: int, now: float) -> None:
+    def assign(self, agent: KnownAgent, build: int, attempt: int, now: float) -> None:
         agent.assignments[build] = Assignment(build, attempt, assigned_at=now)
 
-    def release(self, address: str, held: Held, *, still_there: bool = False) -> None:
+    def release(self, address: str, held: AttemptId, *, still_there: bool = False) -> None:
         """The attempt is the agent's no longer. `still_there`: its command may go on for a bit,
         and fills the slot until a ping says otherwise."""
         agent = self._agents.get(address)
@@ -161,27 +161,27 @@ class Roster:
         if still_there:
             agent.reported += (held,)
 
-    def strays(self, agent: Agent) -> list[Held]:
+    def strays(self, agent: KnownAgent) -> list[AttemptId]:
         """What the agent runs although the server has moved on."""
         ours = {assignment.held for assignment in agent.assignments.values()}
         return [held for held in agent.reported if held not in ours]
 
     # What an agent says and does.
 
-    def heard(self, agent: Agent, now: float, at: str) -> bool:
+    def heard(self, agent: KnownAgent, now: float, at: str) -> bool:
         """It said something. Returns whether it was thought to be gone."""
         was_gone, agent.gone, agent.gone_since = agent.gone, False, None
         agent.heard_at, agent.heard = max(agent.heard_at, now), at
         agent.refused_pings = 0
-        agent.day.note(now, here=True, busy=agent.busy)
+        agent.history.note(now, here=True, busy=agent.busy)
         return was_gone
 
-    def lost(self, agent: Agent, reason: str, now: float, at: str) -> None:
+    def lost(self, agent: KnownAgent, reason: str, now: float, at: str) -> None:
         """It is concluded that the agent is gone."""
         agent.gone, agent.gone_since, agent.gone_reason = True, at, reason
-        agent.day.note(now, here=False)
+        agent.history.note(now, here=False)
 
-    def refused(self, agent: Agent, now: float) -> None:
+    def refused(self, agent: KnownAgent, now: float) -> None:
         """It did not take a build: it gets none before a good ping, and later and later."""
         agent.refusals += 1
         self.distrust(agent, now)
@@ -189,17 +189,17 @@ class Roster:
             delay = self._interval * 2.0 ** min(agent.refusals - 2, 10)
             agent.not_before = now + min(_MOST_DELAY, delay)
 
-    def distrust(self, agent: Agent, now: float) -> None:
+    def distrust(self, agent: KnownAgent, now: float) -> None:
         """Nobody knows how it is: it gets no build before a good ping."""
         agent.distrusted_at = now
 
-    def accepted(self, agent: Agent, build: int, now: float) -> None:
+    def accepted(self, agent: KnownAgent, build: int, now: float) -> None:
         agent.refusals = 0
         agent.not_before = 0.0
         if build in agent.assignments:
             agent.assignments[build].taken_at = now
 
-    def pinged(self, agent: Agent, ping: Pinged, now: float, at: str) -> None:
+    def pinged(self, agent: KnownAgent, ping: PingResult, now: float, at: str) -> None:
         """Take in what came of a ping, and say when the next one is due."""
         agent.pinging = False
         agent.next_ping = ping.sent_at + self._interval * (_GONE_PACE if agent.gone else 1)
@@ -217,7 +217,9 @@ class Roster:
         agent.reported = ping.running
         self._count_misses(agent, ping, {*ping.running, *ping.undelivered}, now)
 
-    def _count_misses(self, agent: Agent, ping: Pinged, has: set[Held], now: float) -> None:
+    def _count_misses(
+        self, agent: KnownAgent, ping: PingResult, has: set[AttemptId], now: float
+    ) -> None:
         for assignment in agent.assignments.values():
             taken = assignment.taken_at
             if assignment.held in has:
@@ -228,7 +230,7 @@ class Roster:
 
     # What is to be concluded at a moment.
 
-    def due_pings(self, now: float) -> list[Agent]:
+    def due_pings(self, now: float) -> list[KnownAgent]:
         return [a for a in self._agents.values() if not a.pinging and a.next_ping <= now]
 
     def next_moment(self, now: float) -> float:
@@ -236,7 +238,7 @@ class Roster:
         times = [agent.next_ping for agent in self._agents.values() if not agent.pinging]
         return max(0.0, min(times, default=now + self._interval) - now)
 
-    def newly_gone(self, now: float) -> list[tuple[Agent, str]]:
+    def newly_gone(self, now: float) -> list[tuple[KnownAgent, Reason]]:
         """The agents that are gone and were not before, each with the reason in words."""
         found = []
         for agent in self._agents.values():
@@ -244,12 +246,12 @@ class Roster:
             if agent.gone:
                 continue
             if agent.refused_pings >= _REFUSED_PINGS:
-                found.append((agent, "its port refuses connections"))
+                found.append((agent, Reason("port_refuses")))
             elif silence >= self._timeout:
-                found.append((agent, f"silent for {silence:.1f} s"))
+                found.append((agent, Reason("silent", seconds=f"{silence:.1f}")))
         return found
 
-    def orphans(self, now: float) -> list[tuple[Agent, Assignment, str]]:
+    def orphans(self, now: float) -> list[tuple[KnownAgent, Assignment, str]]:
         """Attempts that have lost their agent, or their time, each with the attempt's ending.
 
         An attempt that its agent has not yet accepted is left to the call that hands it over.
@@ -268,7 +270,7 @@ class Roster:
         return found
 
 
-def parse_held(value: Any) -> Optional[tuple[Held, ...]]:
+def parse_held(value: Any) -> Optional[tuple[AttemptId, ...]]:
     """The list of builds in a ping's answer, or None if it is not one: then nothing follows."""
     if not isinstance(value, list):
         return None
@@ -279,5 +281,5 @@ def parse_held(value: Any) -> Optional[tuple[Held, ...]]:
         )
         if type(build) is not int or type(attempt) is not int or build < 1:
             return None
-        held.append((build, attempt))
+        held.append(AttemptId(build, attempt))
     return tuple(held)

@@ -18,11 +18,12 @@ from collections.abc import Iterable, Mapping
 from typing import Callable, Optional
 
 from minici import build as builds
-from minici.build import Build
+from minici.build import AttemptId, Build
 from minici.config import ServerConfig
+from minici.reasons import Reason
 from minici.scheduler.agent_history import Quarter
-from minici.scheduler.roster import Agent, Held, Roster
-from minici.scheduler.typical_durations import UsualTimes
+from minici.scheduler.roster import KnownAgent, Roster
+from minici.scheduler.typical_durations import TypicalDurations
 from minici.store import BuildUnusable, DamagedBuild, Record, Store
 from minici.timestamps import parse_time, utc_now
 
@@ -40,7 +41,7 @@ class NoSuchAttempt(LookupError):
     """The build was never handed over under this number."""
 
 
-class Entry:
+class UnfinishedBuild:
     """A build that is not final. `lock` is held to change it; `touch` tells who watches it."""
 
     def __init__(self, build: Build, since: float, watched: Callable[[int], None]) -> None:
@@ -80,12 +81,12 @@ class State:
         self.roster = Roster(
             config.ping_interval, config.agent_timeout, config.build_timeout + OVERDUE_SECONDS
         )
-        self.usual = UsualTimes()
+        self.typical_durations = TypicalDurations()
         self.attention = threading.Event()  # the watchdog has something to look at now
         # Told of news of a build. Set before `restore`.
         self.watched: Callable[[int], None] = lambda _: None
         self.stopping = False
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, UnfinishedBuild] = {}
         self._queue: list[int] = []  # ids of queued builds, oldest first
         self._starting = 0
         self._saving = threading.Lock()  # held while agents.json is written; guards _saves_done
@@ -118,7 +119,7 @@ class State:
 
     def _restore_agent(self, record: Mapping[str, object], now: float) -> None:
         try:
-            agent = Agent(
+            agent = KnownAgent(
                 host=str(record["host"]),
                 port=int(str(record["port"])),
                 name=str(record["name"]),
@@ -141,14 +142,14 @@ class State:
         agent = self.roster.get(attempt.address)
         if agent is None:
             host, _, port = attempt.address.rpartition(":")
-            agent = Agent(host.strip("[]"), int(port or 0), attempt.agent, 1, now)
+            agent = KnownAgent(host.strip("[]"), int(port or 0), attempt.agent, 1, now)
             self.roster.add(agent)
         agent.gone, agent.gone_since = False, None  # it has a build: it may have come back
         self.roster.assign(agent, build.id, attempt.number, now)
         self.roster.accepted(agent, build.id, now)
 
-    def _entry(self, build: Build, since: float) -> Entry:
-        return Entry(build, since, self.watched)
+    def _entry(self, build: Build, since: float) -> UnfinishedBuild:
+        return UnfinishedBuild(build, since, self.watched)
 
     def stop(self) -> None:
         """Hand over no more builds. What runs goes on, and is found by the next server."""
@@ -172,7 +173,7 @@ class State:
         """
         with self.lock:
             if len(self._queue) + self._starting >= self.config.max_queue:
-                raise QueueFull(f"{self.config.max_queue} builds are waiting already")
+                raise QueueFull(Reason("queue_full", count=self.config.max_queue))
             self._starting += 1
 
         def make(number: int) -> Build:
@@ -202,10 +203,10 @@ class State:
 
     def load(self, number: int) -> Record:
         """A build as it is now. Raises NoSuchBuild."""
-        entry = self.entry(number)
+        entry = self.unfinished_build(number)
         return entry.build if entry else self.store.load(number)
 
-    def entry(self, number: int) -> Optional[Entry]:
+    def unfinished_build(self, number: int) -> Optional[UnfinishedBuild]:
         """The unfinished build to wait on, or None when it is final or never was."""
         with self.lock:
             return self._entries.get(number)
@@ -232,22 +233,22 @@ class State:
         with self.lock:
             return len(self._entries) + self._starting
 
-    def first_queued(self) -> Optional[Entry]:
+    def first_queued(self) -> Optional[UnfinishedBuild]:
         """The oldest queued build. The lock is held by the caller."""
         return self._entries[self._queue[0]] if self._queue else None
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: UnfinishedBuild) -> None:
         """Take a build from the queue, to hand it over. The lock is held by the caller."""
         self._queue.remove(entry.build.id)
 
-    def put_back(self, entry: Entry) -> None:
+    def put_back(self, entry: UnfinishedBuild) -> None:
         """Put a build that could not be handed over at its old place, unless it has ended
         meanwhile. The lock is held."""
         if entry.build.id in self._entries and entry.build.id not in self._queue:
             bisect.insort(self._queue, entry.build.id)
         self.lock.notify_all()
 
-    def late_cancels(self) -> list[Entry]:
+    def late_cancels(self) -> list[UnfinishedBuild]:
         """The cancelled builds whose agents have had their time. The lock is held."""
         now = self.clock()
         return [e for e in self._entries.values() if e.cancel_by and now >= e.cancel_by]
@@ -256,13 +257,13 @@ class State:
         """Raise NoSuchBuild or NoSuchAttempt for what never was."""
         record = self.store.load(number)
         if isinstance(record, DamagedBuild):
-            raise BuildUnusable(f"build {number} is damaged: {record.reason}")
+            raise BuildUnusable(Reason("damaged", build=number, reason=record.reason))
         if attempt is not None:
             check_attempt(record, attempt)
 
     # Changing a build.
 
-    def drop(self, entry: Entry, error: BuildUnusable) -> None:
+    def drop(self, entry: UnfinishedBuild, error: BuildUnusable) -> None:
         """Let go of a build whose folder somebody has removed: all others go on."""
         build, attempt = entry.build, entry.build.current
         with self.lock:
@@ -270,12 +271,12 @@ class State:
             if build.id in self._queue:
                 self._queue.remove(build.id)
             if attempt is not None:
-                self.roster.release(attempt.address, (build.id, attempt.number))
+                self.roster.release(attempt.address, AttemptId(build.id, attempt.number))
             self.lock.notify_all()
         entry.touch()
         log.error("build %d: %s: it is given up, all others go on", build.id, error)
 
-    def change(self, entry: Entry, build: Build) -> Build:
+    def change(self, entry: UnfinishedBuild, build: Build) -> Build:
         """Make a build's next state durable, then known. Its lock is held by the caller."""
         before = entry.build
         if build is before:
@@ -292,7 +293,7 @@ class State:
             if build.status != builds.RUNNING:  # it waits again, or has left a slot
                 self.agents_changed()
         entry.touch()
-        self.usual.note(build)
+        self.typical_durations.note(build)
         return build
 
     def _requeue_or_remove(self, build: Build, before: Build) -> None:
@@ -312,14 +313,14 @@ class State:
             return
         ended = next((a.ending for a in build.attempts if a.number == attempt.number), None)
         still_there = ended in (builds.SUPERSEDED, builds.OVERDUE, builds.STOPPED)
-        held = (build.id, attempt.number)
+        held = AttemptId(build.id, attempt.number)
         self.roster.release(attempt.address, held, still_there=still_there)
         if build.final and build.attempt != attempt.number:
             winner = next((a for a in build.attempts if a.number == build.attempt), None)
             if winner is not None:
-                self.roster.release(winner.address, (build.id, winner.number))
+                self.roster.release(winner.address, AttemptId(build.id, winner.number))
 
-    def requeue(self, entry: Entry, ending: str, reason: str) -> None:
+    def requeue(self, entry: UnfinishedBuild, ending: str, reason: str) -> None:
         build = builds.requeue(entry.build, ending, reason, self.now(), self.config.max_attempts)
         self.change(entry, build)
         if build.final:
@@ -338,7 +339,7 @@ class State:
         if self._queue:
             self.lock.notify_all()
 
-    def agents(self) -> list[Agent]:
+    def agents(self) -> list[KnownAgent]:
         """The agents as they are now, copied but for their days, by name."""
         with self.lock:
             copies = [
@@ -347,14 +348,14 @@ class State:
             ]
         return sorted(copies, key=lambda agent: (agent.name, agent.address))
 
-    def days(self) -> dict[str, list[Quarter]]:
+    def histories(self) -> dict[str, list[Quarter]]:
         """The last 24 hours of each agent, by its address."""
         with self.lock:
-            days = {agent.address: agent.day.copy() for agent in self.roster}
+            days = {agent.address: agent.history.copy() for agent in self.roster}
         now = self.clock()
         return {address: day.quarters(now) for address, day in days.items()}
 
-    def agent(self, address: str) -> Optional[Agent]:
+    def agent(self, address: str) -> Optional[KnownAgent]:
         with self.lock:
             return self.roster.get(address)
 
@@ -394,7 +395,7 @@ class State:
             return
         self._days_saved = now
         with self.lock:
-            days = {agent.address: agent.day.copy() for agent in self.roster}
+            days = {agent.address: agent.history.copy() for agent in self.roster}
         written = {address: day.written(now) for address, day in days.items()}
         self.store.save_days(self.now(), written)
 
@@ -406,15 +407,15 @@ class State:
         ago = max(0.0, (ended - begun).total_seconds())
         for agent in self.roster:
             with contextlib.suppress(ValueError, TypeError):
-                agent.day.read(written.get(agent.address, ()), ago)
+                agent.history.read(written.get(agent.address, ()), ago)
 
-    def release(self, address: str, held: Held) -> None:
+    def release(self, address: str, held: AttemptId) -> None:
         with self.lock:
             self.roster.release(address, held)
             self.lock.notify_all()
 
 
-def _agent_record(agent: Agent) -> dict[str, object]:
+def _agent_record(agent: KnownAgent) -> dict[str, object]:
     gone = {"gone_since": agent.gone_since, "gone_reason": agent.gone_reason}
     return {
         "host": agent.host,
@@ -431,7 +432,7 @@ def _agent_record(agent: Agent) -> dict[str, object]:
 def check_attempt(build: Build, attempt: int) -> None:
     """Raise NoSuchAttempt where the build was never handed over under this number."""
     if not build.knows_attempt(attempt):
-        raise NoSuchAttempt(f"build {build.id} never had an attempt {attempt}")
+        raise NoSuchAttempt(Reason("no_attempt", build=build.id, attempt=attempt))
 
 
 def log_end(build: Build) -> None:

@@ -16,7 +16,7 @@ _LAST = 9  # successes of a command
 _LONG = 200  # characters of a command that is kept by its hash
 
 
-class UsualTimes:
+class TypicalDurations:
     """Remembers what it is told of, within bounds. Any thread may call it."""
 
     def __init__(self) -> None:

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import Callable
 
 from minici import build as builds
-from minici.scheduler.agent_client import AgentCalls
+from minici.build import AttemptId
+from minici.reasons import Reason
+from minici.scheduler.agent_client import AgentClient
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent, Assignment, Pinged
-from minici.scheduler.state import Entry, State
+from minici.scheduler.roster import Assignment, KnownAgent, PingResult
+from minici.scheduler.state import State, UnfinishedBuild
 from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.scheduler.watchdog")
@@ -34,7 +36,7 @@ class Watchdog:
         self,
         state: State,
         dispatcher: Dispatcher,
-        calls: AgentCalls,
+        calls: AgentClient,
         beside: Callable[[str, Callable[[], object]], None],
     ) -> None:
         self._state = state
@@ -65,7 +67,7 @@ class Watchdog:
 
     # Pings.
 
-    def _ping_all(self, due: Sequence[Agent]) -> None:
+    def _ping_all(self, due: Sequence[KnownAgent]) -> None:
         """Ping these agents. Where no thread can be started now, nothing is known of an agent
         before its next turn; all others have theirs, and what can be concluded is."""
         unpinged = 0
@@ -74,19 +76,19 @@ class Watchdog:
                 self._beside(f"ping-{agent.address}", functools.partial(self._ping, agent))
             except RuntimeError:
                 unpinged += 1
-                self.pinged(agent, Pinged(self._state.clock(), answered=False))
+                self.pinged(agent, PingResult(self._state.clock(), answered=False))
         if unpinged:
             log.error("no thread can be started: %d agents are not pinged this time", unpinged)
 
-    def _ping(self, agent: Agent) -> None:
-        ping = Pinged(self._state.clock(), answered=False)
+    def _ping(self, agent: KnownAgent) -> None:
+        ping = PingResult(self._state.clock(), answered=False)
         try:
             ping = self._calls.ping(agent)
         except Exception:
             log.exception("the ping of %s stumbled", agent.address)
         self.pinged(agent, ping)
 
-    def due_pings(self) -> list[Agent]:
+    def due_pings(self) -> list[KnownAgent]:
         """The agents to ping now; each is due again only after `pinged`."""
         with self._state.lock:
             due = self._state.roster.due_pings(self._state.clock())
@@ -94,7 +96,7 @@ class Watchdog:
                 agent.pinging = True
             return due
 
-    def pinged(self, agent: Agent, ping: Pinged) -> None:
+    def pinged(self, agent: KnownAgent, ping: PingResult) -> None:
         """Take in what came of a ping, and tell the agent to stop what it should not run."""
         with self._state.lock:
             back = agent.gone and ping.answered
@@ -111,16 +113,16 @@ class Watchdog:
                 log.info(
                     "build %d: %s still runs attempt %d: told to stop", number, agent.name, attempt
                 )
-            self._calls.cancel(agent, (number, attempt), superseded=True)
+            self._calls.cancel(agent, AttemptId(number, attempt), superseded=True)
         agent.told = tuple(strays)
         if ping.running is not None:
             self._cancel_untold(agent)
 
-    def _cancel_untold(self, agent: Agent) -> None:
+    def _cancel_untold(self, agent: KnownAgent) -> None:
         """Say it again to an agent that could not be told that a person cancelled a build."""
         with self._state.lock:
             numbers = list(agent.assignments)
-        entries = [self._state.entry(number) for number in numbers]
+        entries = [self._state.unfinished_build(number) for number in numbers]
         for entry in entries:
             if entry and entry.build.cancel_requested and not entry.cancel_told:
                 self._dispatcher.tell(entry)
@@ -155,15 +157,15 @@ class Watchdog:
         with contextlib.suppress(StoreUnavailable):
             self._state.save_days(least=_DAYS_KEPT)
 
-    def _orphan(self, agent: Agent, assignment: Assignment, ending: str) -> None:
-        entry = self._state.entry(assignment.build)
+    def _orphan(self, agent: KnownAgent, assignment: Assignment, ending: str) -> None:
+        entry = self._state.unfinished_build(assignment.build)
         if entry is None:
             self._state.release(agent.address, assignment.held)
             return
         words = {
-            builds.SILENT: f"agent {agent.name} is gone: {agent.gone_reason}",
-            builds.FORGOTTEN: f"agent {agent.name} no longer has it",
-            builds.OVERDUE: f"agent {agent.name} did not finish it in time",
+            builds.SILENT: Reason("agent_gone", agent=agent.name, reason=agent.gone_reason),
+            builds.FORGOTTEN: Reason("forgotten", agent=agent.name),
+            builds.OVERDUE: Reason("overdue", agent=agent.name),
         }
         with entry.lock:
             current = entry.build.current
@@ -177,7 +179,7 @@ class Watchdog:
         if ending == builds.OVERDUE:
             self._dispatcher.tell_superseded(agent.address, assignment.held)
 
-    def _abandon(self, entry: Entry) -> None:
+    def _abandon(self, entry: UnfinishedBuild) -> None:
         with entry.lock:
             if entry.build.current is None:
                 entry.cancel_by = None

@@ -6,11 +6,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from minici.ui.components import ago, clock, frame, labelled, panel, short_commit, summary
-from minici.ui.i18n import Words
-from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase, typed
-from minici.ui.models import AgentsView, AgentView, RunningBuild, Site
-from minici.ui.reasons import said
+from minici.ui.components import (
+    ago,
+    elapsed_html,
+    frame,
+    panel,
+    short_commit,
+    sign_and_word,
+    summary,
+)
+from minici.ui.i18n import Translator
+from minici.ui.markup import NOTHING, Html, fill, input_value, join, markup, phrase
+from minici.ui.models import AgentsView, AgentView, PageContext, RunningBuild
+from minici.ui.reasons import reason_text
 
 _STATES = {
     "ready": "agent_ready",
@@ -25,79 +33,79 @@ _FULL = _HIGH - 1
 
 def agents_page(language: str, view: AgentsView) -> Html:
     """The page `/agents`."""
-    words = Words(language)
+    translate = Translator(language)
     if view.agents:
-        rows = join(_agent(words, view.site, agent) for agent in view.agents)
-        agents = fill("agent_list", words, rows=rows)
-        start_title, start_text = words("start_agent"), words("start_agent_text")
+        rows = join(_agent(translate, view.context, agent) for agent in view.agents)
+        agents = fill("agent_list", translate, rows=rows)
+        start_title, start_text = translate("start_agent"), translate("start_agent_text")
     else:
         agents = NOTHING
-        start_title, start_text = words("no_agents"), words("no_agents_text")
-    kind = "" if view.site.agents_total else "panel-warn"
+        start_title, start_text = translate("no_agents"), translate("no_agents_text")
+    kind = "" if view.context.agents_total else "panel-warn"
     content = fill(
         "agents",
-        words,
-        summary=summary(words, view.site),
+        translate,
+        summary=summary(translate, view.context),
         list=agents,
-        start=panel(words, start_title, start_text, view.site.start_agent_command, kind),
+        start=panel(translate, start_title, start_text, view.context.start_agent_command, kind),
     )
-    title = f"{words('agents_title')} · minici"
-    return frame(words, "agents", title, content, view.site, refresh=True)
+    title = f"{translate('agents_title')} · minici"
+    return frame(translate, "agents", title, content, view.context, refresh=True)
 
 
-def _agent(words: Words, site: Site, agent: AgentView) -> Html:
+def _agent(translate: Translator, context: PageContext, agent: AgentView) -> Html:
     state = agent.state if agent.state in _STATES else "gone"
-    heard = ago(words, agent.heard, site.now) if agent.heard else phrase(words, "never")
+    heard = ago(translate, agent.heard, context.now) if agent.heard else phrase(translate, "never")
     return fill(
         "agent",
-        words,
+        translate,
         id=re.sub(r"[^A-Za-z0-9.-]", "-", agent.address),
         state=state,
-        badge=labelled(state, words(_STATES[state])),
+        badge=sign_and_word(state, translate(_STATES[state])),
         name=agent.name,
         address=agent.address,
         slots=f"{len(agent.running)} / {agent.slots}",
-        running=_doing(words, site, agent, state),
+        running=_doing(translate, context, agent, state),
         heard=heard,
-        forget=_forget(words, agent) if state == "gone" else "",
-        day=_day(words, agent.day),
+        forget=_forget(translate, agent) if state == "gone" else "",
+        day=_day(translate, agent.day),
     )
 
 
-def _doing(words: Words, site: Site, agent: AgentView, state: str) -> Html:
+def _doing(translate: Translator, context: PageContext, agent: AgentView, state: str) -> Html:
     """What it runs; of an agent that is gone, since when and why."""
     note = NOTHING
     if state == "gone" and agent.gone_since:
-        lost = phrase(words, "agent_lost", ago=ago(words, agent.gone_since, site.now))
+        lost = phrase(translate, "agent_lost", ago=ago(translate, agent.gone_since, context.now))
         note = markup('<span class="note">$lost</span>', lost=lost)
     reason = NOTHING
     if agent.note:
-        reason = markup('<span class="note">$note</span>', note=said(words, agent.note))
-    parts = [note, reason, *(_running(words, site, build) for build in agent.running)]
-    idle = markup('<span class="none">$text</span>', text=words("agent_idle"))
+        reason = markup('<span class="note">$note</span>', note=reason_text(translate, agent.note))
+    parts = [note, reason, *(_running(translate, context, build) for build in agent.running)]
+    idle = markup('<span class="none">$text</span>', text=translate("agent_idle"))
     return join(parts) or idle
 
 
-def _forget(words: Words, agent: AgentView) -> Html:
+def _forget(translate: Translator, agent: AgentView) -> Html:
     return markup(
         '<form method="post" action="/agents/forget"><input type="hidden" name="address" '
         'value="$address"><button type="submit" class="small" aria-label="$label">$text</button>'
         "</form>",
-        address=typed(agent.address),
-        label=words("forget_agent_named", name=agent.name),
-        text=words("forget_agent"),
+        address=input_value(agent.address),
+        label=translate("forget_agent_named", name=agent.name),
+        text=translate("forget_agent"),
     )
 
 
-def _running(words: Words, site: Site, build: RunningBuild) -> Html:
+def _running(translate: Translator, context: PageContext, build: RunningBuild) -> Html:
     return markup(
         '<span class="running"><a href="/build/$id">$number</a> <code title="$command">$commit'
         '</code> <span class="since">$since</span></span>',
         id=build.id,
-        number=words("build_number", id=build.id),
+        number=translate("build_number", id=build.id),
         command=build.command[:1000],
         commit=short_commit({"commit": build.commit}),
-        since=clock(words, build.since, site.now),
+        since=elapsed_html(translate, build.since, context.now),
     )
 
 
@@ -105,7 +113,7 @@ def _running(words: Words, site: Site, build: RunningBuild) -> Html:
 # line where it was gone.
 
 
-def _day(words: Words, day: Sequence[tuple[float, float, float]]) -> Html:
+def _day(translate: Translator, day: Sequence[tuple[float, float, float]]) -> Html:
     if not day:
         return NOTHING
     return markup(
@@ -115,7 +123,7 @@ def _day(words: Words, day: Sequence[tuple[float, float, float]]) -> Html:
         '<path class="base" d="$scale"/></svg>',
         width=_WIDE * len(day),
         height=_HIGH,
-        text=_day_text(words, day),
+        text=_day_text(translate, day),
         here="".join(_bar(*run) for run in _runs([_FULL * (here > 0) for here, _, _ in day])),
         busy="".join(_bar(*run) for run in _runs([_filling(*quarter) for quarter in day])),
         gone="".join(f"M{a} {_HIGH // 2}H{b}" for a, b, _ in _runs([g > h for h, g, _ in day])),
@@ -124,15 +132,15 @@ def _day(words: Words, day: Sequence[tuple[float, float, float]]) -> Html:
     )
 
 
-def _day_text(words: Words, day: Sequence[tuple[float, float, float]]) -> str:
+def _day_text(translate: Translator, day: Sequence[tuple[float, float, float]]) -> str:
     here, gone, busy = map(sum, zip(*day))
     parts = [
-        words("day_here", duration=words.duration(here)),
-        words("day_busy", percent=round(100 * busy / here) if here else 0),
+        translate("day_here", duration=translate.duration(here)),
+        translate("day_busy", percent=round(100 * busy / here) if here else 0),
     ]
     if gone >= 1:
-        parts.append(words("day_gone", duration=words.duration(gone)))
-    return f"{words('agent_day')}: {', '.join(parts)}"
+        parts.append(translate("day_gone", duration=translate.duration(gone)))
+    return f"{translate('agent_day')}: {', '.join(parts)}"
 
 
 def _filling(here: float, _: float, busy: float) -> int:

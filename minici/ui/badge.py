@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Optional
 
 from minici.ui.components import status_of, status_word
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 from minici.ui.markup import Html, markup
 from minici.ui.models import BuildJson
 
@@ -38,9 +38,11 @@ _WIDTHS = {
 _CAPITAL, _PLAIN = 7.8, 6.8
 
 
-def badge_svg(words: Words, build: Optional[BuildJson], label: Optional[str] = None) -> Html:
+def badge_svg(
+    translate: Translator, build: Optional[BuildJson], label: Optional[str] = None
+) -> Html:
     """The picture: `label`, or "build"; beside it the status of `build`, or that there is none."""
-    label, message, colour = _said(words, build, label)
+    label, message, colour = _said(translate, build, label)
     left, right = _length(label) + 2 * _PADDING, _length(message) + 2 * _PADDING
     return markup(
         '<svg xmlns="http://www.w3.org/2000/svg" width="$width" height="20" role="img" '
@@ -66,19 +68,21 @@ def badge_svg(words: Words, build: Optional[BuildJson], label: Optional[str] = N
 
 
 def badge_json(
-    words: Words, build: Optional[BuildJson], label: Optional[str] = None
+    translate: Translator, build: Optional[BuildJson], label: Optional[str] = None
 ) -> Mapping[str, object]:
     """What https://shields.io/badges/endpoint-badge asks for, and nothing else: it is strict."""
-    label, message, colour = _said(words, build, label)
+    label, message, colour = _said(translate, build, label)
     return {"schemaVersion": 1, "label": label, "message": message, "color": colour}
 
 
-def _said(words: Words, build: Optional[BuildJson], label: Optional[str]) -> tuple[str, str, str]:
-    label = (label or words("badge_label"))[:_MOST_LABEL]
+def _said(
+    translate: Translator, build: Optional[BuildJson], label: Optional[str]
+) -> tuple[str, str, str]:
+    label = (label or translate("badge_label"))[:_MOST_LABEL]
     if build is None:
-        return label, words("badge_none"), NO_BUILD
+        return label, translate("badge_none"), NO_BUILD
     status = status_of(build)
-    return label, status_word(words, status).lower(), COLOURS[status]
+    return label, status_word(translate, status).lower(), COLOURS[status]
 
 
 def _length(text: str) -> float:

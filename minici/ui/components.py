@@ -11,9 +11,9 @@ from typing import Optional
 
 from minici.timestamps import parse_time
 from minici.ui.ansi import palette_css
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase, resource
-from minici.ui.models import BuildJson, Site
+from minici.ui.models import BuildJson, PageContext
 
 FINAL = ("success", "failure", "lost", "cancelled")
 STATUSES = ("queued", "running") + FINAL
@@ -74,12 +74,12 @@ def sign(shape: str, size: int = 16) -> Html:
     )
 
 
-def badge(words: Words, status: str) -> Html:
+def status_badge(translate: Translator, status: str) -> Html:
     """A status as sign and word."""
-    return labelled(status, status_word(words, status))
+    return sign_and_word(status, status_word(translate, status))
 
 
-def labelled(shape: str, word: str) -> Html:
+def sign_and_word(shape: str, word: str) -> Html:
     """A sign with its word beside it."""
     return markup(
         '<span class="badge badge-$shape">$sign<span class="word">$word</span></span>',
@@ -89,9 +89,9 @@ def labelled(shape: str, word: str) -> Html:
     )
 
 
-def status_word(words: Words, status: str) -> str:
+def status_word(translate: Translator, status: str) -> str:
     """The status as people are shown it."""
-    return words(_STATUS_TEXTS[status])
+    return translate(_STATUS_TEXTS[status])
 
 
 def status_of(build: BuildJson) -> str:
@@ -100,17 +100,19 @@ def status_of(build: BuildJson) -> str:
     return str(status) if "damaged" not in build and status in STATUSES else "damaged"
 
 
-def moment(words: Words, value: object) -> Html:
+def time_html(translate: Translator, value: object) -> Html:
     """A time of a record, in full and in UTC; the script adds the reader's own zone."""
     time = parse_time(value)
     if time is None:
         return markup('<span class="none">—</span>')
     return markup(
-        '<time datetime="$iso" data-zone>$date</time>', iso=time.isoformat(), date=words.date(time)
+        '<time datetime="$iso" data-zone>$date</time>',
+        iso=time.isoformat(),
+        date=translate.date(time),
     )
 
 
-def ago(words: Words, value: object, now: datetime) -> Html:
+def ago(translate: Translator, value: object, now: datetime) -> Html:
     """A time of a record as its age, with the full date behind it."""
     time = parse_time(value) if not isinstance(value, datetime) else value
     if time is None:
@@ -118,8 +120,8 @@ def ago(words: Words, value: object, now: datetime) -> Html:
     return markup(
         '<time datetime="$iso" title="$date" data-age>$age</time>',
         iso=time.isoformat(),
-        date=words.date(time),
-        age=words.age(time, now),
+        date=translate.date(time),
+        age=translate.age(time, now),
     )
 
 
@@ -131,16 +133,16 @@ def seconds_of(build: BuildJson, now: datetime) -> Optional[float]:
     return max(0.0, ((finished or now) - started).total_seconds())
 
 
-def lasted(words: Words, build: BuildJson, now: datetime) -> Html:
+def duration_html(translate: Translator, build: BuildJson, now: datetime) -> Html:
     """How long the build ran, or has been running: then the script keeps it up to date."""
-    text = words.duration(seconds_of(build, now) or 0.0)
+    text = translate.duration(seconds_of(build, now) or 0.0)
     started = parse_time(build.get("started_at"))
     if build.get("finished_at") or started is None:
         return escape(text)
     return markup('<span data-since="$at">$text</span>', at=started.isoformat(), text=text)
 
 
-def clock(words: Words, value: object, now: datetime) -> Html:
+def elapsed_html(translate: Translator, value: object, now: datetime) -> Html:
     """How long ago something began that still goes on, with the date behind it."""
     began = parse_time(value)
     if began is None:
@@ -148,8 +150,8 @@ def clock(words: Words, value: object, now: datetime) -> Html:
     return markup(
         '<time datetime="$iso" title="$date" data-age data-since="$iso">$text</time>',
         iso=began.isoformat(),
-        date=words.date(began),
-        text=words.duration((now - began).total_seconds()),
+        date=translate.date(began),
+        text=translate.duration((now - began).total_seconds()),
     )
 
 
@@ -166,9 +168,9 @@ def repository_name(repository: str) -> str:
     return (last[:-4] if last.endswith(".git") else last) or repository
 
 
-def panel(words: Words, title: str, text: object, lines: str = "", kind: str = "") -> Html:
+def panel(translate: Translator, title: str, text: object, lines: str = "", kind: str = "") -> Html:
     """A boxed message, with shell lines to copy where there are any."""
-    return fill("panel", words, title=title, text=text, more=shell(lines), kind=kind)
+    return fill("panel", translate, title=title, text=text, more=shell(lines), kind=kind)
 
 
 def shell(lines: str) -> Html:
@@ -180,30 +182,32 @@ def shell(lines: str) -> Html:
     )
 
 
-def summary(words: Words, site: Site) -> Html:
+def summary(translate: Translator, context: PageContext) -> Html:
     """One line: free slots, builds waiting, the oldest wait."""
-    if site.agents_total:
-        free = phrase(words, "slots_free", free=site.slots_free, total=site.slots_total)
-        agents = join((phrase(words, "agent_count", n=site.agents_total), free), ", ")
+    if context.agents_total:
+        free = phrase(translate, "slots_free", free=context.slots_free, total=context.slots_total)
+        agents = join((phrase(translate, "agent_count", n=context.agents_total), free), ", ")
     else:
-        agents = phrase(words, "no_agents_short")
-    if site.agents_gone:
-        gone = markup('<a href="/agents">$text</a>', text=words("gone_count", n=site.agents_gone))
+        agents = phrase(translate, "no_agents_short")
+    if context.agents_gone:
+        gone = markup(
+            '<a href="/agents">$text</a>', text=translate("gone_count", n=context.agents_gone)
+        )
         agents = join((agents, gone), ", ")
-    waiting = phrase(words, "waiting_count", n=site.queued)
-    parts = [agents, waiting if site.queued else phrase(words, "nothing_waits")]
-    if site.queued and site.oldest_wait is not None:
-        duration = words.duration(site.oldest_wait)
-        parts.append(phrase(words, "oldest_wait", duration=duration))
+    waiting = phrase(translate, "waiting_count", n=context.queued)
+    parts = [agents, waiting if context.queued else phrase(translate, "nothing_waits")]
+    if context.queued and context.oldest_wait is not None:
+        duration = translate.duration(context.oldest_wait)
+        parts.append(phrase(translate, "oldest_wait", duration=duration))
     return join(parts, " · ")
 
 
 def frame(
-    words: Words,
+    translate: Translator,
     page: str,
     title: str,
     content: Html,
-    site: Optional[Site] = None,
+    context: Optional[PageContext] = None,
     refresh: bool = False,
     icon: str = "icon",
     head: Html = NOTHING,
@@ -213,21 +217,21 @@ def frame(
     current = {page: markup(' aria-current="page"')}
     return fill(
         "frame",
-        words,
-        language=words.language,
+        translate,
+        language=translate.language,
         page=page,
         title=title,
         content=content,
-        bar=_bar(words, site),
+        bar=_bar(translate, context),
         icon=asset(f"{icon if icon in _ICONS else 'icon'}.svg"),
         style=asset("style.css"),
         palette=asset("palette.css"),
         scripts=_scripts(page),
-        now=site.now.isoformat() if site else "",
-        texts=_script_texts(words.language),
+        now=context.now.isoformat() if context else "",
+        texts=_script_texts(translate.language),
         refresh=_REFRESH if refresh else "",
         head=head,
-        foot=fill("foot", words) if site else "",
+        foot=fill("foot", translate) if context else "",
         builds_current=current.get("index", ""),
         agents_current=current.get("agents", ""),
     )
@@ -238,19 +242,19 @@ def _scripts(page: str) -> Html:
     return join(markup('<script src="$url" defer></script>', url=asset(name)) for name in names)
 
 
-def _bar(words: Words, site: Optional[Site]) -> Html:
-    if site is None:
+def _bar(translate: Translator, context: Optional[PageContext]) -> Html:
+    if context is None:
         return NOTHING
     user = NOTHING
-    if site.user:
-        signed_in = phrase(words, "signed_in", name=markup("<b>$name</b>", name=site.user))
+    if context.user:
+        signed_in = phrase(translate, "signed_in", name=markup("<b>$name</b>", name=context.user))
         user = markup('<span class="user">$text</span>', text=signed_in)
-    return fill("bar", words, repository=site.repository, user=user)
+    return fill("bar", translate, repository=context.repository, user=user)
 
 
 @cache
 def _script_texts(language: str) -> Html:
-    return escape(json.dumps(Words(language).group("js_"), ensure_ascii=False, sort_keys=True))
+    return escape(json.dumps(Translator(language).group("js_"), ensure_ascii=False, sort_keys=True))
 
 
 @cache

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from minici.timestamps import parse_time
 from minici.ui.components import FINAL, repository_name, short_commit, status_of
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 from minici.ui.markup import Html, join, markup
-from minici.ui.models import BuildJson, BuildView, Site
+from minici.ui.models import BuildJson, BuildView, PageContext
 from minici.ui.summary import verdict_sentence
 
 _NEVER = "1970-01-01T00:00:00Z"
 _MONITORED = {"success": "Success", "failure": "Failure", "lost": "Exception"}
 
 
-def atom_feed(words: Words, site: Site, builds: Sequence[BuildJson], query: str = "") -> Html:
+def atom_feed(
+    translate: Translator, context: PageContext, builds: Sequence[BuildJson], query: str = ""
+) -> Html:
     """The final ones of `builds` as a feed (RFC 4287), last finished first.
 
     `query` is what they were selected by, `?status=failure` for example, or empty.
@@ -30,18 +32,18 @@ def atom_feed(words: Words, site: Site, builds: Sequence[BuildJson], query: str 
         '<link rel="self" type="application/atom+xml" href="$url/feed.atom$query"/>\n'
         '<link rel="alternate" type="text/html" href="$url/$query"/>\n'
         "<author><name>minici</name></author>\n$entries</feed>\n",
-        language=words.language,
-        url=site.url,
+        language=translate.language,
+        url=context.url,
         query=query,
-        title=words("feed_title", repository=repository_name(site.repository)),
+        title=translate("feed_title", repository=repository_name(context.repository)),
         updated=newest,
-        entries=join(_entry(words, site, build) for build in final),
+        entries=join(_entry(translate, context, build) for build in final),
     )
 
 
-def _entry(words: Words, site: Site, build: BuildJson) -> Html:
-    url = f"{site.url}/build/{build.get('id')}"
-    verdict = verdict_sentence(words, BuildView(site, build))
+def _entry(translate: Translator, context: PageContext, build: BuildJson) -> Html:
+    url = f"{context.url}/build/{build.get('id')}"
+    verdict = verdict_sentence(translate, BuildView(context, build))
     about = f"{short_commit(build)} {build.get('subject') or ''}".strip()
     return markup(
         # The time makes the id another one when a data folder is begun anew and so counts anew.
@@ -51,7 +53,7 @@ def _entry(words: Words, site: Site, build: BuildJson) -> Html:
         '<content type="text">$about\n$$ $command</content>\n</entry>\n',
         url=url,
         queued=build.get("queued_at"),
-        number=words("build_number", id=build.get("id")),
+        number=translate("build_number", id=build.get("id")),
         verdict=verdict,
         started=build.get("queued_at") or _NEVER,
         finished=build.get("finished_at") or _NEVER,
@@ -61,7 +63,7 @@ def _entry(words: Words, site: Site, build: BuildJson) -> Html:
     )
 
 
-def cctray(site: Site, builds: Sequence[BuildJson]) -> Html:
+def cctray(context: PageContext, builds: Sequence[BuildJson]) -> Html:
     """What CCMenu, BuildNotify and their like read: one project, the repository.
 
     `builds` are the last ones, newest first. The project is what its newest build came to that
@@ -74,12 +76,12 @@ def cctray(site: Site, builds: Sequence[BuildJson]) -> Html:
         '<?xml version="1.0" encoding="utf-8"?>\n<Projects>\n'
         '<Project name="$name" activity="$activity" lastBuildStatus="$status" '
         'lastBuildLabel="$label" lastBuildTime="$time" webUrl="$url/"/>\n</Projects>\n',
-        name=repository_name(site.repository),
+        name=repository_name(context.repository),
         activity="Building" if building else "Sleeping",
         status=_MONITORED.get(status_of(last), "Unknown"),
         label=last.get("id") or "",
         time=_seconds(last.get("finished_at")),
-        url=site.url,
+        url=context.url,
     )
 
 

@@ -62,8 +62,8 @@ def plural_form(language: str, number: int) -> int:
     return 1 if 2 <= number % 10 <= 4 and not 12 <= number % 100 <= 14 else 2
 
 
-class Words:
-    """The texts of one language: `words("key", n=3, name="b")`."""
+class Translator:
+    """The texts of one language: `translate("key", n=3, name="b")`."""
 
     def __init__(self, language: str) -> None:
         """`language` is one of LANGUAGES; anything else raises ValueError."""

@@ -11,23 +11,23 @@ from urllib.parse import urlencode
 from minici.ui.components import (
     STATUSES,
     ago,
-    badge,
+    duration_html,
     frame,
-    lasted,
     panel,
     repository_name,
     seconds_of,
     short_commit,
     sign,
+    status_badge,
     status_of,
     status_word,
     summary,
 )
-from minici.ui.i18n import Words
-from minici.ui.markup import NOTHING, Html, fill, join, markup, typed
+from minici.ui.i18n import Translator
+from minici.ui.markup import NOTHING, Html, fill, input_value, join, markup
 from minici.ui.messages import TEXTS
-from minici.ui.models import BuildJson, FormView, IndexView, Site, Waiting
-from minici.ui.reasons import said
+from minici.ui.models import BuildJson, FormView, IndexView, PageContext, Waiting
+from minici.ui.reasons import reason_text
 
 STRIP_LENGTH = 60
 _BAR, _BAR_PIXELS = 12, 18  # how wide a bar is: in units of the drawing, and at most on screen
@@ -38,61 +38,71 @@ _ICONS = {"success": "icon-success", "failure": "icon-failure", "lost": "icon-fa
 
 def index_page(language: str, view: IndexView) -> Html:
     """The page `/`, also as the answer to a form that was not accepted."""
-    words = Words(language)
+    translate = Translator(language)
     content = fill(
         "index",
-        words,
-        **_form_values(words, view.form),
+        translate,
+        **_form_values(translate, view.form),
         refresh="/" if view.form.errors else "",
-        summary=summary(words, view.site),
-        no_agents=_no_agents(words, view.site),
-        strip=_strip(words, view),
-        filters=_filters(words, view),
-        list=_list(words, view),
-        pages=_pages(words, view),
+        summary=summary(translate, view.context),
+        no_agents=_no_agents(translate, view.context),
+        strip=_strip(translate, view),
+        filters=_filters(translate, view),
+        list=_list(translate, view),
+        pages=_pages(translate, view),
     )
-    state, icon = _headline(words, view)
-    title = " · ".join([*state, repository_name(view.site.repository), "minici"])
-    return frame(words, "index", title, content, view.site, icon=icon, head=_feed_link(words, view))
+    state, icon = _headline(translate, view)
+    title = " · ".join([*state, repository_name(view.context.repository), "minici"])
+    return frame(
+        translate,
+        "index",
+        title,
+        content,
+        view.context,
+        icon=icon,
+        head=_feed_link(translate, view),
+    )
 
 
-def _headline(words: Words, view: IndexView) -> tuple[list[str], str]:
+def _headline(translate: Translator, view: IndexView) -> tuple[list[str], str]:
     """What the tab says of all builds, whichever are listed, and its icon: how many run, or how
     the newest one ended that nobody cancelled."""
     running = sum(status_of(build) == "running" for build in view.last)
     if running:
-        return [words("running_count", n=running)], "icon-running"
+        return [translate("running_count", n=running)], "icon-running"
     for build in view.last:
         if status_of(build) in _ICONS:
-            word = status_word(words, status_of(build))
-            return [words("build_ended", id=build.get("id"), status=word)], _ICONS[status_of(build)]
+            word = status_word(translate, status_of(build))
+            return [translate("build_ended", id=build.get("id"), status=word)], _ICONS[
+                status_of(build)
+            ]
     return [], "icon-queued" if view.last and status_of(view.last[0]) == "queued" else "icon"
 
 
-def _feed_link(words: Words, view: IndexView) -> Html:
+def _feed_link(translate: Translator, view: IndexView) -> Html:
     return markup(
         '<link rel="alternate" type="application/atom+xml" title="$title" href="$url">\n',
-        title=words("feed"),
+        title=translate("feed"),
         url="/feed.atom" + _address(view.filter, view.text)[1:],
     )
 
 
-def _form_values(words: Words, form: FormView) -> dict[str, object]:
+def _form_values(translate: Translator, form: FormView) -> dict[str, object]:
     values: dict[str, object] = {
-        "commit": typed(form.commit),
-        "command": typed(form.command),
+        "commit": input_value(form.commit),
+        "command": input_value(form.command),
         "command_rows": min(12, max(2, form.command.count("\n") + 1)),
         "form_error": "",
     }
     if form.errors:
-        text = _error_text(words, form.errors.get("form", "form_wrong"))
+        text = _error_text(translate, form.errors.get("form", "form_wrong"))
         values["form_error"] = markup('<p class="form-error" role="alert">$text</p>', text=text)
     for field in _FIELDS:
-        values.update(_field_error(words, field, form.errors.get(field)))
+        values.update(_field_error(translate, field, form.errors.get(field)))
     return values
 
 
-def _field_error(words: Words, field: str, error: Optional[str]) -> dict[str, object]:
+def _field_error(translate: Translator, field: str, error: Optional[str]) -> dict[str, object]:
     if not error:
         return {
             f"{field}_described": f"{field}-hint",
@@ -106,33 +116,33 @@ def _field_error(words: Words, field: str, error: Optional[str]) -> dict[str, ob
             '<p class="field-error" id="$field-error">$sign $text</p>',
             field=field,
             sign=sign("refusing"),
-            text=_error_text(words, error),
+            text=_error_text(translate, error),
         ),
     }
 
 
-def _error_text(words: Words, error: str) -> str:
-    return words(error) if error in TEXTS else error
+def _error_text(translate: Translator, error: str) -> str:
+    return translate(error) if error in TEXTS else error
 
 
-def _no_agents(words: Words, site: Site) -> Html:
-    if site.agents_total:
+def _no_agents(translate: Translator, context: PageContext) -> Html:
+    if context.agents_total:
         return NOTHING
-    title, text = words("no_agents"), words("no_agents_text")
-    return panel(words, title, text, site.start_agent_command, "panel-warn")
+    title, text = translate("no_agents"), translate("no_agents_text")
+    return panel(translate, title, text, context.start_agent_command, "panel-warn")
 
 
 # The strip of the last builds
 
 
-def _strip(words: Words, view: IndexView) -> Html:
+def _strip(translate: Translator, view: IndexView) -> Html:
     builds = list(view.last[:STRIP_LENGTH])
     if len(builds) < 2 or view.filter or view.text or view.newer:
         return NOTHING
-    title = words("strip_title", n=len(builds))
-    counts = _counts(words, builds)
-    text = words("strip_text", title=title, summary=counts, scale=words("strip_scale"))
-    bars = join(_bars(words, builds, view))
+    title = translate("strip_title", n=len(builds))
+    counts = _counts(translate, builds)
+    text = translate("strip_text", title=title, summary=counts, scale=translate("strip_scale"))
+    bars = join(_bars(translate, builds, view))
     return markup(
         '<figure class="strip"><div class="strip-bars"><svg viewBox="0 0 $units 48" '
         'width="$width" role="group" aria-label="$text"><path class="base" d="M0 47.5H$units"/>'
@@ -143,7 +153,7 @@ def _strip(words: Words, view: IndexView) -> Html:
         bars=bars,
         title=title,
         counts=counts,
-        scale=words("strip_scale"),
+        scale=translate("strip_scale"),
     )
 
 
@@ -158,17 +168,17 @@ _COUNTS = {
 }
 
 
-def _counts(words: Words, builds: Sequence[BuildJson]) -> str:
+def _counts(translate: Translator, builds: Sequence[BuildJson]) -> str:
     statuses = [status_of(build) for build in builds]
     counted = [(status, statuses.count(status)) for status in _COUNTS]
-    return ", ".join(words(_COUNTS[status], n=n) for status, n in counted if n)
+    return ", ".join(translate(_COUNTS[status], n=n) for status, n in counted if n)
 
 
-def _bars(words: Words, builds: Sequence[BuildJson], view: IndexView) -> list[Html]:
-    seconds = [seconds_of(build, view.site.now) for build in builds]
+def _bars(translate: Translator, builds: Sequence[BuildJson], view: IndexView) -> list[Html]:
+    seconds = [seconds_of(build, view.context.now) for build in builds]
     longest = max([_LEAST_SECONDS] + [value for value in seconds if value is not None])
     return [
-        _bar(words, build, value, _height(value, longest), _BAR * (len(builds) - 1 - place))
+        _bar(translate, build, value, _height(value, longest), _BAR * (len(builds) - 1 - place))
         for place, (build, value) in enumerate(zip(builds, seconds))
     ]
 
@@ -189,12 +199,12 @@ _MARKS = {
 
 
 def _bar(
-    words: Words, build: BuildJson, seconds: Optional[float], height: float, left: int
+    translate: Translator, build: BuildJson, seconds: Optional[float], height: float, left: int
 ) -> Html:
     status = status_of(build)
-    label = [words("build_number", id=build.get("id")), status_word(words, status)]
+    label = [translate("build_number", id=build.get("id")), status_word(translate, status)]
     if seconds is not None:
-        label.append(words.duration(seconds))
+        label.append(translate.duration(seconds))
     marked = max(height, 12.0) if status in _MARKS else height
     return markup(
         '<a class="bar-$status" href="/build/$id" tabindex="-1"><title>$label</title>'
@@ -231,95 +241,98 @@ def _address(status: Optional[str], text: Optional[str]) -> str:
     return "/?" + urlencode(query) if query else "/"
 
 
-def _filters(words: Words, view: IndexView) -> Html:
+def _filters(translate: Translator, view: IndexView) -> Html:
     if not view.builds and not view.filter and not view.text:
         return NOTHING
-    links = join(_filter_link(words, view, status) for status in (None,) + STATUSES)
+    links = join(_filter_link(translate, view, status) for status in (None,) + STATUSES)
     return markup(
         '<div class="filters"><nav class="chips" aria-label="$label">$links</nav>$text</div>',
-        label=words("filter_label"),
+        label=translate("filter_label"),
         links=links,
-        text=_text_filter(words, view),
+        text=_text_filter(translate, view),
     )
 
 
-def _filter_link(words: Words, view: IndexView, status: Optional[str]) -> Html:
+def _filter_link(translate: Translator, view: IndexView, status: Optional[str]) -> Html:
     return markup(
         '<a href="$address" class="chip chip-$status"$current>$sign$word</a> ',
         address=_address(status, view.text),
         status=status or "all",
         current=markup(' aria-current="true"') if status == view.filter else "",
         sign=sign(status) if status else "",
-        word=status_word(words, status) if status else words("all"),
+        word=status_word(translate, status) if status else translate("all"),
     )
 
 
-def _text_filter(words: Words, view: IndexView) -> Html:
+def _text_filter(translate: Translator, view: IndexView) -> Html:
     status = markup('<input type="hidden" name="status" value="$s">', s=view.filter)
     return markup(
         '<form class="text-filter" role="search" action="/">$status'
         '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
         '<button type="submit" aria-label="$apply" title="$apply">$glass</button></form>',
         status=status if view.filter else "",
-        text=typed(view.text or ""),
-        label=words("filter_text"),
-        apply=words("filter_apply"),
+        text=input_value(view.text or ""),
+        label=translate("filter_text"),
+        apply=translate("filter_apply"),
         glass=sign("search"),
     )
 
 
-def _list(words: Words, view: IndexView) -> Html:
+def _list(translate: Translator, view: IndexView) -> Html:
     if view.builds:
-        rows = join(_row(words, view, build) for build in view.builds)
-        return fill("list", words, rows=rows)
+        rows = join(_row(translate, view, build) for build in view.builds)
+        return fill("list", translate, rows=rows)
     if view.filter or view.text:
-        return _none_match(words, view)
-    title, text = words("no_builds"), words("no_builds_text")
-    return panel(words, title, text, _curl_line(view.site, view.form), "panel-empty")
+        return _none_match(translate, view)
+    title, text = translate("no_builds"), translate("no_builds_text")
+    return panel(translate, title, text, _curl_line(view.context, view.form), "panel-empty")
 
 
-def _none_match(words: Words, view: IndexView) -> Html:
+def _none_match(translate: Translator, view: IndexView) -> Html:
     """Nothing fits; or nothing among the builds that one page may read, and older ones may."""
-    back = markup('<a class="button" href="/">$all</a>', all=words("show_all"))
+    back = markup('<a class="button" href="/">$all</a>', all=translate("show_all"))
     further = markup(
-        '<a class="button" href="$url">$text</a> ', url=view.older, text=words("look_further")
+        '<a class="button" href="$url">$text</a> ', url=view.older, text=translate("look_further")
     )
     return fill(
         "panel",
-        words,
-        title=words("none_match"),
-        text=words("none_match_here" if view.older else "none_match_text"),
+        translate,
+        title=translate("none_match"),
+        text=translate("none_match_here" if view.older else "none_match_text"),
         more=markup("<p>$further$back</p>", further=further if view.older else "", back=back),
         kind="panel-empty",
     )
 
 
-def _curl_line(site: Site, form: FormView) -> str:
+def _curl_line(context: PageContext, form: FormView) -> str:
     command = f"command={form.command or 'make test'}"
-    user = f" -u {quote(site.user)}" if site.user else ""
-    return f"curl{user} {site.url}/api/builds -d commit=HEAD --data-urlencode {quote(command)}"
+    user = f" -u {quote(context.user)}" if context.user else ""
+    pairs = f"--data-urlencode commit=HEAD --data-urlencode {quote(command)}"
+    return f"curl{user} {context.url}/api/builds {pairs}"
 
 
-def _row(words: Words, view: IndexView, build: BuildJson) -> Html:
+def _row(translate: Translator, view: IndexView, build: BuildJson) -> Html:
     status, number = status_of(build), build.get("id")
     command = str(build.get("command") or "")
     subject = build.get("subject") or ""
     if status == "damaged":
-        subject = words("damaged_text", reason=said(words, build.get("damaged") or ""))
+        subject = translate(
+            "damaged_text", reason=reason_text(translate, build.get("damaged") or "")
+        )
     return fill(
         "row",
-        words,
+        translate,
         status=status,
         id=number,
-        number=words("build_number", id=number),
-        badge=badge(words, status),
+        number=translate("build_number", id=number),
+        badge=status_badge(translate, status),
         commit=short_commit(build),
         subject=subject,
         command=_first_line(command),
         command_title=command[:1000],
-        agent=_agent(words, build, view),
-        started=ago(words, build.get("started_at"), view.site.now),
-        duration=_duration(words, build, view),
+        agent=_agent(translate, build, view),
+        started=ago(translate, build.get("started_at"), view.context.now),
+        duration=_duration(translate, build, view),
     )
 
 
@@ -328,28 +341,28 @@ def _first_line(command: str) -> str:
     return lines[0][:300] + (" …" if len(lines) > 1 else "")
 
 
-def _agent(words: Words, build: BuildJson, view: IndexView) -> Html:
+def _agent(translate: Translator, build: BuildJson, view: IndexView) -> Html:
     waiting = view.waiting.get(int(build.get("id") or 0))
     if status_of(build) == "queued" and waiting is not None:
-        return markup('<span class="why">$why</span>', why=_why(words, waiting))
+        return markup('<span class="why">$why</span>', why=_why(translate, waiting))
     if not build.get("agent"):
         return markup('<span class="none">—</span>')
     return markup('<span class="agent">$name</span>', name=build["agent"])
 
 
-def _why(words: Words, waiting: Waiting) -> str:
+def _why(translate: Translator, waiting: Waiting) -> str:
     if not waiting.agents:
-        return words("waits_for_agent")
+        return translate("waits_for_agent")
     if waiting.position <= 1:
-        return words("place_next")
-    return words("place", position=waiting.position)
+        return translate("place_next")
+    return translate("place", position=waiting.position)
 
 
-def _duration(words: Words, build: BuildJson, view: IndexView) -> Html:
-    seconds = seconds_of(build, view.site.now)
+def _duration(translate: Translator, build: BuildJson, view: IndexView) -> Html:
+    seconds = seconds_of(build, view.context.now)
     if seconds is None:
         return markup('<span class="none">—</span>')
-    text = lasted(words, build, view.site.now)
+    text = duration_html(translate, build, view.context.now)
     usual = view.medians.get(str(build.get("command") or ""))
     if status_of(build) != "running" or not usual:
         return text
@@ -360,22 +373,22 @@ def _duration(words: Words, build: BuildJson, view: IndexView) -> Html:
         max=round(usual, 1),
         value=round(min(seconds, usual), 1),
         began=build.get("started_at"),
-        usual=words("usual", duration=words.duration(usual)),
-        late=_late(words, usual) if seconds > usual + max(5.0, usual / 2) else "",
+        usual=translate("usual", duration=translate.duration(usual)),
+        late=_late(translate, usual) if seconds > usual + max(5.0, usual / 2) else "",
     )
 
 
-def _late(words: Words, usual: float) -> Html:
-    text = words("usual", duration=words.duration(usual))
+def _late(translate: Translator, usual: float) -> Html:
+    text = translate("usual", duration=translate.duration(usual))
     return markup('<span class="late">$text</span>', text=text)
 
 
-def _pages(words: Words, view: IndexView) -> Html:
+def _pages(translate: Translator, view: IndexView) -> Html:
     if not view.builds and not view.newer:
         return NOTHING
     links: list[tuple[Optional[str], str, str]] = [
-        (view.newer, "newer", "← " + words("newest")),
-        (view.older, "older", words("older") + " →"),
+        (view.newer, "newer", "← " + translate("newest")),
+        (view.older, "older", translate("older") + " →"),
     ]
     shown = [
         markup('<a class="$kind" rel="$rel" href="$url">$text</a>', kind=k, rel=r, url=u, text=t)
@@ -386,6 +399,6 @@ def _pages(words: Words, view: IndexView) -> Html:
         return NOTHING
     return markup(
         '<nav class="pages" aria-label="$label">$links</nav>',
-        label=words("pages"),
+        label=translate("pages"),
         links=join(shown),
     )

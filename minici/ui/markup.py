@@ -7,14 +7,14 @@ whoever calls it. This is the only module that makes an `Html` out of a plain st
 from __future__ import annotations
 
 import html as standard
-import pkgutil
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
+from importlib import resources
 from re import Match
 from string import Template
 
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 
 # Everything that can change what surrounds it, or hide: control characters except tab and
 # line feed, directional marks and overrides, line separators, invisible joiners, surrogates,
@@ -50,7 +50,7 @@ def escape(value: object) -> Html:
     return Html(standard.escape(visible("" if value is None else str(value)), quote=True))
 
 
-def typed(text: str) -> Html:
+def input_value(text: str) -> Html:
     """What a person typed, for the field it was typed into: escaped, otherwise unchanged."""
     clean = re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
     return Html(standard.escape(clean, quote=True).replace("\r", "&#13;"))
@@ -61,9 +61,9 @@ def markup(source: str, **values: object) -> Html:
     return Html(_template(source).substitute({key: escape(values[key]) for key in values}))
 
 
-def phrase(words: Words, key: str, **values: object) -> Html:
-    """A text of `words` as HTML; its values may be Html themselves."""
-    form = escape(words.form(key, values.get("n")))
+def phrase(translate: Translator, key: str, **values: object) -> Html:
+    """A text of the translator as HTML; its values may be Html themselves."""
+    form = escape(translate.form(key, values.get("n")))
     return Html(form.format(**{name: escape(value) for name, value in values.items()}))
 
 
@@ -72,29 +72,25 @@ def join(parts: Iterable[object], between: str = "") -> Html:
     return Html(escape(between).join(escape(part) for part in parts))
 
 
-def fill(template_name: str, words: Words, **values: object) -> Html:
+def fill(template_name: str, translate: Translator, **values: object) -> Html:
     """The template `templates/NAME.html`, filled.
 
-    `$name` is a value, escaped unless it is Html; `$t_key` is a text of `words`. KeyError
+    `$name` is a value, escaped unless it is Html; `$t_key` is a text of the translator. KeyError
     if the template names something that is not there.
     """
-    return Html(_template(_source(template_name)).substitute(_Values(words, values)))
+    source = resource(f"templates/{template_name}.html").decode("utf-8")
+    return Html(_template(source).substitute(_Values(translate, values)))
 
 
 class _Values(dict[str, str]):
-    def __init__(self, words: Words, values: Mapping[str, object]) -> None:
+    def __init__(self, translate: Translator, values: Mapping[str, object]) -> None:
         super().__init__({key: escape(value) for key, value in values.items()})
-        self._words = words
+        self._translator = translate
 
     def __missing__(self, key: str) -> str:
         if not key.startswith("t_"):
             raise KeyError(key)
-        return escape(self._words(key[2:]))
-
-
-@cache
-def _source(template_name: str) -> str:
-    return resource(f"templates/{template_name}.html").decode("utf-8")
+        return escape(self._translator(key[2:]))
 
 
 @lru_cache(maxsize=256)
@@ -103,8 +99,20 @@ def _template(source: str) -> Template:
 
 
 def resource(path: str) -> bytes:
-    """A file of this package, also out of a zip. FileNotFoundError if it is not there."""
-    data = pkgutil.get_data("minici.ui", path)
-    if data is None:
-        raise FileNotFoundError(path)
-    return data
+    """Return a file of this package, as it was when the process started. KeyError if there is
+    none."""
+    return _RESOURCES[path]
+
+
+def _read_resources() -> dict[str, bytes]:
+    """Read the templates and static files: the package may be replaced while the server runs."""
+    package = resources.files("minici.ui")  # a folder, or one in an archive
+    return {
+        f"{folder}/{file.name}": file.read_bytes()
+        for folder in ("templates", "static")
+        for file in (package / folder).iterdir()
+        if file.is_file()
+    }
+
+
+_RESOURCES = _read_resources()

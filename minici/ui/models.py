@@ -15,7 +15,7 @@ BuildJson = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Site:
+class PageContext:
     """What every page shows around its own subject."""
 
     repository: str
@@ -54,7 +54,7 @@ class FormView:
 class IndexView:
     """The start page. `filter` is a status, `text` a part of a commit or command, or None."""
 
-    site: Site
+    context: PageContext
     builds: Sequence[BuildJson]
     form: FormView = FormView()
     waiting: Mapping[int, Waiting] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class BuildView:
     as bytes of stdout, of stderr and dropped, where it is not what the build's record says.
     """
 
-    site: Site
+    context: PageContext
     build: BuildJson
     output: Sequence[OutputPiece] = ()
     waiting: Optional[Waiting] = None
@@ -145,5 +145,5 @@ class AgentView:
 class AgentsView:
     """The page of all agents."""
 
-    site: Site
+    context: PageContext
     agents: Sequence[AgentView]

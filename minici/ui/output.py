@@ -8,14 +8,14 @@ from typing import Optional
 
 from minici.ui.ansi import Log, render
 from minici.ui.components import FINAL
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildJson, BuildView, FoundLine
-from minici.ui.reasons import is_exit, said
+from minici.ui.reasons import is_exit, reason_text
 from minici.ui.summary import ending_text, signal_name, verdict_sentence
 
 
-def output_section(words: Words, view: BuildView, status: str) -> Html:
+def output_section(translate: Translator, view: BuildView, status: str) -> Html:
     if status == "damaged" and not view.output:
         return NOTHING
     log = Log(view.first_line, view.continued)
@@ -24,24 +24,24 @@ def output_section(words: Words, view: BuildView, status: str) -> Html:
     stdout, stderr, dropped = _kept(view)
     return fill(
         "output",
-        words,
-        title=_output_title(words, view),
-        size=words.size(stdout + stderr),
+        translate,
+        title=_output_title(translate, view),
+        size=translate.size(stdout + stderr),
         base=_base(view),
         id=view.build.get("id"),
         query=f"?attempt={view.shown_attempt}" if view.shown_attempt else "",
         state=_state(view),
-        to_end=_to_end(words, view) if stdout + stderr else NOTHING,
+        to_end=_to_end(translate, view) if stdout + stderr else NOTHING,
         attempt=_attempt_field(view),
         find=view.find,
-        found=_found(words, view),
-        dropped=_dropped(words, dropped),
-        earlier=_earlier(words, view),
-        later=_later(words, view),
+        found=_found(translate, view),
+        dropped=_dropped(translate, dropped),
+        earlier=_earlier(translate, view),
+        later=_later(translate, view),
         next=log.next,
         open=json.dumps(log.open()),
-        lines=render(log, words("line", n="{n}")),
-        foot=_foot(words, view, status),
+        lines=render(log, translate("line", n="{n}")),
+        foot=_foot(translate, view, status),
     )
 
 
@@ -61,10 +61,10 @@ def _is_other_attempt(view: BuildView) -> bool:
     return view.shown_attempt not in (None, view.build.get("attempt"))
 
 
-def _output_title(words: Words, view: BuildView) -> str:
+def _output_title(translate: Translator, view: BuildView) -> str:
     if _is_other_attempt(view):
-        return words("output_of_attempt", attempt=view.shown_attempt)
-    return words("output")
+        return translate("output_of_attempt", attempt=view.shown_attempt)
+    return translate("output")
 
 
 def _kept(view: BuildView) -> tuple[int, int, int]:
@@ -73,12 +73,12 @@ def _kept(view: BuildView) -> tuple[int, int, int]:
     return view.kept or (stdout, stderr, dropped)
 
 
-def _to_end(words: Words, view: BuildView) -> Html:
+def _to_end(translate: Translator, view: BuildView) -> Html:
     """To the end of the output: of what the page shows or, where that ends before, of all of it."""
     return markup(
         '<a class="to-end" href="$url#log-end">$text <span aria-hidden="true">↓</span></a>',
         url=_address(view) if view.later else "",
-        text=words("to_end"),
+        text=translate("to_end"),
     )
 
 
@@ -95,11 +95,11 @@ def _attempt_field(view: BuildView) -> Html:
     return markup('<input type="hidden" name="attempt" value="$n">', n=view.shown_attempt)
 
 
-def _found(words: Words, view: BuildView) -> Html:
+def _found(translate: Translator, view: BuildView) -> Html:
     """Where the text was found, for a browser without JavaScript."""
     if not view.find:
         return NOTHING
-    head = words("found", n=len(view.found)) if view.found else words("found_nothing")
+    head = translate("found", n=len(view.found)) if view.found else translate("found_nothing")
     lines = join(_found_line(view, line) for line in view.found)
     return markup(
         '<noscript><div class="found" id="found"><p>$head</p><ol>$lines</ol></div></noscript>',
@@ -117,51 +117,51 @@ def _found_line(view: BuildView, line: FoundLine) -> Html:
     )
 
 
-def _dropped(words: Words, count: int) -> Html:
+def _dropped(translate: Translator, count: int) -> Html:
     if not count:
         return NOTHING
-    return markup('<p class="dropped">$text</p>', text=words("dropped_note", n=count))
+    return markup('<p class="dropped">$text</p>', text=translate("dropped_note", n=count))
 
 
-def _earlier(words: Words, view: BuildView) -> Html:
+def _earlier(translate: Translator, view: BuildView) -> Html:
     if not view.earlier:
         return NOTHING
     return markup(
         '<p class="part"><a rel="nofollow" id="earlier" href="$url">$text</a> '
         '<a class="part-far" href="$first">$far</a></p>',
         url=view.earlier,
-        text=words("output_earlier"),
+        text=translate("output_earlier"),
         first=_address(view, at="0"),
-        far=words("output_first"),
+        far=translate("output_first"),
     )
 
 
-def _later(words: Words, view: BuildView) -> Html:
+def _later(translate: Translator, view: BuildView) -> Html:
     if not view.later:
         return NOTHING
     return markup(
         '<p class="part"><a rel="nofollow" id="later" href="$url">$text</a> '
         '<a class="part-far" href="$last#log-end">$far</a></p>',
         url=view.later,
-        text=words("output_later"),
+        text=translate("output_later"),
         last=_address(view),
-        far=words("output_last"),
+        far=translate("output_last"),
     )
 
 
 # Below the last line
 
 
-def _foot(words: Words, view: BuildView, status: str) -> Html:
+def _foot(translate: Translator, view: BuildView, status: str) -> Html:
     stdout, stderr, _ = _kept(view)
     parts: list[Html] = []
     if not stdout + stderr:
-        text = words(_why_empty(view, status))
+        text = translate(_why_empty(view, status))
         parts.append(markup('<p class="log-empty">$text</p>', text=text))
     if not view.later:
-        parts.append(_end(words, view, status))
+        parts.append(_end(translate, view, status))
     if stderr:
-        parts.append(markup('<p class="log-note">$text</p>', text=words("stderr_mark")))
+        parts.append(markup('<p class="log-note">$text</p>', text=translate("stderr_mark")))
     return join(parts)
 
 
@@ -174,33 +174,35 @@ def _why_empty(view: BuildView, status: str) -> str:
     return "no_output" if ran else "no_output_ended"
 
 
-def _end(words: Words, view: BuildView, status: str) -> Html:
+def _end(translate: Translator, view: BuildView, status: str) -> Html:
     """The last line of an output: how the command ended, or what ended the attempt."""
     text, kind = None, "bad"
     if _is_other_attempt(view):
-        text = _end_of_attempt(words, view)
+        text = _end_of_attempt(translate, view)
     elif status in FINAL:
-        text, kind = _end_of_build(words, view), "ok" if status == "success" else "bad"
+        text, kind = _end_of_build(translate, view), "ok" if status == "success" else "bad"
     if text is None:
         return NOTHING
     return markup('<p class="log-end log-end-$kind">$text</p>', kind=kind, text=text)
 
 
-def _end_of_build(words: Words, view: BuildView) -> Optional[str]:
+def _end_of_build(translate: Translator, view: BuildView) -> Optional[str]:
     exit_status, reason = view.build.get("exit_status"), view.build.get("reason")
     if exit_status is None:
-        return verdict_sentence(words, view) if any(_kept(view)) else None
-    text = words("log_end_exit", exit=exit_status)
+        return verdict_sentence(translate, view) if any(_kept(view)) else None
+    text = translate("log_end_exit", exit=exit_status)
     if exit_status < 0:
-        text = words("log_end_signal", signal=signal_name(exit_status))
+        text = translate("log_end_signal", signal=signal_name(exit_status))
     if is_exit(reason) or view.build.get("status") == "cancelled":
         return text
-    return f"{text}: {said(words, str(reason))}"
+    return f"{text}: {reason_text(translate, str(reason))}"
 
 
-def _end_of_attempt(words: Words, view: BuildView) -> Optional[str]:
+def _end_of_attempt(translate: Translator, view: BuildView) -> Optional[str]:
     attempts: list[BuildJson] = view.build.get("attempts") or []
     shown = next((a for a in attempts if a.get("attempt") == view.shown_attempt), None)
     if shown is None or shown.get("ending") is None:
         return None
-    return words("log_end_attempt", attempt=view.shown_attempt, ending=ending_text(words, shown))
+    return translate(
+        "log_end_attempt", attempt=view.shown_attempt, ending=ending_text(translate, shown)
+    )

@@ -11,7 +11,7 @@ import re
 from typing import Optional
 
 from minici.reasons import Reason
-from minici.ui.i18n import Words
+from minici.ui.i18n import Translator
 
 # A group whose name begins with `sentence` is a sentence of its own.
 _RUSSIAN = tuple(
@@ -138,18 +138,37 @@ RUSSIAN: dict[str, str] = {
     "no_answer_from": "нет ответа от {agent}: {reason}",
     "refused_by": "{agent} отказался: {reason}",
     "lost": "оставлена после стольких попыток: {count}; {reasons}",
+    "lost_once": "оставлена после одной попытки; {reasons}",
     "lost_attempt": "попытка {attempt} на {agent}: {reason}",
     "timed_out": "не уложилась в {seconds} с (build_timeout)",
     "checkout_failed": "не удалось получить коммит: {reason}",
     "checkout_timed_out": "вышло время",
     "no_commit": "в {repository} нет коммита «{commit}»",
     "git_status": "git завершился с кодом {status}",
+    "tried": "{reason} (попыток: {count} за {seconds} с)",
+    "not_made": "{path} не удалось создать: {error}",
+    "submodule_failed": "подмодуль {submodule}: {reason}",
+    "submodule_unknown": "в .gitmodules нет его адреса",
+    "submodule_local": "{url} — на машине агента, а репозиторий — нет",
     "not_started": "команду не удалось запустить: {error}",
     "http_status": "HTTP {status}",
     "http_reason": "HTTP {status}: {reason}",
     "rejected": "агент отказался её выполнять и не сказал почему",
     "slots_taken": "все места заняты",
     "agent_stops": "агент останавливается",
+    "agent_stopping": "агент останавливается",
+    "moved_on": "она продолжается в другом месте",
+    "command_lost": "{reason}, и команда вместе с ним",
+    "agent_error": "агент не может продолжать: {error}",
+    "agent_internal_error": "внутренняя ошибка; подробности в журнале агента",
+    "agent_disk": "в папку данных агента нельзя писать: {error}",
+    "agent_git": "агент не может запустить git: {reason}",
+    "agent_supervisor": "агент не может запускать команды: {reason}",
+    "other_instance": "этот агент работает на другой сервер",
+    "not_on_agent": "у этого агента нет такой сборки",
+    "param_id": "параметр {name} — число от 1, обычными цифрами",
+    "param_label": "параметр {name} — не больше {count} символов в одну строку",
+    "param_ref": "параметр ref — полное имя ветки или тега, например refs/heads/main",
     "slow_answer": "ответ шёл слишком долго",
     "unresolved": "имя в {url} не найдено: {error}",
     "timeout": "{url} не ответил вовремя",
@@ -164,6 +183,8 @@ RUSSIAN: dict[str, str] = {
     "record_missing": "её записи нет",
     "record_unreadable": "её запись не читается: {error}",
     "record_of_another": "это запись сборки {build}",
+    "not_a_build": "это не сборка: {error}",
+    "wrong_kind": "значение не того рода",
     "folder_unusable": "её папкой нельзя пользоваться: {error}",
     "queue_full": "сборок уже ждёт: {count}",
     "data_unwritable": "в папку данных нельзя писать: {error}",
@@ -189,25 +210,28 @@ RUSSIAN: dict[str, str] = {
     "git_not_started": "не удалось запустить git: {error}",
     "git_said": "git сообщает: {message}",
     "look_timed_out": "репозиторий не показал свои ветки за {seconds} с",
+    "supervisor_unavailable": "супервизор команд не удалось запустить: {error}",
+    "supervisor_lost": "супервизор команды был убит",
+    "supervisor_hangs": "супервизор команды не отвечает",
     "internal_error": "внутренняя ошибка; подробности в журнале сервера",
     "server_error": "внутренняя ошибка; подробности в журнале сервера",
 }
 
 
-def said(words: Words, sentence: str) -> str:
-    """The sentence in the language of `words`; as it is where there is no other."""
-    if words.language != "ru":
+def reason_text(translate: Translator, sentence: str) -> str:
+    """The sentence in the language of `translate`; as it is where there is no other."""
+    if translate.language != "ru":
         return sentence
     if isinstance(sentence, Reason):
-        values = {name: _value(words, value) for name, value in sentence.values.items()}
+        values = {name: _value(translate, value) for name, value in sentence.values.items()}
         return RUSSIAN[sentence.key].format(**values)
     return _russian(sentence, _DEEPEST)
 
 
-def _value(words: Words, value: object) -> object:
+def _value(translate: Translator, value: object) -> object:
     if isinstance(value, (list, tuple)):
-        return "; ".join(said(words, each) for each in value)
-    return said(words, value) if isinstance(value, str) else value
+        return "; ".join(reason_text(translate, each) for each in value)
+    return reason_text(translate, value) if isinstance(value, str) else value
 
 
 def is_exit(reason: Optional[str]) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Callable
 
-from minici.ui.components import lasted, seconds_of, status_of, status_word
-from minici.ui.i18n import Words
+from minici.ui.components import duration_html, seconds_of, status_of, status_word
+from minici.ui.i18n import Translator
 from minici.ui.markup import Html, escape, join, markup, phrase
 from minici.ui.models import BuildJson, BuildView
-from minici.ui.reasons import is_exit, said
+from minici.ui.reasons import is_exit, reason_text
 
 _REASON_LENGTH = 140
 _UNCOUNTED = ("refused", "returned")
@@ -27,9 +27,9 @@ _ENDINGS = {
 }
 
 
-def verdict_sentence(words: Words, view: BuildView) -> str:
+def verdict_sentence(translate: Translator, view: BuildView) -> str:
     """What became of the build, or where it stands, in one sentence without a full stop."""
-    makers: dict[str, Callable[[Words, BuildView], str]] = {
+    makers: dict[str, Callable[[Translator, BuildView], str]] = {
         "queued": _verdict_queued,
         "running": _verdict_running,
         "success": _verdict_success,
@@ -38,56 +38,59 @@ def verdict_sentence(words: Words, view: BuildView) -> str:
         "cancelled": _verdict_cancelled,
     }
     maker = makers.get(status_of(view.build))
-    return maker(words, view) if maker else words("verdict_damaged")
+    return maker(translate, view) if maker else translate("verdict_damaged")
 
 
-def verdict_html(words: Words, view: BuildView) -> Html:
+def verdict_html(translate: Translator, view: BuildView) -> Html:
     """The sentence with its first words, the status, standing out, and a running clock."""
     if status_of(view.build) == "running" and not view.build.get("cancel_requested"):
-        duration = lasted(words, view.build, view.site.now)
-        status = markup("<strong>$word</strong>", word=status_word(words, "running"))
-        running = phrase(words, "verdict_running", status=status, duration=duration)
-        return join((running, _where(words, view)))
-    sentence, word = verdict_sentence(words, view), status_word(words, status_of(view.build))
+        duration = duration_html(translate, view.build, view.context.now)
+        status = markup("<strong>$word</strong>", word=status_word(translate, "running"))
+        running = phrase(translate, "verdict_running", status=status, duration=duration)
+        return join((running, _where(translate, view)))
+    sentence, word = (
+        verdict_sentence(translate, view),
+        status_word(translate, status_of(view.build)),
+    )
     if not sentence.startswith(word):
         return escape(sentence)
     return markup("<strong>$word</strong>$rest", word=word, rest=sentence[len(word) :])
 
 
-def _verdict_queued(words: Words, view: BuildView) -> str:
+def _verdict_queued(translate: Translator, view: BuildView) -> str:
     if view.waiting is None:
-        return words("verdict_queued")
+        return translate("verdict_queued")
     if not view.waiting.agents:
-        return words("verdict_no_agent")
+        return translate("verdict_no_agent")
     if view.waiting.position <= 1:
-        return words("verdict_next")
-    return words("verdict_place", position=view.waiting.position)
+        return translate("verdict_next")
+    return translate("verdict_place", position=view.waiting.position)
 
 
-def _verdict_running(words: Words, view: BuildView) -> str:
+def _verdict_running(translate: Translator, view: BuildView) -> str:
     if view.build.get("cancel_requested"):
-        return words("verdict_stopping") + _where(words, view)
-    status, duration = status_word(words, "running"), _lasted(words, view)
-    return words("verdict_running", status=status, duration=duration) + _where(words, view)
+        return translate("verdict_stopping") + _where(translate, view)
+    status, duration = status_word(translate, "running"), _lasted(translate, view)
+    return translate("verdict_running", status=status, duration=duration) + _where(translate, view)
 
 
-def _verdict_success(words: Words, view: BuildView) -> str:
-    return words("verdict_success", duration=_lasted(words, view)) + _where(words, view)
+def _verdict_success(translate: Translator, view: BuildView) -> str:
+    return translate("verdict_success", duration=_lasted(translate, view)) + _where(translate, view)
 
 
-def _verdict_failure(words: Words, view: BuildView) -> str:
+def _verdict_failure(translate: Translator, view: BuildView) -> str:
     status, reason = view.build.get("exit_status"), view.build.get("reason")
     if not is_exit(reason):
-        short = _shortened(said(words, str(reason)))
-        return words("verdict_reason", reason=short) + _where(words, view)
+        short = _shortened(reason_text(translate, str(reason)))
+        return translate("verdict_reason", reason=short) + _where(translate, view)
     if status is None:
-        return words("verdict_failure") + _where(words, view)
-    duration = _lasted(words, view)
+        return translate("verdict_failure") + _where(translate, view)
+    duration = _lasted(translate, view)
     if status < 0:
-        text = words("verdict_signal", signal=signal_name(status), duration=duration)
+        text = translate("verdict_signal", signal=signal_name(status), duration=duration)
     else:
-        text = words("verdict_exit", exit=status, duration=duration)
-    return text + _where(words, view)
+        text = translate("verdict_exit", exit=status, duration=duration)
+    return text + _where(translate, view)
 
 
 def _shortened(reason: str) -> str:
@@ -95,38 +98,38 @@ def _shortened(reason: str) -> str:
     return line if len(line) <= _REASON_LENGTH else line[:_REASON_LENGTH] + "…"
 
 
-def _verdict_lost(words: Words, view: BuildView) -> str:
+def _verdict_lost(translate: Translator, view: BuildView) -> str:
     counted = [a for a in view.build.get("attempts") or [] if a.get("ending") not in _UNCOUNTED]
-    return words("verdict_lost", n=len(counted))
+    return translate("verdict_lost", n=len(counted))
 
 
-def _verdict_cancelled(words: Words, view: BuildView) -> str:
+def _verdict_cancelled(translate: Translator, view: BuildView) -> str:
     by = view.build.get("cancelled_by")
-    text = words("verdict_cancelled_by", name=by) if by else words("verdict_cancelled")
+    text = translate("verdict_cancelled_by", name=by) if by else translate("verdict_cancelled")
     if view.build.get("started_at"):
-        text += words("verdict_after", duration=_lasted(words, view))
+        text += translate("verdict_after", duration=_lasted(translate, view))
     return text
 
 
-def _lasted(words: Words, view: BuildView) -> str:
-    return words.duration(seconds_of(view.build, view.site.now) or 0.0)
+def _lasted(translate: Translator, view: BuildView) -> str:
+    return translate.duration(seconds_of(view.build, view.context.now) or 0.0)
 
 
-def _where(words: Words, view: BuildView) -> str:
+def _where(translate: Translator, view: BuildView) -> str:
     agent, attempt = view.build.get("agent"), int(view.build.get("attempt") or 1)
-    text = words("verdict_agent", agent=agent) if agent else ""
+    text = translate("verdict_agent", agent=agent) if agent else ""
     if attempt <= 1:
         return text
     uncounted = any(a.get("ending") in _UNCOUNTED for a in view.build.get("attempts") or [])
     if uncounted or attempt > view.max_attempts:
-        return text + words("verdict_attempt_only", attempt=attempt)
-    return text + words("verdict_attempt", attempt=attempt, max=view.max_attempts)
+        return text + translate("verdict_attempt_only", attempt=attempt)
+    return text + translate("verdict_attempt", attempt=attempt, max=view.max_attempts)
 
 
-def ending_text(words: Words, attempt: BuildJson) -> str:
+def ending_text(translate: Translator, attempt: BuildJson) -> str:
     """How an attempt ended, in a few words; as the record has it where nobody knows the word."""
     key = _ENDINGS.get(attempt.get("ending"))
-    return words(key) if key else str(attempt.get("ending"))
+    return translate(key) if key else str(attempt.get("ending"))
 
 
 def signal_name(exit_status: int) -> str:

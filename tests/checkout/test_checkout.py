@@ -21,7 +21,7 @@ import pytest
 from minici.checkout.git import Git, GitError, Interrupted
 from minici.checkout.mirror import Commit, Mirror, Mirrors, folder_name
 from minici.checkout.workspace import Workspace
-from minici.process.command import Account, Runner, StopOrder
+from minici.process.command import Account, StopOrder, Supervisor
 from minici.validation import public
 from tests.support.harness import wait_for
 
@@ -70,20 +70,20 @@ class Agent:
         self.data = data
         (data / "mirrors").mkdir(parents=True)
         self.mirrors = Mirrors(data / "mirrors")
-        self.runners: list[Runner] = []
+        self.supervisors: list[Supervisor] = []
         self.slots = [self.slot(0), self.slot(1)]
         self.account: Optional[Account] = None
 
-    def slot(self, number: int) -> tuple[Runner, Workspace]:
-        runner = Runner(self.data / f"record{number}")
-        self.runners.append(runner)
-        return runner, Workspace(self.data / "workspaces", number, self.mirrors)
+    def slot(self, number: int) -> tuple[Supervisor, Workspace]:
+        supervisor = Supervisor(self.data / f"record{number}")
+        self.supervisors.append(supervisor)
+        return supervisor, Workspace(self.data / "workspaces", number, self.mirrors)
 
     def git(self, slot: int = 0, seconds: float = 60.0, stop: Optional[StopOrder] = None) -> Git:
         environ = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
-        runner, _ = self.slots[slot]
+        supervisor, _ = self.slots[slot]
         deadline = time.monotonic() + seconds
-        return Git(runner, environ, stop or StopOrder(), deadline, self.account)
+        return Git(supervisor, environ, stop or StopOrder(), deadline, self.account)
 
     def checkout(self, repository: object, commit: str, slot: int = 0, **more: Any) -> Commit:
         _, workspace = self.slots[slot]
@@ -120,8 +120,8 @@ def upstream(tmp_path: Path) -> Upstream:
 def agent(tmp_path: Path) -> Iterator[Agent]:
     agent = Agent(tmp_path / "data")
     yield agent
-    for runner in agent.runners:
-        runner.close()
+    for supervisor in agent.supervisors:
+        supervisor.close()
 
 
 # What a commit may be.
@@ -431,7 +431,9 @@ def test_a_working_tree_that_a_build_has_replaced(
         agent.checkout(upstream.folder, "main")
         assert agent.sh("cat file") == "two" and not agent.tree.is_symlink()
         assert [path.name for path in victim.iterdir()] == ["precious"]
-    assert sorted(path.name for path in agent.tree.parent.iterdir()) == ["0", "0.git"]
+    assert sorted(path.name for path in agent.tree.parent.iterdir()) == [
+        *("0", "0.conversion", "0.git"),
+    ]
 
 
 def test_submodules_that_a_build_has_filled(
@@ -469,14 +471,14 @@ def test_only_what_a_build_has_changed_is_cleaned(
 ) -> None:
     """A tree in which nothing has come or gone has nothing to clean, and git is spared."""
     calls: list[str] = []
-    execute = Runner.execute
+    execute = Supervisor.execute
 
-    def noted(self: Runner, words: list[str], **more: Any) -> Any:
+    def noted(self: Supervisor, words: list[str], **more: Any) -> Any:
         each = [words, *more.get("then", ())]
         calls.extend(word for words in each for word in words if word in ("clean", "checkout"))
         return execute(self, words, **more)
 
-    monkeypatch.setattr(Runner, "execute", noted)
+    monkeypatch.setattr(Supervisor, "execute", noted)
 
     def called(commit: str) -> list[str]:
         calls.clear()
@@ -640,7 +642,7 @@ def test_git_killed_at_any_moment(agent: Agent, upstream: Upstream) -> None:
         (upstream.folder / f"file{number}").write_text("x" * 1000)
     for wait in range(0, 60, 4):
         revision = upstream.commit(f"After {wait}", file=str(wait))
-        thread = threading.Thread(target=kill_later, args=(agent.runners[0], wait / 1000))
+        thread = threading.Thread(target=kill_later, args=(agent.supervisors[0], wait / 1000))
         thread.start()
         try:
             agent.checkout(upstream.folder, "main")
@@ -651,9 +653,9 @@ def test_git_killed_at_any_moment(agent: Agent, upstream: Upstream) -> None:
         assert agent.sh("git status --porcelain; cat file") == str(wait)
 
 
-def kill_later(runner: Runner, seconds: float) -> None:
+def kill_later(supervisor: Supervisor, seconds: float) -> None:
     time.sleep(seconds)
-    process = runner._process
+    process = supervisor._process
     if process is not None:
         process.kill()
         process.wait()
@@ -704,16 +706,16 @@ def test_slots_that_wait_for_the_same_fetch_share_it(
     agent: Agent, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent.slots += [agent.slot(number) for number in range(2, 6)]
-    mirror = agent.mirrors.of(str(upstream.folder))
+    mirror = agent.mirrors.of(str(upstream.folder), 0)
     fetches: list[float] = []
-    real = Mirror._fetch
+    real = Mirror._fetch_everything
 
     def slow(*args: Any, **options: Any) -> None:
         fetches.append(time.monotonic())
         time.sleep(1)
         real(*args, **options)
 
-    monkeypatch.setattr(Mirror, "_fetch", slow)
+    monkeypatch.setattr(Mirror, "_fetch_everything", slow)
     together = threading.Barrier(6)
 
     def resolve(slot: int) -> None:
@@ -759,8 +761,8 @@ def test_the_agents_own_git_variables_mean_nothing(
     before = other.commit("Other", file="other\n")
     index = tmp_path / "index"
     environ = {**os.environ, "GIT_DIR": str(other.folder / ".git"), "GIT_INDEX_FILE": str(index)}
-    runner, workspace = agent.slots[0]
-    git = Git(runner, environ, StopOrder(), time.monotonic() + 60)
+    supervisor, workspace = agent.slots[0]
+    git = Git(supervisor, environ, StopOrder(), time.monotonic() + 60)
     _, found = workspace.checkout(str(upstream.folder), "main", git)
     assert found.subject == "Second: ünï"
     assert other.git("rev-parse", "HEAD") == before and other.git("status", "--porcelain") == ""
@@ -808,12 +810,12 @@ def test_nobody_is_asked_for_a_password(agent: Agent, upstream: Upstream, tmp_pa
         "GIT_ASKPASS": str(askpass),
         "DISPLAY": ":9",
     }
-    git = Git(agent.runners[0], environ, StopOrder(), time.monotonic() + 30)
+    git = Git(agent.supervisors[0], environ, StopOrder(), time.monotonic() + 30)
     with (
         closed_repository() as url,
         pytest.raises(GitError, match="prompts disabled|could not read"),
     ):
-        agent.mirrors.of(url).resolve("main", git)
+        agent.mirrors.of(url, 0).resolve("main", git)
     assert not asked.exists()
 
 
@@ -878,5 +880,5 @@ def test_everything_belongs_to_the_user(open_folder: Path) -> None:
         (agent.tree / "folder").chmod(0o555)
     (agent.mirror / "packed-refs").write_text("garbage")
     agent.checkout(upstream.folder, "main")
-    for runner in agent.runners:
-        runner.close()
+    for supervisor in agent.supervisors:
+        supervisor.close()

@@ -260,3 +260,55 @@ def test_rule_15_clocks_may_jump(place: Place, jump: int) -> None:
         assert 0 <= event.data["seconds"] < 60
     later = server.start_build()
     assert server.wait_final(later)["status"] == "success"
+
+
+# Rule 20.
+
+
+def test_rule_20_it_works_for_the_server_that_it_registers_with(
+    place: Place, server: FakeServer
+) -> None:
+    server.script_always("/notify_agent", (200, {"instance": "one"}))
+    agent = place.agent(server)
+    server.wait_agent()
+    wait_for(lambda: "registered with" in agent.log())
+
+    def call(method: str, path: str, word: str, **params: Any) -> int:
+        if method == "GET":
+            return agent.get(path, {"X-Minici-Instance": word}).status
+        return agent.post(path, params, X_Minici_Instance=word).status
+
+    order = {"repository": place.repository.path, "commit": "HEAD", "attempt": 1}
+    build = {**order, "id": 1, "command": "echo on; sleep 994"}
+    made = len(server.made("/notify_agent"))
+    assert call("POST", "/build", "copy", **build) == 409
+    assert len(server.made("/notify_agent")) == made + 1, "it has asked its own server first"
+    assert agent.ping()["running"] == []
+    assert call("POST", "/build", "one", **build) == 202
+    wait_for(lambda: server.stream(1, "stdout") == b"on\n")
+    assert call("GET", "/ping", "copy") == call("POST", "/cancel", "copy", id=1) == 409
+    assert call("GET", "/ping", "one") == 200
+    assert [each["id"] for each in agent.ping()["running"]] == [1], "no header: as before"
+    server.script_always("/notify_agent", (200, {"instance": "two"}))
+    made = len(server.made("/notify_agent"))
+    assert call("POST", "/cancel", "two", id=1) == 200, "its server was started again"
+    assert len(server.made("/notify_agent")) == made + 1
+    assert server.wait_result(1)["reason"] == "cancelled"
+    assert call("GET", "/ping", "one") == 409
+    assert agent.log().count("refused the calls of a server") == 2, "once for each word"
+
+
+def test_rule_20_a_copy_finds_no_agent_while_the_server_is_away(
+    place: Place, server: FakeServer
+) -> None:
+    server.script_always("/notify_agent", (200, {"instance": "one"}))
+    agent = place.agent(server)
+    wait_for(lambda: "registered with" in agent.log())
+    server.close()
+    assert agent.get("/ping", {"X-Minici-Instance": "copy"}).status == 409
+    assert agent.get("/ping", {"X-Minici-Instance": "one"}).status == 200
+
+
+def test_rule_20_servers_and_agents_that_know_nothing_of_it(agent: AgentProcess) -> None:
+    wait_for(lambda: "registered with" in agent.log())
+    assert agent.get("/ping", {"X-Minici-Instance": "any"}).status == 200

@@ -436,6 +436,32 @@ def test_last_event_id_goes_on_while_it_runs(own: ServerProcess, agent: FakeAgen
     assert text_of(events.all()) == ""
 
 
+def test_fault_56_what_git_says_is_live_before_the_output(
+    own: ServerProcess, agent: FakeAgent
+) -> None:
+    own.start_build()
+    build = agent.wait_build()
+    events = own.live(1)
+    said = "Получаю 1%\r".encode()
+    agent.output(build, "checkout", 0, said[:13])
+    first = events.next_output()
+    assert (first.data["stream"], first.data["text"]) == ("checkout", "Получа")
+    agent.output(build, "checkout", 13, said[13:])
+    assert events.next_output().data["text"] == "ю 1%\r"
+    events.close()
+    agent.output(build, "stdout", 0, b"out\n")
+    agent.output(build, "checkout", 18, b"done\n")
+    agent.result(build, 0, "", stdout_offset=4)
+    whole = own.live(1).all()
+    assert text_of(whole, "checkout") == "Получаю 1%\rdone\n"
+    assert text_of(whole, "stdout") == "out\n" and whole[0].data["stream"] == "checkout"
+    rest = own.live(1, first.id).all()
+    assert text_of(rest, "checkout") == "ю 1%\rdone\n" and text_of(rest, "stdout") == "out\n"
+    assert text_of(own.live(1, whole[-2].id).all()) == ""
+    old = own.live(1, "1-4-0").all()  # as a server named it that showed no checkouts
+    assert text_of(old, "checkout") == "Получаю 1%\rdone\n" and text_of(old, "stdout") == ""
+
+
 def test_live_output_goes_on_past_the_limit(place: Place) -> None:
     server = place.server(output_limit=20)
     agent = place.keep(FakeAgent(server))

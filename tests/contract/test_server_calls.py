@@ -411,6 +411,51 @@ def test_output_is_visible_while_the_build_runs(server: ServerProcess, agent: Fa
     assert "visible" in server.get("/build/1").text
 
 
+def test_the_stream_checkout_is_apart_from_the_output(
+    server: ServerProcess, agent: FakeAgent
+) -> None:
+    build = handed(server, agent)
+    assert agent.output(build, "checkout", 0, b"Receiving: 1%\r").json() == {"next": 14}
+    gap = agent.output(build, "checkout", 3, b"x")
+    assert (gap.status, gap.json()["next"]) == (409, 14)
+    assert server.get("/build/1/checkout").body == b"Receiving: 1%\r"
+    agent.output(build, "checkout", 14, b"done\n")
+    agent.output(build, "stdout", 0, b"out\n")
+    assert agent.result(build, 0, "", stdout_offset=4).status == 200
+    assert server.get("/build/1/checkout").body == b"Receiving: 1%\rdone\n"
+    assert server.output(1) == b"out\n" and server.build(1)["stdout_bytes"] == 4
+    assert agent.output(build, "checkout", 19, b"late").status == 410
+    part = server.request("GET", "/build/1/checkout", headers={"Range": "bytes=14-"})
+    assert (part.status, part.body) == (206, b"done\n")
+
+
+def test_the_checkout_of_an_earlier_attempt_is_kept(
+    server: ServerProcess, agent: FakeAgent
+) -> None:
+    build = handed(server, agent)
+    agent.output(build, "checkout", 0, b"first\n")
+    agent.returned(build)
+    again = agent.wait_build(2)
+    assert server.get("/build/1/checkout").body == b""
+    agent.output(again, "checkout", 0, b"second\n")
+    assert server.get("/build/1/checkout?attempt=1").body == b"first\n"
+    assert server.get("/build/1/checkout?attempt=3").status == 404
+    assert server.get("/build/2/checkout").status == 404
+
+
+def test_a_checkout_that_says_very_much_is_bounded(server: ServerProcess, agent: FakeAgent) -> None:
+    build = handed(server, agent)
+    said = b"".join(b"%07d\r" % each for each in range(400_000))
+    for offset in range(0, len(said), 640_000):
+        reply = agent.output(build, "checkout", offset, said[offset : offset + 640_000])
+        assert reply.status == 200
+    half, dropped = 512 * 1024, len(said) - 1024 * 1024
+    line = b"\n[minici: %d bytes dropped]\n" % dropped
+    assert server.get("/build/1/checkout").body == said[:half] + line + said[-half:]
+    kept = server.data / "builds" / "1" / "1" / "checkout"
+    assert kept.stat().st_size < 2 * 1024 * 1024
+
+
 @pytest.mark.parametrize("lines", [1000, 2_000_000])
 def test_the_server_keeps_the_limit_where_an_agent_does_not(place: Place, lines: int) -> None:
     server = place.server(output_limit=1000)

@@ -19,12 +19,22 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 import pytest
 
-from minici.build import STDERR, STDOUT, Result
-from minici.executor.inventory import DELIVER, DROP, GIVE_BACK, Holdings, NoSlot, Order, Running
-from minici.executor.outbox import Entry, Held, Outbox
-from minici.executor.output_streamer import PIECE, Sender
-from minici.executor.result_delivery import Courier, _stretches, quote, write_form
-from minici.output.writer import Output
+from minici.build import STDERR, STDOUT, AttemptId, Result
+from minici.executor.inventory import (
+    DELIVER,
+    DROP,
+    GIVE_BACK,
+    Inventory,
+    NoSlot,
+    Order,
+    RunningBuild,
+)
+from minici.executor.outbox import Outbox, PendingResult
+from minici.executor.output_streamer import PIECE_BYTES, OutputStreamer
+from minici.executor.result_delivery import ResultDelivery, _segments, quote, write_form
+from minici.output.checkout_log import CHECKOUT, CheckoutLog
+from minici.output.writer import OutputWriter
+from minici.reasons import Reason
 from minici.web.client import Client
 from tests.support.crashes import Crash, crash_at
 from tests.support.fakes import DROP as CUT
@@ -44,18 +54,18 @@ def outbox(tmp_path: Path) -> Outbox:
 
 def finished(
     outbox: Outbox,
-    held: Held = (1, 1),
+    attempt_id: tuple[int, int] = (1, 1),
     stdout: bytes = b"",
     stderr: bytes = b"",
     result: Result = SUCCESS,
     limit: int = 1000,
     sent: Optional[dict[str, int]] = None,
-) -> Entry:
-    folder = outbox.begin(held)
-    with Output(folder, limit) as output:
+) -> PendingResult:
+    folder = outbox.begin(AttemptId(*attempt_id))
+    with OutputWriter(folder, limit) as output:
         output.append(STDOUT, stdout, 0.1)
         output.append(STDERR, stderr, 0.2)
-    return outbox.add(folder, held, result, limit, sent or {STDOUT: 0, STDERR: 0})
+    return outbox.add(folder, AttemptId(*attempt_id), result, limit, sent or {STDOUT: 0, STDERR: 0})
 
 
 def files(folder: Path) -> list[str]:
@@ -76,18 +86,23 @@ def test_results_survive_in_the_order_of_finishing(outbox: Outbox, tmp_path: Pat
     again = Outbox(tmp_path)
     again.open()
     later = finished(again, (1, 1))
-    assert [entry.held for entry in Outbox(tmp_path).open()] == [(7, 2), (3, 1), (12, 1), (1, 1)]
+    assert [entry.attempt_id for entry in Outbox(tmp_path).open()] == [
+        (7, 2),
+        (3, 1),
+        (12, 1),
+        (1, 1),
+    ]
     assert later.folder.name > entries[-1].folder.name
 
 
 def test_what_was_running_is_gone_and_what_had_ended_is_not(outbox: Outbox, tmp_path: Path) -> None:
     """A kill comes between the result's last byte and the move of its folder."""
-    running = outbox.begin((1, 1))
+    running = outbox.begin(AttemptId(1, 1))
     (running / "stdout").write_bytes(b"half")
     entry = finished(outbox, (2, 1), b"all of it")
     os.rename(entry.folder, tmp_path / "running" / "2-1")
     (found,) = Outbox(tmp_path).open()
-    assert found.held == (2, 1) and (found.folder / "stdout").read_bytes() == b"all of it"
+    assert found.attempt_id == (2, 1) and (found.folder / "stdout").read_bytes() == b"all of it"
     assert files(tmp_path) == [f"outbox/{found.folder.name}"]
 
 
@@ -108,7 +123,7 @@ def test_a_crash_at_each_step_leaves_a_whole_result_or_none(
         left = Outbox(data).open()
         for entry in left:
             assert entry.result == SUCCESS
-            with Output(entry.folder, entry.output_limit) as output:
+            with OutputWriter(entry.folder, entry.output_limit) as output:
                 assert output.totals == {STDOUT: 3, STDERR: 3}
         if not crashed:
             assert len(left) == 1 and last > 10
@@ -137,8 +152,8 @@ def test_everything_is_on_disk_before_it_counts(
 
     monkeypatch.setattr(os, "rename", note_and_rename)
     finished(outbox, (5, 1), b"out", b"err")
-    assert synced == ["stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
-    assert moved == [5]
+    assert synced == [".trial", "stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
+    assert moved == [6]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"id": "x"}'])
@@ -152,11 +167,34 @@ def test_a_result_that_can_not_be_read_is_set_aside(
     assert (aside / "stdout").read_bytes() == b"precious" and str(aside) in caplog.text
 
 
+def test_a_result_keeps_the_key_of_its_reason(outbox: Outbox, tmp_path: Path) -> None:
+    inner = Reason("no_commit", commit="nope", repository="/r")
+    result = Result(128, Reason("checkout_failed", reason=inner))
+    entry = finished(outbox, (1, 1), result=result)
+    (found,) = Outbox(tmp_path).open()
+    assert isinstance(found.result.reason, Reason) and found.result.reason.key == "checkout_failed"
+    assert found.result.reason.values == {"reason": inner}
+    fields = form(entry)
+    assert fields["reason"] == b'checkout failed: no commit "nope" in /r'
+    assert fields["reason_key"] == b"checkout_failed"
+    assert json.loads(fields["reason_values"])["reason"]["key"] == "no_commit"
+
+
+def test_a_result_of_an_older_agent_is_read(outbox: Outbox, tmp_path: Path) -> None:
+    entry = finished(outbox, (1, 1), result=Result(1, "cancelled"))
+    record = json.loads((entry.folder / "result.json").read_text())
+    del record["reason_key"], record["reason_values"]
+    (entry.folder / "result.json").write_text(json.dumps(record))
+    (found,) = Outbox(tmp_path).open()
+    assert found.result == Result(1, "cancelled")
+    assert "reason_key" not in form(found)
+
+
 def test_what_is_discarded_is_gone_wherever_it_was_interrupted(
     outbox: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox.discard(finished(outbox, (1, 1), b"out").folder)
-    bare = outbox.add(outbox.begin((2, 1)), (2, 1), SUCCESS, 1000, {})
+    bare = outbox.add(outbox.begin(AttemptId(2, 1)), AttemptId(2, 1), SUCCESS, 1000, {})
     outbox.discard(bare.folder)
     assert files(tmp_path) == []
     bare.folder.mkdir()  # killed between the two steps
@@ -171,95 +209,95 @@ def test_a_place_is_not_used_twice(outbox: Outbox, tmp_path: Path) -> None:
 
 
 def test_a_build_that_begins_again_begins_empty(outbox: Outbox) -> None:
-    (outbox.begin((1, 1)) / "stdout").write_bytes(b"old")
-    assert list(outbox.begin((1, 1)).iterdir()) == []
+    (outbox.begin(AttemptId(1, 1)) / "stdout").write_bytes(b"old")
+    assert list(outbox.begin(AttemptId(1, 1)).iterdir()) == []
 
 
 # What an agent has.
 
 
 def order(number: int, attempt: int = 1) -> Order:
-    return Order((number, attempt), "/repository", "HEAD", "true", 60.0, 1000, "http://x/")
+    return Order(AttemptId(number, attempt), "/repository", "HEAD", "true", 60.0, 1000, "http://x/")
 
 
-def finish(holdings: Holdings, outbox: Outbox, running: Running) -> Entry:
-    entry = outbox.add(running.folder, running.order.held, SUCCESS, 1000, {})
-    holdings.finish(running, entry)
+def finish(inventory: Inventory, outbox: Outbox, running: RunningBuild) -> PendingResult:
+    entry = outbox.add(running.folder, running.order.attempt_id, SUCCESS, 1000, {})
+    inventory.finish(running, entry)
     return entry
 
 
 def test_a_build_goes_from_one_list_to_the_other(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=1)
-    assert holdings.accept(order(1))
-    running = holdings.take()
-    assert running is not None and holdings.snapshot() == ([(1, 1)], [])
-    assert not holdings.accept(order(1)), "it is here already"
+    inventory = Inventory(outbox, slots=1)
+    assert inventory.accept(order(1))
+    running = inventory.take()
+    assert running is not None and inventory.snapshot() == ([(1, 1)], [])
+    assert not inventory.accept(order(1)), "it is here already"
     with pytest.raises(NoSlot, match="slot"):
-        holdings.accept(order(1, 2))
-    entry = finish(holdings, outbox, running)
-    assert holdings.snapshot() == ([], [(1, 1)])
-    assert not holdings.accept(order(1)), "its result waits"
-    assert holdings.accept(order(2)), "the slot is free before the result is delivered"
-    assert holdings.next_undelivered() == entry
-    holdings.settle(entry)
-    assert holdings.snapshot() == ([(2, 1)], [])
+        inventory.accept(order(1, 2))
+    entry = finish(inventory, outbox, running)
+    assert inventory.snapshot() == ([], [(1, 1)])
+    assert not inventory.accept(order(1)), "its result waits"
+    assert inventory.accept(order(2)), "the slot is free before the result is delivered"
+    assert inventory.next_undelivered() == entry
+    inventory.settle(entry)
+    assert inventory.snapshot() == ([(2, 1)], [])
 
 
 def test_stopping_a_build(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=3)
+    inventory = Inventory(outbox, slots=3)
     for each in (order(1), order(1, 2), order(2)):
-        holdings.accept(each)
-    first, second, other = (holdings.take() for _ in range(3))
+        inventory.accept(each)
+    first, second, other = (inventory.take() for _ in range(3))
     assert first and second and other
-    assert not holdings.stop(3, None, "x", DELIVER)
-    assert not holdings.stop(1, 3, "x", DELIVER)
-    assert holdings.stop(1, 2, "cancelled", DELIVER)
+    assert not inventory.stop(3, None, "x", DELIVER)
+    assert not inventory.stop(1, 3, "x", DELIVER)
+    assert inventory.stop(1, 2, "cancelled", DELIVER)
     assert (first.stop.reason, second.stop.reason) == (None, "cancelled")
-    assert holdings.stop(1, None, "elsewhere", DROP)
+    assert inventory.stop(1, None, "elsewhere", DROP)
     assert (first.stop.reason, first.if_stopped) == ("elsewhere", DROP)
     assert (second.stop.reason, second.if_stopped) == ("cancelled", DELIVER), "the first counts"
-    finish(holdings, outbox, other)
-    assert holdings.stop(2, 1, "x", DELIVER), "it is here, and has ended"
+    finish(inventory, outbox, other)
+    assert inventory.stop(2, 1, "x", DELIVER), "it is here, and has ended"
 
 
 def test_closing_gives_everything_back_and_takes_nothing_more(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=2)
-    holdings.accept(order(1))
-    running = holdings.take()
+    inventory = Inventory(outbox, slots=2)
+    inventory.accept(order(1))
+    running = inventory.take()
     assert running is not None
     waiting: list[Any] = []
-    thread = threading.Thread(target=lambda: waiting.append(holdings.take()))
+    thread = threading.Thread(target=lambda: waiting.append(inventory.take()))
     thread.start()
-    holdings.close()
+    inventory.close()
     thread.join(10)
     assert waiting == [None]
     assert (running.if_stopped, running.stop.reason) == (GIVE_BACK, "the agent stops")
-    assert holdings.slots == 0
+    assert inventory.slots == 0
     with pytest.raises(NoSlot, match="stops"):
-        holdings.accept(order(2))
-    holdings.drop(running)
-    holdings.drop(running)
-    assert holdings.snapshot() == ([], []) and not running.folder.exists()
+        inventory.accept(order(2))
+    inventory.drop(running)
+    inventory.drop(running)
+    assert inventory.snapshot() == ([], []) and not running.folder.exists()
 
 
 def test_no_snapshot_misses_a_build(outbox: Outbox) -> None:
-    holdings = Holdings(outbox, slots=1)
+    inventory = Inventory(outbox, slots=1)
     stop = threading.Event()
     seen: list[Any] = []
 
     def look() -> None:
         while not stop.is_set():
-            seen.append(holdings.snapshot())
+            seen.append(inventory.snapshot())
 
     thread = threading.Thread(target=look)
-    holdings.accept(order(1))
+    inventory.accept(order(1))
     thread.start()
     for number in range(1, 50):
-        running = holdings.take()
+        running = inventory.take()
         assert running is not None
-        finish(holdings, outbox, running)
-        holdings.accept(order(number + 1))
-        holdings.settle(holdings.next_undelivered())
+        finish(inventory, outbox, running)
+        inventory.accept(order(number + 1))
+        inventory.settle(inventory.next_undelivered())
     stop.set()
     thread.join()
     assert all(len(running) + len(undelivered) >= 1 for running, undelivered in seen)
@@ -269,18 +307,18 @@ def test_a_full_disk_takes_no_build(outbox: Outbox, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    holdings = Holdings(outbox, slots=1)
+    inventory = Inventory(outbox, slots=1)
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "begin", full)
         with pytest.raises(OSError):
-            holdings.accept(order(1))
-    assert holdings.snapshot() == ([], []) and holdings.accept(order(1))
+            inventory.accept(order(1))
+    assert inventory.snapshot() == ([], []) and inventory.accept(order(1))
 
 
 # The form of a result.
 
 
-def form(entry: Entry, offsets: Optional[dict[str, int]] = None) -> dict[str, bytes]:
+def form(entry: PendingResult, offsets: Optional[dict[str, int]] = None) -> dict[str, bytes]:
     body = io.BytesIO()
     length = write_form(body, entry, offsets or {})
     text = body.read()
@@ -334,36 +372,36 @@ def test_quoting_is_exact() -> None:
 
 
 def test_a_timeline_that_is_too_long_is_left_out(outbox: Outbox) -> None:
-    folder = outbox.begin((1, 1))
-    with Output(folder, 10**6) as output:
+    folder = outbox.begin(AttemptId(1, 1))
+    with OutputWriter(folder, 10**6) as output:
         for number in range(6000):
             output.append(STDOUT, b"o", number)
             output.append(STDERR, b"e", number)
-    assert "timeline" not in form(outbox.add(folder, (1, 1), SUCCESS, 10**6, {}))
+    assert "timeline" not in form(outbox.add(folder, AttemptId(1, 1), SUCCESS, 10**6, {}))
 
 
 # Delivery.
 
 
 class Delivery:
-    """A courier, its server, and what waits for it."""
+    """A delivery, its server, and what waits for it."""
 
     def __init__(self, data: Path) -> None:
         self.server = FakeServer()
         self.outbox = Outbox(data)
-        self.holdings = Holdings(self.outbox, slots=1)
-        self.holdings.restore(self.outbox.open())
+        self.inventory = Inventory(self.outbox, slots=1)
+        self.inventory.restore(self.outbox.open())
         client = Client(f"http://{self.server.address}")
-        self.courier = Courier(client, self.holdings, self.outbox)
+        self.delivery = ResultDelivery(client, self.inventory, self.outbox)
 
-    def finish(self, number: int, **more: Any) -> Entry:
+    def finish(self, number: int, **more: Any) -> PendingResult:
         entry = finished(self.outbox, (number, 1), **more)
-        self.holdings.restore([entry])
+        self.inventory.restore([entry])
         return entry
 
     @property
     def undelivered(self) -> list[int]:
-        return [number for number, _ in self.holdings.snapshot()[1]]
+        return [number for number, _ in self.inventory.snapshot()[1]]
 
 
 @pytest.fixture
@@ -376,7 +414,7 @@ def delivery(tmp_path: Path) -> Iterator[Delivery]:
 def test_in_order_and_then_gone(delivery: Delivery, tmp_path: Path) -> None:
     for number in (3, 1, 2):
         delivery.finish(number, stdout=b"of %d" % number)
-    delivery.courier.start()
+    delivery.delivery.start()
     wait_for(lambda: not delivery.undelivered)
     assert [result["id"] for result in delivery.server.results] == ["3", "1", "2"]
     assert delivery.server.stream(1, STDOUT) == b"of 1"
@@ -388,11 +426,11 @@ def test_a_server_that_is_away_costs_one_line(
 ) -> None:
     delivery.server.close()
     delivery.finish(1)
-    delivery.courier.start()
+    delivery.delivery.start()
     wait_for(lambda: "refused" in caplog.text)
     time.sleep(1)
     delivery.server.open()
-    delivery.courier.hurry()
+    delivery.delivery.hurry()
     delivery.server.wait_result(1)
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1 and "build 1 (attempt 1)" in caplog.text
@@ -401,11 +439,11 @@ def test_a_server_that_is_away_costs_one_line(
 def test_hurry_does_not_wait_for_the_next_try(delivery: Delivery) -> None:
     delivery.server.script_always("/notify_build_result", (503, {"error": "full"}))
     delivery.finish(1)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_call("/notify_build_result", 5)  # the next is seconds away
     delivery.server.script_always("/notify_build_result", None)
     begun = time.monotonic()
-    delivery.courier.hurry()
+    delivery.delivery.hurry()
     delivery.server.wait_result(1)
     assert time.monotonic() - begun < 1
 
@@ -414,7 +452,7 @@ def test_a_server_that_knows_less_than_it_said(delivery: Delivery) -> None:
     delivery.server.script("/notify_build_result", (409, {STDOUT: 2, STDERR: 0}))
     delivery.server.streams[(1, 1, STDOUT)] = b"01"
     delivery.finish(1, stdout=b"0123456789", stderr=b"abc", sent={STDOUT: 8, STDERR: 3})
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == b"0123456789"
     assert delivery.server.stream(1, STDERR) == b"abc"
@@ -425,7 +463,7 @@ def test_a_server_that_never_knows_is_asked_again_later(delivery: Delivery) -> N
     wrong = (409, {STDOUT: 0, STDERR: 0})
     delivery.server.script("/notify_build_result", *[wrong] * 7)
     delivery.finish(1, stdout=b"x")
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert not (delivery.outbox._refused / "1").exists()
 
@@ -437,7 +475,7 @@ def test_one_that_is_refused_holds_up_no_other(
     delivery.server.script("/notify_build_result", answer)
     refused = delivery.finish(1, stdout=b"precious")
     delivery.finish(2)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(2)
     aside = tmp_path / "refused" / refused.folder.name
     assert (aside / "stdout").read_bytes() == b"precious"
@@ -451,7 +489,7 @@ def test_one_whose_files_are_broken_holds_up_no_other(
     delivery.finish(2)
     (broken.folder / "stdout").unlink()
     (broken.folder / "stdout").mkdir()
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(2)
     assert (tmp_path / "refused" / broken.folder.name).exists() and "set aside" in caplog.text
 
@@ -470,7 +508,7 @@ def test_a_large_result_is_sent_from_a_file(
     delivery.server.script_always("/notify_build_output", (404, {"error": "no such path"}))
     data = random.Random(2).randbytes(3_000_000)
     delivery.finish(1, stdout=data, limit=10**7)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == data and rolled
 
@@ -487,11 +525,11 @@ def test_much_output_goes_as_it_is_before_its_result(delivery: Delivery) -> None
     delivery.server.streams[(1, 1, STDOUT)] = out[:1000]
     sent = {STDOUT: 1000, STDERR: 0}
     delivery.finish(1, stdout=out, stderr=err, limit=10**7, sent=sent)
-    delivery.courier.start()
+    delivery.delivery.start()
     result = delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == out and delivery.server.stream(1, STDERR) == err
     assert result["stdout_offset"] == "2500000" and result["stdout"] == result["stderr"] == ""
-    places = [1000 + number * PIECE for number in range(3)]
+    places = [1000 + number * PIECE_BYTES for number in range(3)]
     assert pieces(delivery.server) == [*((STDOUT, place) for place in places), (STDERR, 0)]
 
 
@@ -502,7 +540,7 @@ def test_much_output_goes_on_from_where_the_server_has_it(delivery: Delivery) ->
     delivery.server.streams[(1, 1, STDERR)] = err[:30_000]
     sent = {STDOUT: 90_000, STDERR: 10_000}
     delivery.finish(1, stdout=out, stderr=err, limit=10**7, sent=sent)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == out and delivery.server.stream(1, STDERR) == err
 
@@ -513,7 +551,7 @@ def test_much_output_of_an_attempt_that_was_given_up_goes_with_its_result(
     data = random.Random(7).randbytes(600_000)
     delivery.server.script_always("/notify_build_output", (410, {"error": "it moved on"}))
     delivery.finish(1, stdout=data, limit=10**7)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     assert delivery.server.stream(1, STDOUT) == data and len(pieces(delivery.server)) == 1
 
@@ -521,7 +559,7 @@ def test_much_output_of_an_attempt_that_was_given_up_goes_with_its_result(
 def test_much_output_that_was_cut_goes_with_its_result(delivery: Delivery) -> None:
     """Its marker has no place among the bytes of the command."""
     delivery.finish(1, stdout=b"a" * 400_000 + b"b" * 400_000, stderr=b"e" * 300_000, limit=600_000)
-    delivery.courier.start()
+    delivery.delivery.start()
     delivery.server.wait_result(1)
     expected = b"a" * 300_000 + b"\n[minici: 200000 bytes dropped]\n" + b"b" * 300_000
     assert delivery.server.stream(1, STDOUT) == expected
@@ -530,16 +568,16 @@ def test_much_output_that_was_cut_goes_with_its_result(delivery: Delivery) -> No
 
 
 def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbox) -> None:
-    folder = outbox.begin((1, 1))
-    with Output(folder, 10**6) as output:
+    folder = outbox.begin(AttemptId(1, 1))
+    with OutputWriter(folder, 10**6) as output:
         for number in range(500):
             output.append(STDOUT, b"o", number)
             output.append(STDERR, b"e", number)
-        assert [(each.stream, each.end) for each in _stretches(output, {})] == [
+        assert [(each.stream, each.end) for each in _segments(output, {})] == [
             (STDOUT, 500),
             (STDERR, 500),
         ]
-        few = _stretches(output, {STDOUT: 490, STDERR: 490})
+        few = _segments(output, {STDOUT: 490, STDERR: 490})
     assert [(each.stream, each.end) for each in few[:3]] == [
         (STDOUT, 491),
         (STDERR, 491),
@@ -547,7 +585,46 @@ def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbo
     ]
 
 
+def written_by_git(entry: PendingResult, text: bytes) -> None:
+    with CheckoutLog(entry.folder) as log:
+        log.append(0, text)
+
+
+def test_fault_56_what_git_said_goes_before_the_result(delivery: Delivery) -> None:
+    entry = delivery.finish(1, stdout=b"out", sent={CHECKOUT: 4})
+    written_by_git(entry, b"Cloning\ndone\n")
+    delivery.server.streams[(1, 1, CHECKOUT)] = b"Clo"  # it has lost a byte since
+    delivery.delivery.start()
+    delivery.server.wait_result(1)
+    assert delivery.server.stream(1, CHECKOUT) == b"Cloning\ndone\n"
+    paths = [call.path for call in delivery.server.calls]
+    assert paths == ["/notify_build_output", "/notify_build_output", "/notify_build_result"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+def test_fault_56_a_server_that_does_not_take_it_gets_the_result(
+    delivery: Delivery, status: int
+) -> None:
+    delivery.server.script_always("/notify_build_output", (status, {"error": "what?"}))
+    written_by_git(delivery.finish(1, stdout=b"out"), b"Cloning\n")
+    delivery.delivery.start()
+    assert delivery.server.wait_result(1)["stdout"] == "out"
+    assert len(pieces(delivery.server)) == 1
+
+
+def test_fault_56_of_much_that_git_said_both_ends_are_sent(delivery: Delivery) -> None:
+    text = random.Random(8).randbytes(1_500_000)
+    written_by_git(delivery.finish(1), text)
+    delivery.delivery.start()
+    delivery.server.wait_result(1)
+    half, dropped = 2**19, len(text) - 2**20
+    line = b"\n[minici: %d bytes dropped]\n" % dropped
+    assert delivery.server.stream(1, CHECKOUT) == text[:half] + line + text[-half:]
+
+
 # Output while a build runs.
+
+NOTHING = {CHECKOUT: 0, STDOUT: 0, STDERR: 0}
 
 
 class Live:
@@ -555,10 +632,12 @@ class Live:
 
     def __init__(self, folder: Path, limit: int = 10**8) -> None:
         self.server = FakeServer()
-        self.output = Output(folder, limit)
+        self.output = OutputWriter(folder, limit)
         self.superseded = threading.Event()
         client = Client(f"http://{self.server.address}", timeout=5)
-        self.sender = Sender(client, (1, 1), self.output, self.superseded.set)
+        self.sender = OutputStreamer(
+            client, AttemptId(1, 1), self.output, CheckoutLog(folder), self.superseded.set
+        )
 
     def stream(self, stream: str) -> bytes:
         return self.server.stream(1, stream)
@@ -584,13 +663,36 @@ def test_a_lone_line_is_there_at_once(live: Live) -> None:
     live.sender.append(STDOUT, b"second\n", 1.0)
     wait_for(lambda: live.stream(STDOUT) == b"first\nsecond\n", 5)
     assert time.monotonic() - begun < 0.5
-    wait_for(lambda: live.sender._sent == {STDOUT: 13, STDERR: 0})
-    assert live.sender.end() == {STDOUT: 13, STDERR: 0}
+    wait_for(lambda: live.sender._sent == {**NOTHING, STDOUT: 13})
+    assert live.sender.end() == {**NOTHING, STDOUT: 13}
+
+
+def test_fault_56_what_git_says_is_there_at_once(live: Live) -> None:
+    live.sender.append_checkout(b"Cloning\n")
+    wait_for(lambda: live.stream(CHECKOUT) == b"Cloning\n", 5)
+    live.sender.append_checkout(b"50%\r")
+    wait_for(lambda: live.stream(CHECKOUT) == b"Cloning\n50%\r", 5)
+    live.sender.append(STDOUT, b"out", 0.0)
+    wait_for(lambda: live.stream(STDOUT) == b"out", 5)
+    wait_for(lambda: live.sender._sent[STDOUT] == 3)
+    assert live.sender.end() == {CHECKOUT: 12, STDOUT: 3, STDERR: 0}
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_fault_56_an_older_server_gets_the_output_all_the_same(live: Live, status: int) -> None:
+    live.server.script("/notify_build_output", (status, {"error": "stdout or stderr"}))
+    live.sender.append_checkout(b"Cloning\n")
+    live.server.wait_call("/notify_build_output")
+    live.sender.append_checkout(b"done\n")
+    live.sender.append(STDOUT, b"out", 0.0)
+    wait_for(lambda: live.stream(STDOUT) == b"out", 5)
+    assert [stream for stream, _ in live.pieces] == [CHECKOUT, STDOUT]
+    assert live.sender.end()[CHECKOUT] == 0
 
 
 def test_a_short_build_needs_no_call(live: Live) -> None:
     live.sender.append(STDOUT, b"all\n", 0.0)
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     time.sleep(0.2)
     assert live.pieces == []
 
@@ -606,11 +708,11 @@ def test_pieces_come_in_the_order_of_both_streams(live: Live) -> None:
 
 
 def test_a_flood_goes_in_large_pieces(live: Live) -> None:
-    data = random.Random(3).randbytes(5 * PIECE)
+    data = random.Random(3).randbytes(5 * PIECE_BYTES)
     for start in range(0, len(data), 10_000):
         live.sender.append(STDOUT, data[start : start + 10_000], 0.0)
     wait_for(lambda: live.stream(STDOUT) == data)
-    assert all(len(piece) <= PIECE for _, piece in live.pieces) and len(live.pieces) < 50
+    assert all(len(piece) <= PIECE_BYTES for _, piece in live.pieces) and len(live.pieces) < 50
 
 
 def test_many_changes_of_stream_are_not_a_call_each(live: Live) -> None:
@@ -667,7 +769,7 @@ def test_a_server_that_takes_no_output_gets_all_of_it_with_the_result(
     live.server.wait_call("/notify_build_output")
     live.sender.append(STDOUT, b"more", 0.0)
     time.sleep(0.3)
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     assert len(live.pieces) == 1 and not live.superseded.is_set()
 
 
@@ -682,7 +784,7 @@ def test_the_end_waits_for_nobody(live: Live) -> None:
     live.sender.append(STDOUT, b"text", 0.0)
     live.server.wait_call("/notify_build_output")
     begun = time.monotonic()
-    assert live.sender.end() == {STDOUT: 0, STDERR: 0}
+    assert live.sender.end() == NOTHING
     assert time.monotonic() - begun < 0.5
 
 

@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from minici.build import STDERR, STDOUT
-from minici.process.command import Account, Exit, Runner, RunnerLost, StopOrder
+from minici.process.command import Account, Exit, StopOrder, Supervisor, SupervisorLost
 from minici.process.leftovers import end_leftovers, identity
 from tests.support.harness import marked, wait_for
 
@@ -28,12 +28,12 @@ only_linux = pytest.mark.skipif(not LINUX, reason="elsewhere only the process gr
 
 
 class Commands:
-    """A runner, and what came of the last command."""
+    """A supervisor, and what came of the last command."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.record = folder / "record"
-        self.runner = Runner(self.record)
+        self.supervisor = Supervisor(self.record)
         self.marker = uuid.uuid4().hex
         self.stdout = b""
         self.stderr = b""
@@ -51,7 +51,7 @@ class Commands:
     ) -> Exit:
         self.pieces = []
         try:
-            return self.runner.execute(
+            return self.supervisor.execute(
                 [*words, command],
                 folder=self.folder,
                 env={**os.environ, "TEST_MARKER": self.marker, **(env or {})},
@@ -70,7 +70,7 @@ class Commands:
 
     @property
     def pids(self) -> list[int]:
-        """What the record names: the command, while there is one, and the runner."""
+        """What the record names: the command, while there is one, and the supervisor."""
         return [pid for pid, _ in json.loads(self.record.read_text())]
 
 
@@ -78,7 +78,7 @@ class Commands:
 def commands(tmp_path: Path) -> Iterator[Commands]:
     commands = Commands(tmp_path)
     yield commands
-    commands.runner.close()
+    commands.supervisor.close()
     wait_for(lambda: not commands.left, 5, "the end of what a test has killed itself")
 
 
@@ -182,17 +182,17 @@ def test_signals_and_limits_are_as_after_a_login(tmp_path: Path) -> None:
     script = f"""
 import os, resource, signal
 from pathlib import Path
-from minici.process.command import Runner, StopOrder
+from minici.process.command import Supervisor, StopOrder
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-runner = Runner(Path({str(tmp_path / "record")!r}))
+supervisor = Supervisor(Path({str(tmp_path / "record")!r}))
 def show(stream, data, seconds):
     print(data.decode(), end="")
 command = "ulimit -Sn; kill -HUP $$; kill -INT $$; echo ignored"
 options = dict(folder=Path("/"), env=os.environ, sink=show, seconds=10, stop=StopOrder())
 print(soft)
-print(runner.execute(["/bin/sh", "-c", command], **options).status)
-runner.close()
+print(supervisor.execute(["/bin/sh", "-c", command], **options).status)
+supervisor.close()
 """
     ignoring = ["/bin/sh", "-c", 'ulimit -Sn 64; trap "" HUP INT; exec "$@"', "sh"]
     root = Path(__file__).resolve().parent.parent.parent
@@ -326,11 +326,11 @@ def test_a_sink_that_fails_ends_the_command(commands: Commands) -> None:
     assert commands("exit 4").status == 4
 
 
-# The runner itself.
+# The supervisor itself.
 
 
-def test_a_command_that_kills_its_runner(commands: Commands) -> None:
-    with pytest.raises(RunnerLost):
+def test_a_command_that_kills_its_supervisor(commands: Commands) -> None:
+    with pytest.raises(SupervisorLost):
         commands("kill -9 $PPID; sleep 5")
     for pid in commands.left:
         os.kill(pid, signal.SIGKILL)  # only an agent adopts them: see test_agent.py
@@ -338,32 +338,33 @@ def test_a_command_that_kills_its_runner(commands: Commands) -> None:
 
 
 UNABLE = """
-from minici.process import supervisor as runner
-runner.kill = lambda *_: None  # as for what another user owns, or hangs in the kernel
-runner.GIVE_UP = 0.3
-runner.main()
+from minici.process import supervisor
+supervisor.kill = lambda *_: None  # as for what another user owns, or hangs in the kernel
+supervisor.KILL_SECONDS = 0.3
+supervisor.main()
 """
 
 
 # Something is always found dead, as where processes fork and exit without end.
 ENDLESS = """
 import itertools
-from minici.process import supervisor as runner
-children, has_died, dead = runner.children, runner._Runner._has_died, itertools.count(10**7)
-runner.children = lambda: children() | {next(dead)}
-runner._Runner._has_died = lambda self, pid: pid >= 10**7 or has_died(self, pid)
-runner.main()
+from minici.process import supervisor
+children, has_died = supervisor.children, supervisor._Supervisor._has_died
+dead = itertools.count(10**7)
+supervisor.children = lambda: children() | {next(dead)}
+supervisor._Supervisor._has_died = lambda self, pid: pid >= 10**7 or has_died(self, pid)
+supervisor.main()
 """
 
 
 @contextlib.contextmanager
-def changed_runner(source: str) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """A runner that `source` has changed; called with a command it gives the last answer."""
+def changed_supervisor(source: str) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """A supervisor that `source` has changed; called with a command it gives the last answer."""
     ours, theirs = socket.socketpair()
     root = Path(__file__).resolve().parent.parent.parent
     env = {**os.environ, "PYTHONPATH": str(root)}
     with theirs:
-        words = [sys.executable, "-c", source, "256"]
+        words = [sys.executable, "-c", source, "0", "256"]
         process = subprocess.Popen(words, stdin=theirs.fileno(), env=env)
     answers = ours.makefile("r")
 
@@ -377,6 +378,7 @@ def changed_runner(source: str) -> Iterator[Callable[[str], dict[str, Any]]]:
 
     ours.settimeout(30)
     try:
+        assert json.loads(answers.readline()) == {"ready": process.pid}
         yield execute
         ours.shutdown(socket.SHUT_RDWR)
         assert process.wait(10) == 0
@@ -388,7 +390,7 @@ def changed_runner(source: str) -> Iterator[Callable[[str], dict[str, Any]]]:
 
 @only_linux
 def test_what_can_not_be_killed_is_waited_for_once() -> None:
-    with changed_runner(UNABLE) as execute:
+    with changed_supervisor(UNABLE) as execute:
         assert execute("exit 3") == {"exited": 3, "left": 0}
         assert execute("setsid sleep 5 & sleep 0.1; exit 4") == {"exited": 4, "left": 1}
         begun = time.monotonic()
@@ -398,7 +400,7 @@ def test_what_can_not_be_killed_is_waited_for_once() -> None:
 
 @only_linux
 def test_what_dies_without_end_is_not_looked_at_for_ever() -> None:
-    with changed_runner(ENDLESS) as execute:
+    with changed_supervisor(ENDLESS) as execute:
         assert execute("exit 3") == {"exited": 3, "left": 0}
         assert execute("setsid sleep 5 & exit 4") == {"exited": 4, "left": 0}
 
@@ -408,11 +410,11 @@ def test_a_record_that_can_not_be_written_stops_nothing(commands: Commands) -> N
     assert commands("exit 3").status == 3
 
 
-def test_a_runner_that_was_stopped_is_replaced(
+def test_a_supervisor_that_was_stopped_is_replaced(
     commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minici.process.command.GIVE_UP", 0.2)
-    with pytest.raises(RunnerLost):
+    monkeypatch.setattr("minici.process.command.KILL_SECONDS", 0.2)
+    with pytest.raises(SupervisorLost):
         stopped_when_begun(commands, "kill -STOP $PPID; echo x; exec sleep 3", 0.1)
     assert commands("exit 6").status == 6
     for pid in commands.left:
@@ -425,9 +427,9 @@ def test_the_end_of_the_agent_is_the_end_of_all(tmp_path: Path) -> None:
     script = f"""
 import os
 from pathlib import Path
-from minici.process.command import Runner, StopOrder
-runner = Runner(Path({str(tmp_path / "record")!r}))
-runner.execute(["/bin/sh", "-c", {command!r}], folder=Path("/"),
+from minici.process.command import Supervisor, StopOrder
+supervisor = Supervisor(Path({str(tmp_path / "record")!r}))
+supervisor.execute(["/bin/sh", "-c", {command!r}], folder=Path("/"),
     env=os.environ, sink=print, seconds=100, stop=StopOrder())
 """
     root = Path(__file__).resolve().parent.parent.parent
@@ -444,8 +446,8 @@ runner.execute(["/bin/sh", "-c", {command!r}], folder=Path("/"),
 
 
 def leave_behind(commands: Commands, command: str, victims: int) -> None:
-    """Run a command, and kill so many of the processes of the record, the runner first."""
-    thread = in_thread(lambda: pytest.raises(RunnerLost, commands, command))
+    """Run a command, and kill so many of the processes of the record, the supervisor first."""
+    thread = in_thread(lambda: pytest.raises(SupervisorLost, commands, command))
     wait_for((commands.folder / "begun").exists)
     for pid in commands.pids[::-1][:victims]:
         os.kill(pid, signal.SIGKILL)
@@ -454,7 +456,7 @@ def leave_behind(commands: Commands, command: str, victims: int) -> None:
 
 
 @only_linux
-@pytest.mark.parametrize("victims", [1, 2], ids=["runner", "runner-and-command"])
+@pytest.mark.parametrize("victims", [1, 2], ids=["supervisor", "supervisor-and-command"])
 def test_what_an_earlier_life_left_is_ended(commands: Commands, victims: int) -> None:
     leave_behind(commands, "sleep 998 & sleep 999 & touch begun; wait", victims)
     assert end_leftovers([commands.record]) == 1
@@ -463,14 +465,14 @@ def test_what_an_earlier_life_left_is_ended(commands: Commands, victims: int) ->
 
 
 @only_linux
-def test_a_runner_that_hangs_is_ended_with_all_below_it(commands: Commands) -> None:
+def test_a_supervisor_that_hangs_is_ended_with_all_below_it(commands: Commands) -> None:
     commands("true")
-    (runner,) = commands.pids[-1:]
+    (supervisor,) = commands.pids[-1:]
     thread = in_thread(
-        lambda: pytest.raises(RunnerLost, commands, "setsid sleep 9 & touch begun; wait")
+        lambda: pytest.raises(SupervisorLost, commands, "setsid sleep 9 & touch begun; wait")
     )
     wait_for((commands.folder / "begun").exists)
-    os.kill(runner, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGSTOP)
     assert end_leftovers([commands.record]) == 2
     thread.join(20)
     assert not commands.left
@@ -506,8 +508,8 @@ def test_a_record_that_was_cut_short_is_no_obstacle(tmp_path: Path) -> None:
 def test_commands_run_as_the_user(tmp_path: Path) -> None:
     account = Account.named("nobody")
     said: list[bytes] = []
-    runner = Runner(tmp_path / "record")
-    runner.execute(
+    supervisor = Supervisor(tmp_path / "record")
+    supervisor.execute(
         ["/bin/sh", "-c", "id -u; id -g; id -G; sleep 999 &"],
         folder=Path("/"),
         env=os.environ,
@@ -516,7 +518,7 @@ def test_commands_run_as_the_user(tmp_path: Path) -> None:
         stop=StopOrder(),
         account=account,
     )
-    runner.close()
+    supervisor.close()
     lines = b"".join(said).decode().splitlines()
     assert lines[:2] == [str(account.uid), str(account.gid)]
     assert {int(group) for group in lines[2].split()} == {account.gid, *account.groups}
@@ -538,7 +540,7 @@ def test_a_command_that_follows_and_can_not_be_started(commands: Commands) -> No
     gone = commands.folder / "gone"
     gone.mkdir()
     words = ["/bin/sh", "-c", "echo one"]
-    ended = commands.runner.execute(
+    ended = commands.supervisor.execute(
         words,
         folder=commands.folder,
         env=os.environ,

@@ -1,29 +1,37 @@
-"""docs/reliability.md says what is so: its tests exist, and its log lines are those of the code.
+"""The documents are true: their tests and log lines exist, their examples work, none is too long.
 
-The tests that docs/security.md names exist too.
+Tests are named by file and function, a `*` standing for the rest of a name; log lines are those
+that the code writes.
 """
 
 from __future__ import annotations
 
 import ast
+import fnmatch
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.project.test_layering import ALLOWED
 from tests.support.harness import ROOT
 
-PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-NAMED = re.compile(r"tests/((?:\w+/)?test_\w+)\.py|`(test_\w+)`")
-FAULTS = range(1, 45)
+DOCS = ROOT / "docs"
+OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
+RELIABILITY = (DOCS / "reliability.md").read_text(encoding="utf-8")
+SECURITY = (DOCS / "security.md").read_text(encoding="utf-8")
+DESIGN = (DOCS / "design.md").read_text(encoding="utf-8")
+CONTRACT = (DOCS / "protocol.md").read_text(encoding="utf-8")
+MOST_WORDS = 1500  # but for the contract
+NAMED = re.compile(r"tests/((?:\w+/)?test_\w+)\.py|`(test_\w+\*?)`")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 # A template is what stands between its fields: "build %d: %s" is ("build ", ": ", "").
 Template = tuple[str, ...]
-FIELD = re.compile(r"%[-.\d]*[a-z]")
+FIELD = re.compile(r"%[-.\d]*[a-z]|\{\w+\}")  # of log lines, and of reasons
 PLACEHOLDER = re.compile(r"[A-Z0-9]+")
 FEWEST_LETTERS = 4  # in what may stand for a part of a line: less fits everything
 
@@ -47,42 +55,124 @@ def claims(page: str) -> list[tuple[str, str]]:
     return found
 
 
-ALL = claims(PAGE) + claims(SECURITY)
-
-
 def test_the_pages_name_tests() -> None:
-    assert len(claims(PAGE)) > 80 and len(claims(SECURITY)) > 40
+    assert len(claims(RELIABILITY)) > 50 and len(claims(SECURITY)) > 30
 
 
-@pytest.mark.parametrize("file", sorted({file for file, _ in ALL}))
-def test_every_test_that_is_named_exists(file: str) -> None:
+ALL = sorted(set(claims(RELIABILITY) + claims(SECURITY)))
+
+
+@pytest.mark.parametrize("file, name", ALL, ids=[f"{file}:{name}" for file, name in ALL])
+def test_every_test_that_is_named_exists(file: str, name: str) -> None:
     path = ROOT / "tests" / f"{file}.py"
     assert path.is_file(), f"no {path.name}"
-    missing = {name for claimed, name in ALL if claimed == file} - functions(path)
-    assert not missing, f"{path.name} has no {sorted(missing)}"
+    assert fnmatch.filter(functions(path), name), f"{path.name} has no {name}"
 
 
-def test_every_rule_of_the_life_of_a_build_is_spoken_of() -> None:
-    contract = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
-    life = contract[contract.index("## 5.") :]
-    rules = {int(number) for number in re.findall(r"^(\d+)\. ", life, re.MULTILINE)}
-    spoken = {
-        int(number)
-        for each in re.findall(r"Rules? (\d+(?: and \d+)?)\.", PAGE)
-        for number in re.findall(r"\d+", each)
-    }
-    assert rules and rules == spoken
+def first_cells(page: str, heading: str) -> list[int]:
+    """The numbers in the first column of the table below a heading."""
+    return [int(number) for number in re.findall(r"(?m)^\| (\d+) \|", section(page, heading))]
 
 
-def test_every_fault_has_a_test_of_its_number() -> None:
-    assert f"{FAULTS[0]} to {FAULTS[-1]}" in PAGE, "the page claims all of them"
+def section(page: str, heading: str) -> str:
+    """What stands below a heading, up to the next one."""
+    assert f"\n## {heading}\n" in page, f"no heading {heading}"
+    return page.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_every_rule_of_the_contract_is_in_the_table() -> None:
+    life = section(CONTRACT, "5. The life of a build")
+    rules = [int(number) for number in re.findall(r"(?m)^(\d+)\. ", life)]
+    assert len(rules) > 10, "where are the rules?"
+    assert first_cells(RELIABILITY, "The rules") == rules
+
+
+def test_every_fault_that_is_a_test_is_in_the_table() -> None:
     files = list((ROOT / "tests").rglob("test_*.py"))
-    assert len(files) > 60
-    names = {name for path in files for name in functions(path)}
-    covered = {
-        int(found[1]) for found in (re.match(r"test_fault_(\d+)_", n) for n in names) if found
+    assert len(files) > 60, "where are the tests?"
+    names = (name for path in files for name in functions(path))
+    found = (re.match(r"test_fault_(\d+)_", name) for name in names)
+    assert first_cells(RELIABILITY, "The faults") == sorted(
+        {int(each[1]) for each in found if each}
+    )
+
+
+def test_a_row_of_the_faults_names_the_tests_of_its_number() -> None:
+    rows = re.findall(r"(?m)^\| (\d+) \|.*$", section(RELIABILITY, "The faults"))
+    assert len(rows) > 40
+    for row in re.findall(r"(?m)^\| \d+ \|.*$", section(RELIABILITY, "The faults")):
+        number = int(row.split()[1])
+        assert f"`test_fault_{number:02}_*`" in row, row
+
+
+# The design.
+
+
+def test_the_design_names_every_package_and_its_imports() -> None:
+    packages = section(DESIGN, "1. The packages")
+    there = [path for path in (ROOT / "minici").iterdir() if not path.name.startswith("__")]
+    assert len(there) > 10, "where are the packages?"
+    missing = {path.stem for path in there} - set(re.findall(r"`(\w+)/?`", packages))
+    assert not missing
+    rows = re.findall(r"(?m)^\| (`.+) \| (leaves.*) \|$", packages)
+    stated = {
+        importer: frozenset(("*", *re.findall(r"`([\w.]+)`", allowed)))
+        for importers, allowed in rows
+        for importer in re.findall(r"`(\w+)`", importers)
     }
-    assert covered == set(FAULTS)
+    assert stated == ALLOWED
+
+
+# The size, and the examples.
+
+
+def documents() -> list[Path]:
+    listed = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+    assert len(listed) > 8, "where are the documents?"
+    return listed
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.name))
+def test_a_document_is_short(path: Path) -> None:
+    words = len(path.read_text(encoding="utf-8").split())
+    assert words > 100 and (words <= MOST_WORDS or path.name == "protocol.md"), words
+
+
+FORM_FIELD = re.compile(r"(?<![-\w])(?:-d|--data)[ =](?!@)")
+
+
+def test_fault_45_every_example_of_curl_encodes_its_parameters() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "README.md", "docs", "examples", "minici"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    texts = {name: (ROOT / name) for name in listed.stdout.split("\0") if name}
+    found, encoded = [], 0
+    for name, path in texts.items():
+        if path.suffix == ".png" or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = [line for line in text.splitlines() if re.search(r"\bcurl\b", line)]
+        encoded += sum("--data-urlencode" in line for line in lines)
+        found += [f"{name}: {line.strip()}" for line in lines if FORM_FIELD.search(line)]
+    assert encoded > 5, "where are the examples?"
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "line, wrong",
+    [
+        ("curl -d 'command=a && b' URL", True),
+        ("curl --data=x=1 URL", True),
+        ("curl --data-urlencode commit=main URL", False),
+        ("curl --data-binary @piece URL", False),
+    ],
+)
+def test_a_parameter_that_is_not_encoded_is_found_out(line: str, wrong: bool) -> None:
+    assert bool(FORM_FIELD.search(line)) == wrong
 
 
 # The lines. A line of the page fits a template of the code if each field of it is a placeholder in
@@ -91,8 +181,9 @@ def test_every_fault_has_a_test_of_its_number() -> None:
 
 def quoted(heading: str) -> list[str]:
     """The lines in the first column of the table below a heading."""
-    section = PAGE.split(f"\n### {heading}", 1)[1].split("\n#", 1)[0]
-    rows = [row for row in section.splitlines() if row.startswith("| `")]
+    assert f"\n### {heading}\n" in OPERATIONS, f"no heading {heading}"
+    below = OPERATIONS.split(f"\n### {heading}\n", 1)[1].split("\n#", 1)[0]
+    rows = [row for row in below.splitlines() if row.startswith("| `")]
     columns = [row.split(" | ", 1)[0] for row in rows]
     return [found[2] for each in columns for found in re.finditer(r"(`+)(.+?)\1", each)]
 
@@ -200,7 +291,7 @@ def test_every_log_line_that_is_quoted_is_written_by_the_code(line: str) -> None
     assert any(fits(line, each) for each in log_templates()), "no such format string in minici/*.py"
 
 
-@pytest.mark.parametrize("line", quoted("On stderr"))
+@pytest.mark.parametrize("line", quoted("When a process does not start"))
 def test_every_last_word_that_is_quoted_is_a_text_of_the_code(line: str) -> None:
     assert any(fits(line, each) for each in telling_texts())
 
@@ -213,4 +304,8 @@ def test_a_line_that_nobody_writes_is_found_out(line: str) -> None:
 
 
 def test_the_tables_are_there() -> None:
-    assert len(quoted(LOGS[0])) > 30 and len(quoted(LOGS[1])) > 15 and quoted("On stderr")
+    assert (
+        len(quoted(LOGS[0])) > 10
+        and len(quoted(LOGS[1])) > 5
+        and quoted("When a process does not start")
+    )

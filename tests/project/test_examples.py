@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -15,7 +16,10 @@ import pytest
 from minici.config import AGENT_KEYS, SERVER_KEYS, Key, read_agent, read_server
 from minici.web.passwords import hash_password
 from tests.support.fakes import FakeServer
-from tests.support.harness import ROOT, Place, ServerProcess, environment, wait_for
+from tests.support.fresh_machine import FreshMachine
+from tests.support.harness import FINAL, ROOT, Place, ServerProcess, environment, wait_for
+from tests.support.http_client import encode_form, fetch
+from tests.support.repositories import git
 
 EXAMPLES = ROOT / "examples"
 CONFIG = EXAMPLES / "config.ini"
@@ -76,10 +80,87 @@ def test_the_example_of_a_hash_has_the_form_of_a_real_one() -> None:
     assert re.sub("[0-9a-f]", "0", hash_password("x")) == re.sub("[0-9a-f]", "0", shown)
 
 
-@pytest.mark.parametrize("unit", sorted(EXAMPLES.glob("systemd/*")), ids=lambda path: path.name)
-def test_the_units_start_what_there_is(unit: Path) -> None:
-    module = re.findall(r"ExecStart=\S+ -m (\S+) ", unit.read_text(encoding="utf-8"))
-    assert module == [unit.stem.replace("-", ".")]
+# Services: the steps of docs/getting-started.md, done as root on a machine without minici.
+
+UNITS = sorted(EXAMPLES.glob("systemd/*"))
+GETTING_STARTED = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
+SERVICES = GETTING_STARTED.partition("\n## 3. Services\n")[2].partition("\n## ")[0]
+STEPS = re.findall(r"(?ms)^```\n(.*?)^```", SERVICES)
+
+
+def test_the_documents_have_the_steps_of_both_units() -> None:
+    assert len(STEPS) == len(UNITS) == 2
+    for unit in UNITS:
+        heads = re.findall(r"(?m)^#     (.+)$", unit.read_text(encoding="utf-8"))
+        assert len(heads) == 3
+        assert any(set(heads) <= set(steps.splitlines()) for steps in STEPS), unit.name
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_systemd_understands_the_units(unit: Path, tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    assert program, "the units need systemd-analyze; on Debian: apt-get install systemd"
+    text = unit.read_text(encoding="utf-8")
+    assert "User=minici" in text and "ExecStart=/usr/bin/python3 " in text
+    # The programs and users that the steps put in place are not here.
+    text = re.sub("(?m)^User=.*", "User=root", text).replace("/usr/bin/python3", "/bin/true")
+    copy = tmp_path / unit.name
+    copy.write_text(text, encoding="utf-8")
+    done = subprocess.run([program, "verify", str(copy)], capture_output=True, text=True)
+    about_it = [line for line in done.stderr.splitlines() if unit.name in line]
+    assert (done.returncode, about_it) == (0, []), done.stderr
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists("/proc/self/ns/mnt"), reason="needs root and Linux"
+)
+def test_fault_67_the_steps_end_with_two_services_that_run(place: Place) -> None:
+    machine = FreshMachine(place.folder, place.marker)
+    clone = place.folder / "clone"
+    for part in ("minici", "examples"):
+        shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
+    printed = "".join([machine.call(steps, clone) for steps in STEPS])  # both on one host
+    enabled = machine.enabled.read_text(encoding="utf-8").splitlines()
+    assert enabled == ["enable --now minici-server", "enable --now minici-agent"]
+    configs = [machine.at(f"/var/lib/{name}/config.ini") for name in ("minici", "minici-agent")]
+    for config in configs:
+        assert config.stat().st_uid == config.parent.stat().st_uid != 0
+        assert config.stat().st_mode & 0o777 == 0o600
+    # What differs here: a repository that exists, and free ports.
+    project = machine.at("/opt/project.git")
+    git(place.folder, "clone", "--quiet", "--bare", place.repository.url, str(project))
+    machine.call(f"chown -R {configs[1].stat().st_uid} /opt/project.git", clone)
+    for config in configs:
+        text = re.sub("(?m)^repository = .*", "repository = /opt/project.git", config.read_text())
+        config.write_text(re.sub("(?m)^port = .*", "port = 0", text))
+    server = place.keep(machine.start("minici-server"))
+    wait_for(server.port, 20, "the server's ready line")
+    text = configs[1].read_text()
+    configs[1].write_text(re.sub("(?m)^server = .*", f"server = 127.0.0.1:{server.port()}", text))
+    agent = place.keep(machine.start("minici-agent"))
+    wait_for(agent.port, 20, "the agent's ready line")
+    password = re.search(r"sign in as admin with the password (\S+)", printed)
+    assert password
+    build_as_minici_agent(("127.0.0.1", server.port()), f"admin:{password[1]}")
+    assert "WARNING" not in server.log + agent.log
+    assert (agent.stop(), server.stop()) == (0, 0)
+
+
+def build_as_minici_agent(address: tuple[str, int], who: str) -> None:
+    """Have a server that asks for a password build its repository's HEAD."""
+    headers = {"Authorization": f"Basic {base64.b64encode(who.encode()).decode()}"}
+    body, kind = encode_form({"commit": "HEAD", "command": "id -un && test -w ."})
+    reply = fetch(address, "POST", "/api/builds", body, {**headers, "Content-Type": kind})
+    assert reply.status == 201, reply
+    number = reply.json()["id"]
+
+    def status() -> str:
+        found = fetch(address, "GET", f"/api/builds/{number}", headers=headers)
+        return str(found.json()["status"])
+
+    wait_for(lambda: status() in FINAL, 30, "the build's end")
+    output = fetch(address, "GET", f"/build/{number}/output", headers=headers)
+    assert (status(), output.text) == ("success", "minici-agent\n")
 
 
 class NodeAgent:
@@ -150,7 +231,7 @@ def test_the_agent_checks_out_what_was_asked_for(
         (repository.first, repository.first),
         (repository.second[:8], repository.second),
     ):
-        build = built(server, commit, "git rev-parse HEAD; ls left; touch left; true", "success")
+        build = built(server, commit, "git rev-parse HEAD; ls left || touch left", "success")
         assert server.output(build["id"], "stdout").decode().strip() == revision
     build = built(server, "nowhere", "true", "failure")
     assert b"nowhere" in server.output(build["id"], "stderr")
@@ -183,5 +264,5 @@ def test_the_agent_may_be_started_first_and_share_a_secret(place: Place) -> None
     wait_for(lambda: "ECONNREFUSED" in node.log.read_text(), 10, "a try in vain")
     server = place.server(port=nobody.address.rpartition(":")[2], secret="a-word")
     server.wait_agents(1)
-    build = built(server, "HEAD", "env | grep -c SECRET; true", "success")
+    build = built(server, "HEAD", "env | grep -c SECRET || true", "success")
     assert server.output(build["id"], "stdout") == b"0\n"

@@ -14,12 +14,12 @@ from minici.ui.ansi import contrast
 from minici.ui.badge import COLOURS, LABEL_GROUND, badge_json, badge_svg
 from minici.ui.components import repository_name
 from minici.ui.feeds import atom_feed, cctray
-from minici.ui.i18n import LANGUAGES, Words
+from minici.ui.i18n import LANGUAGES, Translator
 from minici.web.passwords import hash_password
 from tests.support.fakes import FakeAgent
 from tests.support.harness import ROOT, Place, ServerProcess
 from tests.support.http_client import Reply
-from tests.support.page_samples import STATUSES, build_json, iso, site
+from tests.support.page_samples import STATUSES, build_json, context, iso
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -45,12 +45,12 @@ def texts(picture: str) -> list[str]:
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_badge_says_the_status_in_words_and_colour(status: str) -> None:
     build = build_json(7, status)
-    picture = badge_svg(Words("en"), build)
+    picture = badge_svg(Translator("en"), build)
     assert texts(picture) == ["build", status]
     assert COLOURS[status] in picture
     assert parse(picture).get("aria-label") == f"build: {status}"
-    assert texts(badge_svg(Words("ru"), build))[0] == "сборка"
-    shield = badge_json(Words("en"), build, "main")
+    assert texts(badge_svg(Translator("ru"), build))[0] == "сборка"
+    shield = badge_json(Translator("en"), build, "main")
     assert shield == {
         "schemaVersion": 1,
         "label": "main",
@@ -60,16 +60,16 @@ def test_a_badge_says_the_status_in_words_and_colour(status: str) -> None:
 
 
 def test_a_badge_without_a_build_is_grey() -> None:
-    assert texts(badge_svg(Words("en"), None)) == ["build", "no builds"]
-    assert texts(badge_svg(Words("ru"), None, "main")) == ["main", "нет сборок"]
-    assert badge_json(Words("en"), None)["color"] == COLOURS["cancelled"]
-    assert texts(badge_svg(Words("en"), {"id": 1, "damaged": "x"}))[1] == "damaged"
+    assert texts(badge_svg(Translator("en"), None)) == ["build", "no builds"]
+    assert texts(badge_svg(Translator("ru"), None, "main")) == ["main", "нет сборок"]
+    assert badge_json(Translator("en"), None)["color"] == COLOURS["cancelled"]
+    assert texts(badge_svg(Translator("en"), {"id": 1, "damaged": "x"}))[1] == "damaged"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_badge_has_room_for_its_texts(language: str) -> None:
     for label in ("build", "i" * 60, "Щ" * 60, "release/2026-11", "x" * 500):
-        picture = parse(badge_svg(Words(language), build_json(1, "cancelled"), label))
+        picture = parse(badge_svg(Translator(language), build_json(1, "cancelled"), label))
         boxes = [float(str(each.get("width"))) for each in picture.iter(f"{SVG}rect")]
         lengths = [float(str(each.get("textLength"))) for each in picture.iter(f"{SVG}text")]
         assert boxes[0] == pytest.approx(boxes[1] + boxes[2], abs=0.2)
@@ -78,13 +78,13 @@ def test_a_badge_has_room_for_its_texts(language: str) -> None:
 
 
 def test_hostile_text_changes_no_badge_and_no_feed() -> None:
-    label = parse(badge_svg(Words("en"), None, HOSTILE))
+    label = parse(badge_svg(Translator("en"), None, HOSTILE))
     assert "<script>alert(1)" in str(label.get("aria-label"))
     builds = [build_json(9 - place, status, hostile) for place, status in enumerate(STATUSES)]
-    feed = parse(atom_feed(Words("en"), site(hostile), builds))
+    feed = parse(atom_feed(Translator("en"), context(hostile), builds))
     assert len(feed.findall(f"{ATOM}entry")) == 4
     assert "<script>alert(1)" in "".join(feed.itertext())
-    assert parse(cctray(site(hostile), builds))[0].get("name")
+    assert parse(cctray(context(hostile), builds))[0].get("name")
 
 
 def test_badges_can_be_read_and_have_the_colours_of_the_pages() -> None:
@@ -104,8 +104,8 @@ def test_the_feed_has_the_builds_that_have_ended_last_first() -> None:
         build_json(2, "success", finished_at=iso(40)),
         {"id": 1, "damaged": "cut short"},
     ]
-    feed = parse(atom_feed(Words("en"), site(url="http://ci:8000"), builds, "?text=a&b"))
-    assert feed.findtext(f"{ATOM}title") == "Builds of the site_repository"
+    feed = parse(atom_feed(Translator("en"), context(url="http://ci:8000"), builds, "?text=a&b"))
+    assert feed.findtext(f"{ATOM}title") == "Builds of the context_repository"
     assert feed.findtext(f"{ATOM}id") == "http://ci:8000/feed.atom?text=a&b"
     links = {link.get("rel"): link.get("href") for link in feed.findall(f"{ATOM}link")}
     assert links["self"] == "http://ci:8000/feed.atom?text=a&b"
@@ -123,7 +123,7 @@ def test_the_feed_has_the_builds_that_have_ended_last_first() -> None:
 
 
 def test_a_feed_without_builds_is_a_feed() -> None:
-    feed = parse(atom_feed(Words("ru"), site(), []))
+    feed = parse(atom_feed(Translator("ru"), context(), []))
     assert feed.findtext(f"{ATOM}updated") and not feed.findall(f"{ATOM}entry")
 
 
@@ -141,7 +141,7 @@ def test_a_monitor_sees_the_newest_verdict(
     statuses: str, activity: str, last: tuple[str, str]
 ) -> None:
     builds = [build_json(9 - place, status) for place, status in enumerate(statuses.split())]
-    project = parse(cctray(site(url="http://ci", repository="ssh://h/a/tides.git"), builds))[0]
+    project = parse(cctray(context(url="http://ci", repository="ssh://h/a/tides.git"), builds))[0]
     assert project.get("name") == "tides"
     assert project.get("activity") == activity
     assert (project.get("lastBuildStatus"), project.get("lastBuildLabel")) == last

@@ -7,22 +7,22 @@ import re
 
 import pytest
 
-from minici.scheduler.agent_history import QUARTER, QUARTERS, Day
-from minici.scheduler.roster import Agent, Pinged, Roster
+from minici.scheduler.agent_history import QUARTER_SECONDS, QUARTERS, AgentHistory
+from minici.scheduler.roster import KnownAgent, PingResult, Roster
 from tests.support.fakes import FakeAgent
 from tests.support.harness import Place, wait_for
 
-NOW = 1_000_000 * QUARTER
+NOW = 1_000_000 * QUARTER_SECONDS
 
 
-def shares(day: Day, now: float, last: int) -> list[tuple[float, float, float]]:
+def shares(day: AgentHistory, now: float, last: int) -> list[tuple[float, float, float]]:
     """Seconds there, gone and busy of the last quarters, rounded."""
     quarters = day.quarters(now)[-last:]
     return [(round(here), round(gone), round(busy)) for here, gone, busy in quarters]
 
 
 def test_what_is_noted_holds_until_the_next_note() -> None:
-    day = Day(NOW)
+    day = AgentHistory(NOW)
     day.note(NOW + 100, here=True, busy=0.5)
     day.note(NOW + 500, here=True, busy=1)
     day.note(NOW + 600, here=False)
@@ -30,9 +30,9 @@ def test_what_is_noted_holds_until_the_next_note() -> None:
 
 
 def test_a_note_that_holds_for_long_fills_quarter_by_quarter() -> None:
-    day = Day(NOW)
+    day = AgentHistory(NOW)
     day.note(NOW + 450, here=True, busy=0.25)
-    assert shares(day, NOW + 2.5 * QUARTER, 4) == [
+    assert shares(day, NOW + 2.5 * QUARTER_SECONDS, 4) == [
         (0, 0, 0),
         (450, 0, 112),
         (900, 0, 225),
@@ -41,33 +41,33 @@ def test_a_note_that_holds_for_long_fills_quarter_by_quarter() -> None:
 
 
 def test_what_is_older_than_a_day_is_forgotten() -> None:
-    day = Day(NOW)
+    day = AgentHistory(NOW)
     day.note(NOW, here=True, busy=1)
-    day.note(NOW + QUARTER, here=False)
-    after = day.quarters(NOW + QUARTER * QUARTERS - 1)
+    day.note(NOW + QUARTER_SECONDS, here=False)
+    after = day.quarters(NOW + QUARTER_SECONDS * QUARTERS - 1)
     assert len(after) == QUARTERS
     assert after[0] == (900, 0, 900) and after[1] == (0, 900, 0)
-    later = day.quarters(NOW + QUARTER * QUARTERS + 1)
+    later = day.quarters(NOW + QUARTER_SECONDS * QUARTERS + 1)
     assert later[0] == (0, 900, 0) and later[-1] == (0, 1, 0)
 
 
 def test_days_of_sleep_cost_no_more_than_one() -> None:
-    day = Day(NOW)
+    day = AgentHistory(NOW)
     day.note(NOW, here=True)
-    begun = NOW + 5_000_000 * QUARTER
+    begun = NOW + 5_000_000 * QUARTER_SECONDS
     assert day.quarters(begun)[0] == (900, 0, 0)
     assert sum(here for here, _, _ in day.quarters(begun)) == pytest.approx(95 * 900)
 
 
 def test_a_clock_that_stands_still_or_goes_back_adds_nothing() -> None:
-    day = Day(NOW + 10)
+    day = AgentHistory(NOW + 10)
     day.note(NOW + 10, here=True)
     day.note(NOW, here=True)
     assert shares(day, NOW + 10, 1) == [(0, 0, 0)]
 
 
 def test_a_copy_is_its_own() -> None:
-    day = Day(NOW)
+    day = AgentHistory(NOW)
     day.note(NOW, here=True)
     copy = day.copy()
     day.note(NOW + 100, here=False)
@@ -77,15 +77,15 @@ def test_a_copy_is_its_own() -> None:
 
 @pytest.mark.parametrize("away", [0, 3, 95, 96, 4000])
 def test_a_day_goes_on_in_another_life_of_the_server(away: int) -> None:
-    day = Day(NOW)
+    day = AgentHistory(NOW)
     day.note(NOW, here=True, busy=1)
-    day.note(NOW + QUARTER, here=True, busy=1 / 3)
-    day.note(NOW + 2 * QUARTER, here=False)
-    lines = day.written(NOW + 3 * QUARTER)
+    day.note(NOW + QUARTER_SECONDS, here=True, busy=1 / 3)
+    day.note(NOW + 2 * QUARTER_SECONDS, here=False)
+    lines = day.written(NOW + 3 * QUARTER_SECONDS)
     assert [len(line) for line in lines] == [96] * 3
-    other = Day(77 * QUARTER)
-    other.read(lines, away * QUARTER)
-    read = other.quarters(77 * QUARTER)
+    other = AgentHistory(77 * QUARTER_SECONDS)
+    other.read(lines, away * QUARTER_SECONDS)
+    read = other.quarters(77 * QUARTER_SECONDS)
     nothing = (0, 0, 0)
     expected = [nothing] * 92 + [(900, 0, 900), (900, 0, 300), (0, 900, 0), nothing]
     assert read == (expected + [nothing] * away)[-96:]
@@ -94,21 +94,21 @@ def test_a_day_goes_on_in_another_life_of_the_server(away: int) -> None:
 @pytest.mark.parametrize("wrong", [(), ("0" * 96,) * 2, ("0" * 95,) * 3, ("x" * 96,) * 3])
 def test_what_is_no_day_is_refused(wrong: tuple[str, ...]) -> None:
     with pytest.raises(ValueError):
-        Day(NOW).read(wrong, 0)
+        AgentHistory(NOW).read(wrong, 0)
 
 
 def test_the_roster_notes_signs_of_life_and_their_end() -> None:
     roster = Roster(ping_interval=2, agent_timeout=10, overdue=60)
-    agent = Agent("a", 1, "a", slots=2, heard_at=NOW)
+    agent = KnownAgent("a", 1, "a", slots=2, heard_at=NOW)
     roster.add(agent)
     roster.heard(agent, NOW, "")
     roster.assign(agent, 1, 1, NOW + 100)
-    answer = Pinged(NOW + 100, True, running=((1, 1),), undelivered=())
+    answer = PingResult(NOW + 100, True, running=((1, 1),), undelivered=())
     roster.pinged(agent, answer, NOW + 100, "")
     roster.lost(agent, "silent", NOW + 300, "")
-    assert shares(agent.day, NOW + 400, 1) == [(300, 100, 100)]
+    assert shares(agent.history, NOW + 400, 1) == [(300, 100, 100)]
     roster.heard(agent, NOW + 400, "")
-    assert shares(agent.day, NOW + 500, 1) == [(400, 100, 150)]
+    assert shares(agent.history, NOW + 500, 1) == [(400, 100, 150)]
 
 
 def test_an_agents_day_and_its_loss_outlive_the_server(place: Place) -> None:
@@ -167,7 +167,7 @@ def test_a_damaged_day_costs_no_more_than_itself(place: Place, content: str) -> 
 
 def test_a_thousand_agents_take_little() -> None:
     """A kilobyte or two each, and some microseconds for a sign of life."""
-    days = [Day(NOW) for _ in range(1000)]
+    days = [AgentHistory(NOW) for _ in range(1000)]
     for day in days:
         for minute in range(0, 24 * 60, 7):
             day.note(NOW + 60 * minute, here=True, busy=minute % 2)

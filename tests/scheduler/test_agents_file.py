@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from minici.config import read_server
-from minici.scheduler.agent_updates import Reports
-from minici.scheduler.roster import Agent
+from minici.scheduler.agent_updates import AgentUpdates
+from minici.scheduler.roster import KnownAgent
 from minici.scheduler.state import State
 from minici.store import Store, StoreUnavailable
 
@@ -26,7 +26,7 @@ def state(tmp_path: Path) -> State:
 
 def register(state: State, number: int) -> None:
     with state.lock:
-        state.roster.add(Agent("127.0.0.1", number, f"agent-{number}", 1, 0.0))
+        state.roster.add(KnownAgent("127.0.0.1", number, f"agent-{number}", 1, 0.0))
     state.save_agents()
     assert number in ports(state), "written before whoever wanted it goes on"
 
@@ -75,7 +75,7 @@ def test_what_could_not_be_written_is_written_by_the_next(state: State) -> None:
 
 
 def test_an_agent_that_is_back_is_so_for_the_next_server_too(state: State) -> None:
-    reports = Reports(state, None)  # type: ignore[arg-type]  # no build is there
+    reports = AgentUpdates(state, None)  # type: ignore[arg-type]  # no build is there
     reports.register("127.0.0.1", 7, "agent", 1)
     (agent,) = state.roster
     with state.lock:
@@ -87,7 +87,7 @@ def test_an_agent_that_is_back_is_so_for_the_next_server_too(state: State) -> No
 
 
 def test_an_agent_that_is_back_needs_no_disk(state: State) -> None:
-    reports = Reports(state, None)  # type: ignore[arg-type]  # no build is there
+    reports = AgentUpdates(state, None)  # type: ignore[arg-type]  # no build is there
     reports.register("127.0.0.1", 7, "agent", 1)
     (agent,) = state.roster
 

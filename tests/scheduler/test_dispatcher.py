@@ -11,9 +11,9 @@ import pytest
 
 from minici import build as builds
 from minici.config import ServerConfig, read_server
-from minici.scheduler.agent_client import TAKEN, Offered
+from minici.scheduler.agent_client import ACCEPTED, DispatchResult
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent, Pinged
+from minici.scheduler.roster import KnownAgent, PingResult
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
@@ -25,9 +25,9 @@ class Calls:
     def __init__(self) -> None:
         self.offered: list[int] = []
 
-    def offer(self, agent: Agent, build: builds.Build, params: object) -> Offered:
+    def offer(self, agent: KnownAgent, build: builds.Build, params: object) -> DispatchResult:
         self.offered.append(build.attempt)
-        return Offered(TAKEN)
+        return DispatchResult(ACCEPTED)
 
     def cancel(self, *_: object, **__: object) -> bool:
         return True
@@ -47,14 +47,14 @@ class World:
         self.dispatcher = Dispatcher(self.state, self.calls, at_once)
         self.watchdog = Watchdog(self.state, self.dispatcher, self.calls, at_once)
         self.state.restore(unfinished)
-        self.agent = Agent("127.0.0.1", 1, "one", 1, self.time)
+        self.agent = KnownAgent("127.0.0.1", 1, "one", 1, self.time)
         with self.state.lock:
             self.state.roster.add(self.agent)
 
     def ping(self) -> None:
         """The agent says that it has nothing."""
         self.time += 1
-        self.watchdog.pinged(self.agent, Pinged(self.time, True, running=(), undelivered=()))
+        self.watchdog.pinged(self.agent, PingResult(self.time, True, running=(), undelivered=()))
         self.watchdog.settle()
 
 
@@ -112,7 +112,7 @@ def test_a_fault_after_the_call_is_settled_by_pings(
 
 
 def test_a_build_stands_in_the_queue_once(world: World) -> None:
-    entry = world.state.entry(world.state.enqueue("main", "true").id)
+    entry = world.state.unfinished_build(world.state.enqueue("main", "true").id)
     assert entry is not None
     with world.state.lock:
         world.state.put_back(entry)

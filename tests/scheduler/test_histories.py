@@ -22,13 +22,13 @@ import pytest
 
 from minici import build as builds
 from minici import durable
-from minici.build import STDERR, STDOUT, Build, Result
+from minici.build import STDERR, STDOUT, AttemptId, Build, Result
 from minici.config import ConfigError, ServerConfig
-from minici.output.format import OffsetGap, Rest
-from minici.scheduler.agent_client import REFUSED, TAKEN, UNANSWERED, AgentCalls, Offered
-from minici.scheduler.agent_updates import Moved, Reports
+from minici.output.format import OffsetGap, StreamTail
+from minici.scheduler.agent_client import ACCEPTED, REFUSED, UNANSWERED, AgentClient, DispatchResult
+from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent, Held, Pinged
+from minici.scheduler.roster import KnownAgent, PingResult
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
@@ -53,41 +53,43 @@ class Node:
     alive: bool = True
     reachable: bool = True
     slots: int = 2
-    running: dict[Held, bytes] = dataclasses.field(default_factory=dict)
-    undelivered: dict[Held, tuple[int, bytes]] = dataclasses.field(default_factory=dict)
+    running: dict[AttemptId, bytes] = dataclasses.field(default_factory=dict)
+    undelivered: dict[AttemptId, tuple[int, bytes]] = dataclasses.field(default_factory=dict)
 
     @property
     def there(self) -> bool:
         return self.alive and self.reachable
 
 
-class Wire(AgentCalls):
+class Wire(AgentClient):
     """The calls to agents, answered by the model instead of a network."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def offer(self, agent: Agent, build: Build, params: Any) -> Offered:
+    def offer(self, agent: KnownAgent, build: Build, params: Any) -> DispatchResult:
         node, chance = self._world.nodes[agent.port], self._world.chance
         if not node.there:
-            return Offered(REFUSED if not node.alive else UNANSWERED, "not there")
+            return DispatchResult(REFUSED if not node.alive else UNANSWERED, "not there")
         if len(node.running) >= node.slots:
-            return Offered(REFUSED, "full")
+            return DispatchResult(REFUSED, "full")
         if chance.random() < 0.1:
-            return Offered(UNANSWERED, "the request was lost")
+            return DispatchResult(UNANSWERED, "the request was lost")
         node.running[(build.id, build.attempt)] = b""
         self._world.handed.append((build.id, build.attempt))
         if chance.random() < 0.1:
-            return Offered(UNANSWERED, "the answer was lost")
-        return Offered(TAKEN)
+            return DispatchResult(UNANSWERED, "the answer was lost")
+        return DispatchResult(ACCEPTED)
 
-    def ping(self, agent: Agent) -> Pinged:
+    def ping(self, agent: KnownAgent) -> PingResult:
         node, now = self._world.nodes[agent.port], self._world.time
         if not node.there:
-            return Pinged(now, answered=False, refused=not node.alive)
-        return Pinged(now, True, running=tuple(node.running), undelivered=tuple(node.undelivered))
+            return PingResult(now, answered=False, refused=not node.alive)
+        return PingResult(
+            now, True, running=tuple(node.running), undelivered=tuple(node.undelivered)
+        )
 
-    def cancel(self, agent: Agent, held: Held, superseded: bool) -> bool:
+    def cancel(self, agent: KnownAgent, held: AttemptId, superseded: bool) -> bool:
         node = self._world.nodes[agent.port]
         if not node.there:
             return False
@@ -109,7 +111,7 @@ class World:
         self.pending: list[Callable[[], object]] = []
         self.acknowledged: dict[int, Optional[dict[str, Any]]] = {}  # id: the final record
         self.delivered: dict[int, tuple[int, bytes]] = {}  # the result that was answered 200 first
-        self.handed: list[Held] = []
+        self.handed: list[AttemptId] = []
         self.store: Optional[Store] = None
         self.boot()
 
@@ -126,7 +128,7 @@ class World:
 
         self.dispatcher = Dispatcher(self.state, wire, beside)
         self.watchdog = Watchdog(self.state, self.dispatcher, wire, beside)
-        self.reports = Reports(self.state, self.dispatcher)
+        self.reports = AgentUpdates(self.state, self.dispatcher)
         self.state.restore(self.store.open())
 
     # Events. Each takes a number that settles every choice in it.
@@ -164,7 +166,7 @@ class World:
             self.pending.append(lambda agent=agent: self._ping(agent))
         self.watchdog.settle()
 
-    def _ping(self, agent: Agent) -> None:
+    def _ping(self, agent: KnownAgent) -> None:
         self.watchdog.pinged(agent, Wire(self).ping(agent))
 
     def on_time(self) -> None:
@@ -180,7 +182,7 @@ class World:
         node.running[held] = before + piece
         try:
             self.reports.add_output(*held, STDOUT, len(before), piece)
-        except Moved:
+        except StaleAttempt:
             del node.running[held]
         except OffsetGap:
             pass
@@ -196,10 +198,13 @@ class World:
         if node.there and node.undelivered:
             self._deliver(node, next(iter(node.undelivered)))
 
-    def _deliver(self, node: Node, held: Held) -> None:
+    def _deliver(self, node: Node, held: AttemptId) -> None:
         status, text = node.undelivered[held]
-        rests = {STDOUT: Rest(0, len(text), io.BytesIO(text)), STDERR: Rest(0, 0, io.BytesIO())}
-        entry = self.state.entry(held[0])
+        rests = {
+            STDOUT: StreamTail(0, len(text), io.BytesIO(text)),
+            STDERR: StreamTail(0, 0, io.BytesIO()),
+        }
+        entry = self.state.unfinished_build(held[0])
         self.reports.finish(*held, Result(status), rests)
         if entry is not None and entry.build.final and entry.build.status != builds.CANCELLED:
             self.delivered.setdefault(held[0], (status, text))

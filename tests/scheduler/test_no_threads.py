@@ -10,30 +10,30 @@ from typing import Callable
 
 import pytest
 
-from minici.build import CANCELLED, RUNNING
+from minici.build import CANCELLED, RUNNING, AttemptId
 from minici.config import read_server
-from minici.scheduler.agent_client import TAKEN, AgentCalls, Offered
+from minici.scheduler.agent_client import ACCEPTED, AgentClient, DispatchResult
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import Agent, Held, Pinged
+from minici.scheduler.roster import KnownAgent, PingResult
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
 from minici.web.client import Client
 from minici.web.listener import Listener
-from minici.web.routing import HttpError, Request, Response, Route, Site
+from minici.web.routing import Application, HttpError, Request, Response, Route
 from tests.support.harness import wait_for
 
 
-class Calls(AgentCalls):
+class Calls(AgentClient):
     """Agents that live, take every build and keep it."""
 
-    def offer(self, *_: object) -> Offered:
-        return Offered(TAKEN)
+    def offer(self, *_: object) -> DispatchResult:
+        return DispatchResult(ACCEPTED)
 
-    def ping(self, agent: Agent) -> Pinged:
-        return Pinged(self._clock(), answered=True)
+    def ping(self, agent: KnownAgent) -> PingResult:
+        return PingResult(self._clock(), answered=True)
 
-    def cancel(self, agent: Agent, held: Held, superseded: bool) -> bool:
+    def cancel(self, agent: KnownAgent, held: AttemptId, superseded: bool) -> bool:
         return True
 
 
@@ -68,7 +68,7 @@ class Room:
         self.dispatcher = Dispatcher(self.state, calls, self.host)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls, self.host)
         for port in (1, 2):
-            agent = Agent("127.0.0.1", port, f"agent-{port}", 1, self.state.clock())
+            agent = KnownAgent("127.0.0.1", port, f"agent-{port}", 1, self.state.clock())
             self.state.roster.add(agent)
 
 
@@ -102,10 +102,10 @@ def test_a_cancellation_that_can_not_be_told_is_told_after_the_next_ping(room: R
     room.host.refuses = 1
     room.dispatcher.cancel(build.id)
     assert room.state.load(build.id).status == RUNNING
-    entry = room.state.entry(build.id)
+    entry = room.state.unfinished_build(build.id)
     assert entry is not None and not entry.cancel_told
     agent = next(each for each in room.state.roster if each.assignments)
-    answer = Pinged(room.state.clock(), True, running=((build.id, 1),), undelivered=())
+    answer = PingResult(room.state.clock(), True, running=((build.id, 1),), undelivered=())
     room.watchdog.pinged(agent, answer)
     assert entry.cancel_told and f"cancel-{build.id}" in room.host.started
 
@@ -118,7 +118,7 @@ def test_a_connection_that_gets_no_thread_takes_no_room(monkeypatch: pytest.Monk
         return Response(error.status)
 
     route = Route("GET", "/", lambda request: Response(body=b"here"), "people")
-    listener = Listener("127.0.0.1", 0, Site([route], lambda request: None, as_it_is))
+    listener = Listener("127.0.0.1", 0, Application([route], lambda request: None, as_it_is))
     listener.start()
     address = ("127.0.0.1", listener.server_port)
     with monkeypatch.context() as patch:

@@ -6,7 +6,7 @@ import json
 
 from minici import build as builds
 from minici.build import Build
-from minici.scheduler.typical_durations import _MOST_COMMANDS, UsualTimes
+from minici.scheduler.typical_durations import _MOST_COMMANDS, TypicalDurations
 from tests.support.fakes import FakeAgent
 from tests.support.harness import Place
 
@@ -25,7 +25,7 @@ def ended(number: int, seconds: float, command: str = "make", status: str = "suc
 
 
 def test_it_is_the_median_of_the_last_successes() -> None:
-    usual = UsualTimes()
+    usual = TypicalDurations()
     assert usual.of("make") is None
     for number, seconds in ((1, 50), (2, 10), (3, 12), (4, 11)):
         usual.note(ended(number, seconds))
@@ -36,14 +36,14 @@ def test_it_is_the_median_of_the_last_successes() -> None:
 
 
 def test_what_did_not_succeed_says_nothing() -> None:
-    usual = UsualTimes()
+    usual = TypicalDurations()
     for status in ("failure", "cancelled", "lost", "running", "queued"):
         usual.note(ended(1, 10, status=status))
     assert usual.of("make") is None
 
 
 def test_a_build_counts_once_however_often_it_is_shown() -> None:
-    usual = UsualTimes()
+    usual = TypicalDurations()
     for _ in range(20):
         usual.note(ended(1, 100))
         usual.note(ended(2, 1))
@@ -52,7 +52,7 @@ def test_a_build_counts_once_however_often_it_is_shown() -> None:
 
 
 def test_it_stays_within_its_bounds() -> None:
-    usual = UsualTimes()
+    usual = TypicalDurations()
     for number in range(_MOST_COMMANDS + 10):
         usual.note(ended(number + 1, 10, command=f"make {number} {'x' * 300}"))
     assert len(usual._seconds) == _MOST_COMMANDS

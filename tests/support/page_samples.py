@@ -14,8 +14,8 @@ from minici.ui.models import (
     FormView,
     IndexView,
     OutputPiece,
+    PageContext,
     RunningBuild,
-    Site,
     Waiting,
 )
 
@@ -79,10 +79,10 @@ def _attempt(number: int, ending: str, say: Text) -> dict[str, Any]:
     }
 
 
-def site(say: Text = plain, **changes: Any) -> Site:
+def context(say: Text = plain, **changes: Any) -> PageContext:
     """What every page shows around its subject."""
     values: dict[str, Any] = {
-        "repository": say("site_repository"),
+        "repository": say("context_repository"),
         "now": NOW,
         "url": say("url"),
         "agents_total": 2,
@@ -93,7 +93,7 @@ def site(say: Text = plain, **changes: Any) -> Site:
         "start_agent_command": say("start_agent_command"),
         "user": say("user"),
     }
-    return Site(**{**values, **changes})
+    return PageContext(**{**values, **changes})
 
 
 def index_view(say: Text = plain, **changes: Any) -> IndexView:
@@ -101,7 +101,7 @@ def index_view(say: Text = plain, **changes: Any) -> IndexView:
     builds = [build_json(20 - place, status, say) for place, status in enumerate(STATUSES)]
     builds.append({"id": 9, "damaged": say("damaged")})
     values: dict[str, Any] = {
-        "site": site(say),
+        "context": context(say),
         "builds": builds,
         "form": FormView(say("form_commit"), say("form_command")),
         "waiting": {20: Waiting(2, 2)},
@@ -119,7 +119,7 @@ def build_view(build: dict[str, Any], say: Text = plain, **changes: Any) -> Buil
         OutputPiece("stdout", 0.5, say("stdout") + "\n"),
         OutputPiece("stderr", 1.25, say("stderr") + "\n"),
     ]
-    values: dict[str, Any] = {"site": site(say), "build": build, "output": output}
+    values: dict[str, Any] = {"context": context(say), "build": build, "output": output}
     values.update(previous=build["id"] - 1, next=build["id"] + 1)
     return BuildView(**{**values, **changes})
 
@@ -147,7 +147,7 @@ def agents_view(say: Text = plain, **changes: Any) -> AgentsView:
         )
         for state in ("ready", "busy", "gone", "refusing")
     ]
-    return AgentsView(**{"site": site(say), "agents": agents, **changes})
+    return AgentsView(**{"context": context(say), "agents": agents, **changes})
 
 
 def all_pages(language: str, say: Text = plain) -> Iterator[tuple[str, html.Html]]:
@@ -156,8 +156,8 @@ def all_pages(language: str, say: Text = plain) -> Iterator[tuple[str, html.Html
     errors = {"commit": say("commit_error"), "command": say("command_error")}
     wrong = FormView(say("form_commit"), say("form_command"), errors)
     yield "form", html.index_page(language, index_view(say, form=wrong))
-    alone = site(say, agents_total=0, queued=0)
-    yield "empty", html.index_page(language, index_view(say, builds=[], last=[], site=alone))
+    alone = context(say, agents_total=0, queued=0)
+    yield "empty", html.index_page(language, index_view(say, builds=[], last=[], context=alone))
     yield "filtered", html.index_page(language, index_view(say, text=say("filter_text")))
     none = index_view(say, text=say("filter_text"), older=None, builds=[], last=[], filter="lost")
     yield "none", html.index_page(language, none)
@@ -172,4 +172,4 @@ def all_pages(language: str, say: Text = plain) -> Iterator[tuple[str, html.Html
     yield "agents", html.agents_page(language, agents_view(say))
     yield "no agents", html.agents_page(language, AgentsView(alone, []))
     for number in (400, 401, 403, 404, 405, 413, 418, 421, 500, 503):
-        yield f"error {number}", html.error_page(language, number, say("sentence"), site(say))
+        yield f"error {number}", html.error_page(language, number, say("sentence"), context(say))

@@ -23,8 +23,8 @@ from minici import html
 from minici.ui.ansi import GROUND, PALETTE, contrast, legible, palette_css
 from minici.ui.build import repeat_lines
 from minici.ui.components import asset
-from minici.ui.i18n import LANGUAGES, Words
-from minici.ui.markup import Html, escape, fill, join, markup, phrase, typed, visible
+from minici.ui.i18n import LANGUAGES, Translator
+from minici.ui.markup import Html, escape, fill, input_value, join, markup, phrase, visible
 from minici.ui.models import AgentsView, FormView, IndexView, Waiting
 from minici.ui.summary import verdict_sentence
 from tests.support.harness import ROOT
@@ -34,10 +34,10 @@ from tests.support.page_samples import (
     all_pages,
     build_json,
     build_view,
+    context,
     index_view,
     iso,
     plain,
-    site,
 )
 
 PACKAGE = ROOT / "minici"
@@ -140,9 +140,9 @@ def test_putting_html_into_a_plain_text_makes_it_plain_again() -> None:
 
 
 def test_a_text_with_values_escapes_them() -> None:
-    said = phrase(Words("en"), "verdict_agent", agent="<{x}>")
+    said = phrase(Translator("en"), "verdict_agent", agent="<{x}>")
     assert said == " on agent &lt;{x}&gt;"
-    assert phrase(Words("en"), "verdict_agent", agent=Html("<b>x</b>")) == " on agent <b>x</b>"
+    assert phrase(Translator("en"), "verdict_agent", agent=Html("<b>x</b>")) == " on agent <b>x</b>"
 
 
 def test_only_markup_py_makes_html_out_of_text() -> None:
@@ -166,13 +166,13 @@ def test_no_field_of_a_template_can_break_out(name: str) -> None:
     source = (PACKAGE / "ui" / "templates" / f"{name}.html").read_text(encoding="utf-8")
     fields = {a or b for _, a, b, _ in Template.pattern.findall(source)}
     fields = {field for field in fields if not field.startswith("t_")}
-    words = Words("en")
+    translate = Translator("en")
     # Fields that stand for whole attributes are Html by type; as text they would be escaped,
     # and a browser would take the escaped text for an attribute's name.
     whole = set(re.findall(r'"\$(\w+)', re.sub(r'="[^"]*"', '""', source)))
     harmless = {field: Html("") if field in whole else "x" for field in fields}
     bad = {field: Html("") if field in whole else HOSTILE for field in fields}
-    good_page, bad_page = fill(name, words, **harmless), fill(name, words, **bad)
+    good_page, bad_page = fill(name, translate, **harmless), fill(name, translate, **bad)
     assert _starts(good_page) == _starts(bad_page)
     assert whole <= {"builds_current", "agents_current", "commit_invalid", "command_invalid"} | {
         "final",
@@ -191,7 +191,7 @@ def _starts(source: str) -> list[tuple[str, list[str]]]:
 
 def test_a_name_that_nobody_gave_is_an_error() -> None:
     with pytest.raises(KeyError):
-        fill("row", Words("en"), id=1)
+        fill("row", Translator("en"), id=1)
     with pytest.raises(KeyError):
         markup("$a")
 
@@ -210,7 +210,7 @@ def test_every_text_field_of_a_build_is_shown() -> None:
     shown = Page(dict(all_pages("en", plain))["failure"])
     for field in (
         "commit subject author command repository agent started_by attempt_agent "
-        "attempt_reason reason stdout stderr site_repository user"
+        "attempt_reason reason stdout stderr context_repository user"
     ).split():
         assert f"the {field}" in shown.text, field
 
@@ -222,7 +222,7 @@ def test_what_acts_on_its_surroundings_is_made_visible(language: str) -> None:
     for name, source in all_pages(language, hostile):
         rest = str(source)
         for field in fields:
-            rest = rest.replace(typed(hostile(field)), "")  # in a field, kept as it was
+            rest = rest.replace(input_value(hostile(field)), "")  # in a field, kept as it was
         assert not raw.search(rest), name
     page = Page(dict(all_pages(language, hostile))["failure"])
     assert "<U+202E>" in page.text and "<U+001B>[2J" in page.text
@@ -244,7 +244,7 @@ def test_ordinary_text_is_left_alone() -> None:
 
 
 def test_what_was_typed_is_given_back_as_it_was() -> None:
-    assert typed("a\r\n<\x1b\u202e\x00") == "a&#13;\n&lt;\x1b\u202e\ufffd"
+    assert input_value("a\r\n<\x1b\u202e\x00") == "a&#13;\n&lt;\x1b\u202e\ufffd"
 
 
 # Nothing inline, nothing from outside
@@ -442,9 +442,9 @@ def test_the_form_keeps_what_was_typed_and_says_what_is_wrong_beside_it() -> Non
         assert field["aria-invalid"] == "true"
         assert field["aria-describedby"] == "commit-error commit-hint"
         assert re.search(r"<textarea[^>]*aria-invalid[^>]*>\nmake\n  test\n</textarea>", source)
-        assert Words(language)("error_commit_wrong") in page.text
+        assert Translator(language)("error_commit_wrong") in page.text
         assert "a sentence of the server's" in page.text
-        assert Words(language)("form_wrong") in page.text
+        assert Translator(language)("form_wrong") in page.text
 
 
 def test_the_form_says_what_stands_against_all_of_it() -> None:
@@ -515,9 +515,9 @@ def test_pages_of_the_list() -> None:
 
 
 def test_without_builds_there_is_the_line_that_makes_one(tmp_path: Path) -> None:
-    where = site(url="http://127.0.0.1:8000", user=None)
+    where = context(url="http://127.0.0.1:8000", user=None)
     form = FormView("HEAD", "echo 'it'\n# $x &")
-    view = index_view(site=where, builds=[], last=[], filter=None, text=None, form=form)
+    view = index_view(context=where, builds=[], last=[], filter=None, text=None, form=form)
     page = Page(html.index_page("en", view))
     line = next(text for text in page.texts if text.startswith("curl "))
     (tmp_path / "curl").write_text('#!/bin/sh\nfor each; do printf "%s\\0" "$each"; done\n')
@@ -526,7 +526,7 @@ def test_without_builds_there_is_the_line_that_makes_one(tmp_path: Path) -> None
     given = subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True).stdout
     assert given.split("\0")[:-1] == [
         "http://127.0.0.1:8000/api/builds",
-        "-d",
+        "--data-urlencode",
         "commit=HEAD",
         "--data-urlencode",
         "command=echo 'it'\n# $x &",
@@ -535,9 +535,9 @@ def test_without_builds_there_is_the_line_that_makes_one(tmp_path: Path) -> None
 
 
 def test_without_agents_there_is_the_command_that_starts_one() -> None:
-    alone = site(agents_total=0, start_agent_command="python3 -m minici.agent here.ini")
+    alone = context(agents_total=0, start_agent_command="python3 -m minici.agent here.ini")
     for view in (
-        html.index_page("en", index_view(site=alone)),
+        html.index_page("en", index_view(context=alone)),
         html.agents_page("en", AgentsView(alone, [])),
     ):
         assert "No agent is connected" in view and "python3 -m minici.agent here.ini" in view
@@ -578,7 +578,7 @@ def test_the_line_above_the_list() -> None:
     page = Page(html.index_page("en", index_view()))
     line = "2 agents, 1 of 3 slots free · 2 builds waiting · the longest for 1 m 24 s"
     assert line in page.text
-    missing = index_view(site=site(agents_gone=3, queued=0))
+    missing = index_view(context=context(agents_gone=3, queued=0))
     assert (
         "1 of 3 slots free, 3 gone · nothing waiting" in Page(html.index_page("en", missing)).text
     )
@@ -622,7 +622,7 @@ VERDICTS: list[tuple[str, dict[str, object], str]] = [
 @pytest.mark.parametrize("status, changes, sentence", VERDICTS)
 def test_the_verdict(status: str, changes: dict[str, Any], sentence: str) -> None:
     view = build_view(build_json(12, status, **changes))
-    assert verdict_sentence(Words("en"), view).replace("\u00a0", " ") == sentence
+    assert verdict_sentence(Translator("en"), view).replace("\u00a0", " ") == sentence
     page = Page(html.build_page("en", view))
     assert sentence in page.text
     assert page.text.count("12 " + sentence) == 1, "the title of the tab"
@@ -639,7 +639,7 @@ def test_the_verdict(status: str, changes: dict[str, Any], sentence: str) -> Non
 )
 def test_the_verdict_of_a_queued_build(waiting: Optional[Waiting], sentence: str) -> None:
     view = build_view(build_json(12, "queued"), waiting=waiting)
-    assert verdict_sentence(Words("en"), view) == sentence
+    assert verdict_sentence(Translator("en"), view) == sentence
 
 
 def test_a_queued_build_says_why_it_waits() -> None:
@@ -651,11 +651,11 @@ def test_a_queued_build_says_why_it_waits() -> None:
 
 
 def test_the_verdict_in_russian() -> None:
-    words = Words("ru")
+    translate = Translator("ru")
 
     def said(status: str, **changes: Any) -> str:
         view = build_view(build_json(12, status, **changes))
-        return verdict_sentence(words, view).replace("\u00a0", " ")
+        return verdict_sentence(translate, view).replace("\u00a0", " ")
 
     assert said("failure", reason=None, agent="b") == (
         "Неуспешно: код выхода 2 через 1 мин 04 с на агенте b, попытка 2 из 3"
@@ -701,9 +701,9 @@ def test_every_attempt_is_shown_with_its_output() -> None:
 )
 def test_how_an_attempt_ended_is_said_in_words(ending: Optional[str]) -> None:
     attempt = {"attempt": 1, "agent": "a", "started_at": iso(9), "ending": ending, "reason": None}
-    words = Words("ru")(f"ending_{ending or 'open'}")
+    translate = Translator("ru")(f"ending_{ending or 'open'}")
     view = build_view(build_json(12, "running", attempts=[attempt], attempt=1))
-    assert words in Page(html.build_page("ru", view)).text
+    assert translate in Page(html.build_page("ru", view)).text
 
 
 def test_buttons() -> None:
@@ -783,8 +783,8 @@ def test_how_to_repeat_a_build_by_hand_works(tmp_path: Path) -> None:
     origin = tmp_path / "re po"
     origin.mkdir()
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=origin, check=True, capture_output=True)
+    def git(*translate: str) -> str:
+        done = subprocess.run(["git", *translate], cwd=origin, check=True, capture_output=True)
         return done.stdout.decode().strip()
 
     git("init", "-q")
@@ -843,8 +843,8 @@ def test_an_error_says_what_to_do(status: int) -> None:
 
 def test_an_error_without_a_site_tells_nothing_about_the_server() -> None:
     page = html.error_page("en", 401)
-    assert "the site_repository" not in page and "the user" not in page
-    assert "the site_repository" in html.error_page("en", 404, "", site())
+    assert "the context_repository" not in page and "the user" not in page
+    assert "the context_repository" in html.error_page("en", 404, "", context())
 
 
 def test_an_error_may_name_a_text() -> None:
@@ -857,7 +857,7 @@ def test_an_error_does_not_say_the_same_twice() -> None:
 
 
 def test_views_are_values() -> None:
-    for view in (site(), index_view(), FormView(), Waiting(1, 1)):
+    for view in (context(), index_view(), FormView(), Waiting(1, 1)):
         assert dataclasses.is_dataclass(view)
         with pytest.raises(dataclasses.FrozenInstanceError):
             view.anything = 1  # type: ignore[union-attr]

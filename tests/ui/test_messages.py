@@ -12,9 +12,9 @@ from typing import Optional
 import pytest
 
 from minici.timestamps import parse_time
-from minici.ui.i18n import LANGUAGES, Words, choose_language, plural_form
+from minici.ui.i18n import LANGUAGES, Translator, choose_language, plural_form
 from minici.ui.messages import TEXTS
-from minici.ui.reasons import _RUSSIAN, is_exit, said
+from minici.ui.reasons import _RUSSIAN, is_exit, reason_text
 from minici.validation import check_command, check_commit
 from tests.support.harness import ROOT
 
@@ -105,7 +105,7 @@ def asked_for() -> Iterator[str]:
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                place = {"words": 0, "phrase": 1}.get(node.func.id)
+                place = {"translate": 0, "phrase": 1}.get(node.func.id)
                 if place is not None and len(node.args) > place:
                     argument = node.args[place]
                     if isinstance(argument, ast.Constant):
@@ -173,7 +173,7 @@ def test_plural_forms(number: int, russian: int, english: int) -> None:
 
 
 def test_a_number_chooses_its_form() -> None:
-    russian, english = Words("ru"), Words("en")
+    russian, english = Translator("ru"), Translator("en")
     said = [russian("waiting_count", n=n) for n in (1, 3, 5, 21)]
     assert said == ["ждёт 1 сборка", "ждут 3 сборки", "ждут 5 сборок", "ждёт 21 сборка"]
     assert english("waiting_count", n=1) == "1 build waiting"
@@ -197,8 +197,8 @@ def test_a_number_chooses_its_form() -> None:
     ],
 )
 def test_durations(seconds: float, english: str, russian: str) -> None:
-    assert Words("en").duration(seconds).replace(S, " ") == english
-    assert Words("ru").duration(seconds).replace(S, " ") == russian
+    assert Translator("en").duration(seconds).replace(S, " ") == english
+    assert Translator("ru").duration(seconds).replace(S, " ") == russian
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,14 @@ def test_durations(seconds: float, english: str, russian: str) -> None:
     ],
 )
 def test_sizes(count: int, english: str, russian: str) -> None:
-    assert Words("en").size(count).replace(S, " ") == english
-    assert Words("ru").size(count).replace(S, " ") == russian
+    assert Translator("en").size(count).replace(S, " ") == english
+    assert Translator("ru").size(count).replace(S, " ") == russian
 
 
 def test_dates_are_in_utc_and_say_so() -> None:
     moment = datetime(2026, 5, 9, 1, 2, 3, tzinfo=timezone(timedelta(hours=3)))
-    assert Words("en").date(moment).replace(S, " ") == "8 May 2026, 22:02:03 UTC"
-    assert Words("ru").date(moment).replace(S, " ") == "8 мая 2026, 22:02:03 UTC"
+    assert Translator("en").date(moment).replace(S, " ") == "8 May 2026, 22:02:03 UTC"
+    assert Translator("ru").date(moment).replace(S, " ") == "8 мая 2026, 22:02:03 UTC"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_dates_are_in_utc_and_say_so() -> None:
 def test_ages(seconds: float, english: str, russian: str) -> None:
     now = datetime(2026, 5, 9, tzinfo=timezone.utc)
     for language, expected in (("en", english), ("ru", russian)):
-        assert Words(language).age(now - timedelta(seconds=seconds), now) == expected
+        assert Translator(language).age(now - timedelta(seconds=seconds), now) == expected
 
 
 def test_times_of_a_record() -> None:
@@ -253,7 +253,7 @@ def test_times_of_a_record() -> None:
 def test_another_language_is_refused() -> None:
     assert LANGUAGES == ("ru", "en")
     with pytest.raises(ValueError):
-        Words("de")
+        Translator("de")
 
 
 @pytest.mark.parametrize(
@@ -298,13 +298,13 @@ def test_another_language_is_refused() -> None:
     ],
 )
 def test_sentences_of_a_record(english: str, russian: str) -> None:
-    assert said(Words("ru"), english) == russian
-    assert said(Words("en"), english) == english
+    assert reason_text(Translator("ru"), english) == russian
+    assert reason_text(Translator("en"), english) == english
 
 
 # What may stand on a page: an error's sentence, or the reason of a build, an attempt or an agent.
 SAYING = {
-    *("HttpError", "BadParams", "StoreUnavailable", "BuildUnusable", "NoSuchBuild", "QueueFull"),
+    *("HttpError", "BadParameter", "StoreUnavailable", "BuildUnusable", "NoSuchBuild", "QueueFull"),
     *("NoSuchAttempt", "DamagedBuild", "ValueError", "Offered", "Failed", "TimeoutError"),
     *("GitError", "Interrupted", "TooManyTries"),
 }
@@ -358,7 +358,7 @@ def test_every_sentence_that_a_page_may_show_is_there_in_russian() -> None:
     english = {
         (name, sentence)
         for name, sentence in found
-        if said(Words("ru"), sentence) == sentence and sentence not in KEPT
+        if reason_text(Translator("ru"), sentence) == sentence and sentence not in KEPT
     }
     assert not english
 
@@ -367,13 +367,13 @@ def test_every_sentence_that_a_page_may_show_is_there_in_russian() -> None:
     "reason", ["its port refuses connections", "silent for 10.3 s", "git ended with status -9"]
 )
 def test_reasons_that_are_made_elsewhere_are_there_in_russian(reason: str) -> None:
-    assert re.search("[а-я]", said(Words("ru"), reason))
-    assert not re.search("[a-z]{5}", said(Words("ru"), reason))
+    assert re.search("[а-я]", reason_text(Translator("ru"), reason))
+    assert not re.search("[a-z]{5}", reason_text(Translator("ru"), reason))
 
 
 def test_a_sentence_within_sentences_has_an_end() -> None:
     endless = "HTTP 500: " * 200
-    assert said(Words("ru"), endless).startswith("HTTP 500: ")
+    assert reason_text(Translator("ru"), endless).startswith("HTTP 500: ")
 
 
 @pytest.mark.parametrize("reason", [None, "", "exit status 3", "killed by signal 9"])

@@ -68,6 +68,7 @@ FOR_PEOPLE = [
     ("GET", "/build/1/output"),
     ("GET", "/build/1/stdout"),
     ("GET", "/build/1/stderr"),
+    ("GET", "/build/1/checkout"),
     ("GET", "/build/1/find?text=x"),
     ("GET", "/build/1/live"),
     ("GET", "/build/1/find?text=x"),
