@@ -74,7 +74,7 @@ def measure(ground: Ground) -> Iterator[Figure]:
 
 
 def _follow(server: Server, number: int, count: int) -> list[Viewer]:
-    """Viewers of a build's live stream."""
+    """EventSender of a build's live stream."""
     request = f"GET /build/{number}/live HTTP/1.1\r\nHost: {server.address}\r\n\r\n".encode()
     viewers = []
     for _ in range(count):

@@ -28,9 +28,9 @@ from minici.process.launcher import launcher
 from minici.process.leftovers import end_leftovers
 from minici.web import tls
 from minici.web.client import Client
-from minici.web.guard import AgentGuard, Hosts
+from minici.web.guard import AgentGuard, AllowedHosts
 from minici.web.listener import Listener
-from minici.web.routing import Route, Site
+from minici.web.routing import Application, Route
 
 _KEPT_SECONDS = 2.0  # that a connection to the server is kept without a call
 _STOP_SECONDS = 12.0  # for the commands to end, and their builds to be given back
@@ -102,7 +102,7 @@ class Agent:
             self._self_check,
             disk_usage=dict,
         )
-        self._listener.site = self._site(endpoints.routes())
+        self._listener.application = self._application(endpoints.routes())
 
     def start(self) -> None:
         launcher.adopt_orphans()
@@ -127,16 +127,16 @@ class Agent:
         """Take the port, by which the data folder may be named. Nothing is answered yet."""
         host, port = self._config.host, self._config.port
         try:
-            return Listener(host, port, self._site([]), context)
+            return Listener(host, port, self._application([]), context)
         except OSError as error:
             raise CanNotStart(
                 f"can't listen on {host} port {port}: {error.strerror or error}; "
                 "is something else running there?"
             ) from None
 
-    def _site(self, routes: Sequence[Route]) -> Site:
-        hosts = Hosts(self._config.host, _advertised(self._config)[0])
-        return Site(routes, AgentGuard(hosts, self._config.secret), error_as_json)
+    def _application(self, routes: Sequence[Route]) -> Application:
+        hosts = AllowedHosts(self._config.host, _advertised(self._config)[0])
+        return Application(routes, AgentGuard(hosts, self._config.secret), error_as_json)
 
     def _description(self) -> Mapping[str, object]:
         """The parameters of `POST /notify_agent`. Raises OSError while they can't be known."""

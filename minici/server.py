@@ -37,11 +37,10 @@ from minici.store import Store, StoreDamaged, StoreUnavailable
 from minici.thread_pool import ThreadPool
 from minici.web import tls
 from minici.web.client import Client
-from minici.web.guard import Hosts, ServerGuard
+from minici.web.guard import AllowedHosts, ServerGuard
 from minici.web.listener import Listener, descriptors
 from minici.web.passwords import NoScrypt, Users
-from minici.web.routing import Request
-from minici.web.routing import Site as WebSite
+from minici.web.routing import Application, Request
 
 log = logging.getLogger("minici.server")
 
@@ -95,7 +94,7 @@ class Server:
         except StoreDamaged as error:
             raise CanNotStart(str(error)) from None
         try:
-            self._listener = Listener(config.host, config.port, self._site(), context)
+            self._listener = Listener(config.host, config.port, self._application(), context)
         except NoScrypt as error:
             self.store.close()
             raise CanNotStart(f"[users]: {error}") from None
@@ -124,7 +123,7 @@ class Server:
             self.state.save_days()
         self.store.close()
 
-    def _site(self) -> WebSite:
+    def _application(self) -> Application:
         limit = 8 * self._config.output_limit + _RESULT_SLACK
         routes = [
             *self._pages.routes(),
@@ -135,12 +134,12 @@ class Server:
         ]
         address = urlsplit(self._config.url) if self._config.url else None
         guard = ServerGuard(
-            Hosts(self._config.host, address.hostname if address else None),
+            AllowedHosts(self._config.host, address.hostname if address else None),
             self._config.secret,
             Users(self._config.users),
             self._config.url,
         )
-        return WebSite(routes, guard, self._pages.error, _HEADERS)
+        return Application(routes, guard, self._pages.error, _HEADERS)
 
     def _agent_client(self, base: str) -> Client:
         """A client for the agent at this URL."""

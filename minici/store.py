@@ -40,7 +40,7 @@ from minici.durable import (
 )
 from minici.output.checkout_log import CheckoutLog
 from minici.output.reader import Transcript
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 from minici.reasons import Reason, sentence_of
 
 log = logging.getLogger("minici.store")
@@ -287,12 +287,12 @@ class Store:
     # Output.
 
     @contextlib.contextmanager
-    def output(self, number: int, attempt: int) -> Iterator[Output]:
+    def output(self, number: int, attempt: int) -> Iterator[OutputWriter]:
         """An attempt's output, for writing; one at a time. Raises BuildUnusable."""
         with self._writing(number):
             folder = self._attempt(number, attempt)
             folder.mkdir(exist_ok=True)
-            with Output(folder, self.output_limit) as output:
+            with OutputWriter(folder, self.output_limit) as output:
                 yield output
 
     @contextlib.contextmanager

@@ -19,7 +19,7 @@ import pytest
 
 from minici.executor.environment import build_variables, command_environment, passed_secrets
 from minici.executor.order import read_order
-from minici.web.params import BadParams, Params
+from minici.web.params import BadParameter, Parameters
 from tests.support.fakes import DROP as CUT
 from tests.support.fakes import HANG, FakeServer
 from tests.support.harness import ROOT, AgentProcess, Place, commands_left, wait_for
@@ -160,17 +160,17 @@ ASKED = {"id": b"7", "repository": b"/r", "commit": b"HEAD", "command": b"true"}
 
 
 def test_an_order_has_defaults() -> None:
-    order = read_order(Params(ASKED), "http://ci:8000")
+    order = read_order(Parameters(ASKED), "http://ci:8000")
     assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 1), 3600.0, 64 * 2**20)
     assert order.url == "http://ci:8000/build/7"
     assert (order.project, order.event, order.ref) == (None, None, None)
     assert order.files_limit == 2**30 and not order.submodules
     more = {"attempt": b"3", "timeout": b"0.25", "output_limit": b"10", "url": b"http://x"}
-    order = read_order(Params({**ASKED, **more}), "http://ci:8000")
+    order = read_order(Parameters({**ASKED, **more}), "http://ci:8000")
     assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 3), 0.25, 10)
     assert order.url == "http://x"
     told = {"project": b"shop", "event": b"push", "ref": b"refs/heads/main", "files_limit": b"7"}
-    order = read_order(Params({**ASKED, **told, "submodules": b"1"}), "http://ci:8000")
+    order = read_order(Parameters({**ASKED, **told, "submodules": b"1"}), "http://ci:8000")
     assert (order.project, order.event, order.ref) == ("shop", "push", "refs/heads/main")
     assert order.files_limit == 7 and order.submodules
 
@@ -200,8 +200,8 @@ def test_an_order_has_defaults() -> None:
     ],
 )
 def test_an_order_that_makes_no_sense(name: str, value: bytes) -> None:
-    with pytest.raises(BadParams):
-        read_order(Params({**ASKED, name: value}), "http://ci:8000")
+    with pytest.raises(BadParameter):
+        read_order(Parameters({**ASKED, name: value}), "http://ci:8000")
 
 
 # The process.

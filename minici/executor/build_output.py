@@ -9,7 +9,7 @@ from minici.executor.inventory import RunningBuild
 from minici.executor.masking import MaskedStream, Masker
 from minici.executor.output_streamer import OutputStreamer
 from minici.output.checkout_log import CHECKOUT, CheckoutLog
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 from minici.web.client import Client
 
 
@@ -24,7 +24,7 @@ class BuildOutput:
         self, client: Client, running: RunningBuild, masker: Masker, superseded: Callable[[], None]
     ) -> None:
         order, folder = running.order, running.folder
-        self._output = Output(folder, order.output_limit)
+        self._output = OutputWriter(folder, order.output_limit)
         self._checkout = CheckoutLog(folder)
         self._streamer = OutputStreamer(
             client, order.attempt_id, self._output, self._checkout, superseded

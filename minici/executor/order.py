@@ -9,7 +9,7 @@ from typing import Optional
 from minici.build import AttemptId
 from minici.reasons import Reason
 from minici.validation import check_command, check_commit, check_repository
-from minici.web.params import BadParams, Params
+from minici.web.params import BadParameter, Parameters
 
 # The defaults of the server's configuration, for servers that leave these parameters out.
 _TIMEOUT_SECONDS = 3600.0
@@ -42,14 +42,14 @@ class Order:
         return f"build {self.attempt_id.build} (attempt {self.attempt_id.attempt})"
 
 
-def read_order(params: Params, server: str) -> Order:
-    """Read an order; `server` is the server's URL. Raises BadParams."""
+def read_order(params: Parameters, server: str) -> Order:
+    """Read an order; `server` is the server's URL. Raises BadParameter."""
     number = read_number(params, "id")
     commit, command = params.text("commit"), params.text("command")
     repository = params.text("repository")
     wrong = check_repository(repository) or check_commit(commit) or check_command(command)
     if wrong:
-        raise BadParams(wrong)
+        raise BadParameter(wrong)
     return Order(
         attempt_id=AttemptId(number, read_number(params, "attempt", 1)),
         repository=repository,
@@ -66,26 +66,26 @@ def read_order(params: Params, server: str) -> Order:
     )
 
 
-def read_number(params: Params, name: str, default: Optional[int] = None) -> int:
-    """Read the number of a build or an attempt. Raises BadParams."""
+def read_number(params: Parameters, name: str, default: Optional[int] = None) -> int:
+    """Read the number of a build or an attempt. Raises BadParameter."""
     if default is not None and not params.get(name):
         return default
     text = params.text(name)
     if not _NUMBER.fullmatch(text):
-        raise BadParams(Reason("param_id", name=name))
+        raise BadParameter(Reason("param_id", name=name))
     return int(text)
 
 
-def _read_label(params: Params, name: str) -> Optional[str]:
+def _read_label(params: Parameters, name: str) -> Optional[str]:
     """Read a word that only goes into the environment of the command."""
     text = params.text(name, "")
     if not text.isprintable() or len(text) > _LABEL_CHARACTERS:
-        raise BadParams(Reason("param_label", name=name, count=_LABEL_CHARACTERS))
+        raise BadParameter(Reason("param_label", name=name, count=_LABEL_CHARACTERS))
     return text or None
 
 
-def _read_ref(params: Params) -> Optional[str]:
+def _read_ref(params: Parameters) -> Optional[str]:
     ref = params.text("ref", "")
     if ref and (not ref.startswith("refs/") or check_commit(ref)):
-        raise BadParams(Reason("param_ref"))
+        raise BadParameter(Reason("param_ref"))
     return ref or None

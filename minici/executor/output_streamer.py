@@ -16,7 +16,7 @@ from minici.build import STREAMS, AttemptId
 from minici.executor.retry_loop import RetryLoop
 from minici.output.checkout_log import CHECKOUT, CheckoutLog
 from minici.output.format import Overrun
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 from minici.web.client import Client, Refused
 
 PIECE_BYTES = 1024 * 1024  # at most in one call
@@ -75,7 +75,7 @@ class OutputStreamer:
         self,
         client: Client,
         attempt_id: AttemptId,
-        output: Output,
+        output: OutputWriter,
         checkout: CheckoutLog,
         superseded: Callable[[], None],
     ) -> None:

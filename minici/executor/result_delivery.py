@@ -21,7 +21,7 @@ from minici.executor.outbox import Outbox, PendingResult
 from minici.executor.output_streamer import PIECE_BYTES, Segment, Superseded, send_piece
 from minici.executor.retry_loop import RetryLoop
 from minici.output.checkout_log import CHECKOUT, CheckoutLog
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 from minici.web.client import Client, Failed, Refused
 
 _FORM_BYTES = 256 * 1024  # bytes of output that need no calls of their own
@@ -124,7 +124,7 @@ class ResultDelivery:
         """Send much output as it is, for a form makes up to three bytes of one; return what the
         server has then. What the agent itself has cut goes with the result. Raises Failed."""
         sent = dict(entry.sent)
-        with Output(entry.folder, entry.output_limit) as output:
+        with OutputWriter(entry.folder, entry.output_limit) as output:
             whole = {s for s in STREAMS if output.total(s) <= entry.output_limit}
             if sum(output.total(s) - sent.get(s, 0) for s in whole) <= _FORM_BYTES:
                 return sent
@@ -137,7 +137,7 @@ class ResultDelivery:
         return sent
 
     def _send_segment(
-        self, entry: PendingResult, output: Output, segment: Segment, sent: dict[str, int]
+        self, entry: PendingResult, output: OutputWriter, segment: Segment, sent: dict[str, int]
     ) -> bool:
         """Send a segment from where the server has it; False if the server takes no pieces."""
         gaps = 0
@@ -154,7 +154,7 @@ class ResultDelivery:
         return gaps < _MOST_MOVES
 
 
-def _segments(output: Output, sent: Mapping[str, int]) -> list[Segment]:
+def _segments(output: OutputWriter, sent: Mapping[str, int]) -> list[Segment]:
     """What is to be sent yet, in the order in which it came; stream after stream, if that would
     take too many calls."""
     reached = {stream: sent.get(stream, 0) for stream in STREAMS}
@@ -196,7 +196,7 @@ def write_form(body: BinaryIO, entry: PendingResult, offsets: Mapping[str, int])
         "author": result.author,
     }
     body.write(urlencode({k: v for k, v in params.items() if v is not None}).encode("ascii"))
-    with Output(entry.folder, entry.output_limit) as output:
+    with OutputWriter(entry.folder, entry.output_limit) as output:
         for stream in STREAMS:
             known = min(offsets.get(stream, 0), output.total(stream))
             start, _, blocks = output.rest(stream, known)
@@ -219,7 +219,7 @@ def quote(data: bytes) -> bytes:
     return data
 
 
-def _timeline(output: Output) -> bytes:
+def _timeline(output: OutputWriter) -> bytes:
     """The field that says which bytes came when, if it is short enough to be worth it."""
     records = list(zip(range(_TIMELINE_RECORDS + 1), output.timeline()))
     if len(records) > _TIMELINE_RECORDS:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from minici.output.lines import Found, Lines, Standing
+from minici.output.lines import LinePosition, Lines, Match
 from minici.output.reader import BOTH, Transcript
 
 PART = 256 * 1024  # bytes of output on one page; the rest is a link away
@@ -19,7 +19,7 @@ _Taken = tuple[str, float, bytes]  # stream, seconds since the start, bytes
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """Which part: what ends at byte `to` of both streams or begins at byte `at`, or what is around
     a line. Without any of them it is the end."""
 
@@ -28,14 +28,14 @@ class Wanted:
     line: Optional[int] = None
 
 
-class Passage:
+class Excerpt:
     """At most PART bytes and LINES lines of an open transcript, whole lines where they fit.
 
     `earlier` is where the part before it ends, `later` where the next one begins, or None;
     `place` is where a live reader goes on, in raw bytes.
     """
 
-    def __init__(self, transcript: Transcript, wanted: Wanted = Wanted()) -> None:
+    def __init__(self, transcript: Transcript, wanted: Selection = Selection()) -> None:
         self._transcript = transcript
         lines, size = Lines(transcript), transcript.size(BOTH)
         start = min(size, wanted.at) if wanted.at is not None else None
@@ -46,7 +46,7 @@ class Passage:
         else:
             start, end, taken = self._after(start, size)
         self._taken = taken
-        self.standing: Standing = lines.standing(transcript.place_of(start))
+        self.position: LinePosition = lines.position(transcript.place_of(start))
         self.earlier = start or None
         self.later = end if end < size else None
         self.place = transcript.raw_place(transcript.place_of(end))
@@ -79,20 +79,20 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Matches:
     """The lines that hold a text, by number; where there are `more`, not all of them."""
 
-    lines: Sequence[Found]
+    lines: Sequence[Match]
     more: bool
 
 
-def find_lines(transcript: Transcript, text: str, most: int) -> Findings:
+def find_lines(transcript: Transcript, text: str, most: int) -> Matches:
     """Look for a text in the whole of an output, in whichever case; at most `most` lines of it."""
     wanted = text.partition("\n")[0]
     if not wanted.strip():
-        return Findings((), False)
+        return Matches((), False)
     found = sorted(Lines(transcript).search(wanted, most + 1), key=lambda line: line.number)
-    return Findings(found[:most], len(found) > most)
+    return Matches(found[:most], len(found) > most)
 
 
 def _around(lines: Lines, number: int) -> Optional[int]:

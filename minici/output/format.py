@@ -42,7 +42,7 @@ class Overrun(Exception):
 
 
 @dataclass(frozen=True)
-class Rest:
+class StreamTail:
     """The end of a stream: `length` bytes from raw offset `offset` on, read from `source`."""
 
     offset: int

@@ -28,7 +28,7 @@ _Ends = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Standing:
+class LinePosition:
     """What has begun before a place: how many lines, and the number of each stream's open one."""
 
     begun: int
@@ -36,7 +36,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Found:
+class Match:
     """A line that holds a text: its number, and how it begins."""
 
     number: int
@@ -50,13 +50,13 @@ class Lines:
         self._transcript = transcript
         self._counts: dict[str, list[int]] = {stream: [0] for stream in STREAMS}
 
-    def standing(self, place: _Ends) -> Standing:
+    def position(self, place: _Ends) -> LinePosition:
         """What has begun before a place."""
         numbers = {}
         for stream, end in zip(STREAMS, place):
             if self._is_open(stream, end):
                 numbers[stream] = self._number_at(stream, self._line_start(stream, end))
-        return Standing(self._begun(place), numbers)
+        return LinePosition(self._begun(place), numbers)
 
     def place_of(self, number: int) -> Optional[_Ends]:
         """The place at which a line begins; None where there is no such line."""
@@ -70,7 +70,7 @@ class Lines:
             return self._begins(STREAMS[0], stdout, wanted), stderr
         return stdout_end, self._begins(STREAMS[1], stderr, wanted - of_stdout)
 
-    def search(self, text: str, most: int) -> Iterator[Found]:
+    def search(self, text: str, most: int) -> Iterator[Match]:
         """The first `most` lines of each stream that hold a text, in whichever case, as a page
         shows them: without control sequences."""
         for stream in STREAMS:
@@ -80,7 +80,7 @@ class Lines:
                 start = self._after_newline(stream, ordinal)
                 excerpt = b"".join(self._transcript.read(stream, start, start + _EXCERPT))
                 shown = _as_shown(excerpt.partition(b"\n")[0]).decode("utf-8", "replace")
-                yield Found(self._number_at(stream, start), shown)
+                yield Match(self._number_at(stream, start), shown)
 
     # Counting. A line begins with its first byte.
 

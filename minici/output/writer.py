@@ -26,7 +26,7 @@ from minici.output.format import (
     TIMELINE,
     OffsetGap,
     Overrun,
-    Rest,
+    StreamTail,
     marker,
     marker_length,
 )
@@ -36,7 +36,7 @@ _MERGED = 10  # milliseconds: pieces of one stream that come closer together are
 _SEALED = "sealed"
 
 
-class Output:
+class OutputWriter:
     """One attempt's output, open for writing. Not for two threads at once.
 
     `limit` is in bytes a stream. Everything is read back from the folder when it is opened, so
@@ -51,7 +51,7 @@ class Output:
         _absorb(folder)
         self._dropped, self._ends, self._last = self._load()
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> OutputWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,7 +164,7 @@ class Output:
 
     def finish(
         self,
-        rests: Mapping[str, Rest],
+        rests: Mapping[str, StreamTail],
         seconds: float,
         timeline: Optional[Iterable[tuple[int, int, int]]] = None,
     ) -> Kept:
@@ -194,7 +194,7 @@ class Output:
         sync_folder(self.folder)
         return self._kept({})
 
-    def _replace_end(self, stream: str, rest: Rest, seconds: float) -> None:
+    def _replace_end(self, stream: str, rest: StreamTail, seconds: float) -> None:
         if rest.length == 0 and rest.offset == self._ends[stream]:
             return
         had = self._ends[stream]
@@ -208,7 +208,7 @@ class Output:
         if self._ends[stream] != had:
             self._record(stream, int(seconds * 1000))
 
-    def _find_marker(self, rest: Rest) -> Optional[int]:
+    def _find_marker(self, rest: StreamTail) -> Optional[int]:
         """The number of bytes that the agent itself has dropped, if it cut this stream."""
         before = self._half - rest.offset
         if before < 0 or rest.offset + rest.length <= self._limit:
@@ -251,7 +251,7 @@ class Output:
 
     def _seal(
         self,
-        rests: Mapping[str, Rest],
+        rests: Mapping[str, StreamTail],
         cut: Mapping[str, Optional[int]],
         records: Optional[list[tuple[int, int, int]]],
         milliseconds: int,
@@ -276,7 +276,7 @@ class Output:
         return self._kept(self._dropped or {})
 
     def _seal_stream(
-        self, folder: Path, stream: str, rest: Optional[Rest], dropped: Optional[int]
+        self, folder: Path, stream: str, rest: Optional[StreamTail], dropped: Optional[int]
     ) -> _Final:
         total = self._ends[stream]
         if dropped is not None and rest is not None:

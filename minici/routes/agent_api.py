@@ -8,11 +8,11 @@ from typing import Optional
 
 from minici.build import STREAMS, Result
 from minici.output.checkout_log import CHECKOUT
-from minici.output.format import OffsetGap, Rest
+from minici.output.format import OffsetGap, StreamTail
 from minici.reasons import Reason
 from minici.routes.common import as_http, read_host
 from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt, Timeline
-from minici.web.params import BadParams, Params
+from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
 _SENT_STREAMS = (*STREAMS, CHECKOUT)
@@ -55,7 +55,7 @@ class AgentEndpoints:
         host, port = read_host(params)
         slots = params.number("slots", least=1) if params.get("slots") else None
         if slots is not None and slots > 10_000:
-            raise BadParams("the parameter slots must be a number from 1 to 10000")
+            raise BadParameter("the parameter slots must be a number from 1 to 10000")
         with as_http():
             self._reports.register(
                 host,
@@ -78,7 +78,9 @@ class AgentEndpoints:
         number, attempt = query.number("id"), query.number("attempt")
         offset, stream = query.number("offset"), query.text("stream")
         if stream not in _SENT_STREAMS:
-            raise BadParams(Reason("param_choice", name="stream", choices=", ".join(_SENT_STREAMS)))
+            raise BadParameter(
+                Reason("param_choice", name="stream", choices=", ".join(_SENT_STREAMS))
+            )
         seconds = _seconds(query.optional("seconds"))
         data = request.body.read()
         try:
@@ -109,12 +111,12 @@ class AgentEndpoints:
         return json_response({})
 
 
-def _rest(params: Params, stream: str) -> Rest:
+def _rest(params: Parameters, stream: str) -> StreamTail:
     source, length = params.stream(stream)
-    return Rest(params.number(f"{stream}_offset", 0), length, source)
+    return StreamTail(params.number(f"{stream}_offset", 0), length, source)
 
 
-def _result(params: Params) -> Result:
+def _result(params: Parameters) -> Result:
     return Result(
         exit_status=params.number("status", least=-(2**31)),
         reason=_shortened(params.optional("reason")),
@@ -128,13 +130,13 @@ def _shortened(text: Optional[str]) -> Optional[str]:
     return text[:_TEXT_LIMIT] if text else None
 
 
-def _ids(params: Params) -> Optional[frozenset[int]]:
+def _ids(params: Parameters) -> Optional[frozenset[int]]:
     """The builds that an agent says it has, or None if it says nothing of them."""
     if "running" not in params:
         return None
     names = [name.strip() for name in params.text("running").split(",") if name.strip()]
     if not all(re.fullmatch(r"[1-9][0-9]{0,17}", name) for name in names):
-        raise BadParams("the parameter running must be ids, separated by commas")
+        raise BadParameter("the parameter running must be ids, separated by commas")
     return frozenset(int(name) for name in names)
 
 

@@ -12,7 +12,7 @@ from minici.build import Build
 from minici.hosts import agent_host
 from minici.scheduler.state import NoSuchAttempt, QueueFull
 from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
-from minici.web.params import BadParams, Params
+from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request
 
 ID = "([1-9][0-9]{0,17})"
@@ -31,7 +31,7 @@ def as_http() -> Iterator[None]:
         raise HttpError(503, str(error), {"Retry-After": "30"}) from None
     except StoreUnavailable as error:
         raise HttpError(503, str(error), {"Retry-After": "5"}) from None
-    except BadParams as error:
+    except BadParameter as error:
         raise HttpError(400, str(error)) from None
 
 
@@ -81,27 +81,27 @@ def whole(record: Record) -> Build:
     return record
 
 
-def read_host(params: Params) -> tuple[str, int]:
-    """The parameters `host` and `port`. Raises BadParams."""
+def read_host(params: Parameters) -> tuple[str, int]:
+    """The parameters `host` and `port`. Raises BadParameter."""
     host = agent_host(params.text("host").strip("[]"))
     if host is None:
-        raise BadParams("the parameter host must be a host name or an IP address")
+        raise BadParameter("the parameter host must be a host name or an IP address")
     port = params.number("port", least=1)
     if port > 65535:
-        raise BadParams("the parameter port must be a number from 1 to 65535")
+        raise BadParameter("the parameter port must be a number from 1 to 65535")
     return host, port
 
 
 def read_before(request: Request) -> Optional[int]:
-    """The id before which a page of builds begins. Raises BadParams."""
+    """The id before which a page of builds begins. Raises BadParameter."""
     return request.query.number("before", least=1) if request.query.get("before") else None
 
 
 def read_status(request: Request) -> Optional[str]:
-    """The status that a list is filtered by. Raises BadParams."""
+    """The status that a list is filtered by. Raises BadParameter."""
     status = request.query.optional("status")
     if status is not None and status not in builds.STATUSES:
-        raise BadParams(f"the parameter status must be one of {', '.join(builds.STATUSES)}")
+        raise BadParameter(f"the parameter status must be one of {', '.join(builds.STATUSES)}")
     return status
 
 

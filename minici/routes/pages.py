@@ -24,7 +24,7 @@ from minici.html import (
     RunningBuild,
     Waiting,
 )
-from minici.output.excerpt import FIND_LENGTH, Passage, Wanted, find_lines
+from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
 from minici.routes.common import (
     ID,
     Records,
@@ -157,7 +157,7 @@ class Pages:
         with as_http():
             record = self._state.load(int(number))
             shown = _optional_number(request, "attempt", 1)
-            wanted = Wanted(
+            wanted = Selection(
                 at=_optional_number(request, "at"),
                 to=_optional_number(request, "to"),
                 line=_optional_number(request, "line", 1),
@@ -185,27 +185,27 @@ class Pages:
         return self._page(html.build_page(self._language(request), view))
 
     def _with_output(
-        self, request: Request, view: BuildView, record: Build, wanted: Wanted
+        self, request: Request, view: BuildView, record: Build, wanted: Selection
     ) -> BuildView:
         attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
         find = request.query.text("find", "")[:FIND_LENGTH]
         with self._store.transcript(record.id, attempt) as transcript:
-            passage = Passage(transcript, wanted)
+            excerpt = Excerpt(transcript, wanted)
             kept = transcript.kept if attempt != record.attempt else None
             found = find_lines(transcript, find, _FOUND).lines
         live = None
-        if not record.final and attempt == record.attempt and passage.later is None:
-            live = f"/build/{record.id}/live?place={place_after(record, passage.place)}"
+        if not record.final and attempt == record.attempt and excerpt.later is None:
+            live = f"/build/{record.id}/live?place={place_after(record, excerpt.place)}"
         return dataclasses.replace(
             view,
-            output=[html.OutputPiece(*piece) for piece in passage.pieces],
-            first_line=passage.standing.begun + 1,
-            continued=passage.standing.open,
+            output=[html.OutputPiece(*piece) for piece in excerpt.pieces],
+            first_line=excerpt.position.begun + 1,
+            continued=excerpt.position.open,
             kept=(kept.stdout, kept.stderr, kept.dropped) if kept else None,
             find=find,
             found=[FoundLine(line.number, line.text) for line in found],
-            earlier=_part_url(view, "to", passage.earlier, "log-end"),
-            later=_part_url(view, "at", passage.later, "log"),
+            earlier=_part_url(view, "to", excerpt.earlier, "log-end"),
+            later=_part_url(view, "at", excerpt.later, "log"),
             live=live,
         )
 

@@ -13,8 +13,8 @@ from typing import Optional
 from minici import build as builds
 from minici.build import AttemptId, Result
 from minici.output.checkout_log import CHECKOUT
-from minici.output.format import OffsetGap, Rest
-from minici.output.writer import Output
+from minici.output.format import OffsetGap, StreamTail
+from minici.output.writer import OutputWriter
 from minici.reasons import Reason
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.roster import KnownAgent
@@ -121,7 +121,7 @@ class AgentUpdates:
         number: int,
         attempt: Optional[int],
         result: Result,
-        rests: Mapping[str, Rest],
+        rests: Mapping[str, StreamTail],
         timeline: Optional[Timeline] = None,
     ) -> None:
         """Record a result; when this returns, it would survive a power cut. A repeat, and a
@@ -155,7 +155,7 @@ class AgentUpdates:
             self._dispatcher.tell_superseded(loser.address, AttemptId(number, loser.number))
 
     @contextlib.contextmanager
-    def _output(self, entry: UnfinishedBuild, attempt: int) -> Iterator[Output]:
+    def _output(self, entry: UnfinishedBuild, attempt: int) -> Iterator[OutputWriter]:
         with self._folder_of(entry), self._state.store.output(entry.build.id, attempt) as output:
             yield output
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Optional, Union
 
 from minici.web import tls
-from minici.web.keepalive import Exchange, Keeper
+from minici.web.keepalive import KeepAliveHandler, TimedResponse
 
 Body = Union[bytes, BinaryIO]
 
@@ -96,7 +96,7 @@ class Client:
         self._secret = secret
         self._timeout = timeout
         self._opener = urllib.request.OpenerDirector()
-        self._keeper = Keeper(kept, _MOST_KEPT if kept else 0, context)
+        self._keeper = KeepAliveHandler(kept, _MOST_KEPT if kept else 0, context)
         self._opener.add_handler(self._keeper)
         self._opener.add_handler(urllib.request.UnknownHandler())
 
@@ -144,7 +144,7 @@ class Client:
         if self._secret is not None:
             request.add_unredirected_header("Authorization", f"Bearer {self._secret}")
         try:
-            response: Exchange = self._opener.open(request, timeout=timeout)
+            response: TimedResponse = self._opener.open(request, timeout=timeout)
             try:
                 said = _read(response)
             finally:
@@ -156,7 +156,7 @@ class Client:
             raise _failure(error, self.base) from None
 
 
-def _read(response: Exchange) -> bytes:
+def _read(response: TimedResponse) -> bytes:
     pieces, length = [], 0
     while length <= _ANSWER_LIMIT:
         piece = response.read1(65536)

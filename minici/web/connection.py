@@ -1,6 +1,6 @@
 """One connection: its requests read, answered and logged, one after the other.
 
-What is served is a Site of `web`; who owns the connection is the Listener. Every limit here stands
+What is served is an Application; who owns the connection is the Listener. Every limit here stands
 against a way to wear a server down that `http.server` leaves open.
 """
 
@@ -18,9 +18,9 @@ from typing import Any, Callable, Optional, Protocol
 from urllib.parse import unquote_to_bytes
 
 from minici.web import tls
-from minici.web.params import BadParams, read_query
-from minici.web.request_reader import Body, Gone, HeadLines, TimedReader
-from minici.web.routing import HttpError, Request, Response, Site, Viewing
+from minici.web.params import BadParameter, read_query
+from minici.web.request_reader import Body, Disconnected, HeadReader, RequestReader
+from minici.web.routing import Application, EventStream, HttpError, Request, Response
 
 log = logging.getLogger("minici.web.routing")
 
@@ -32,13 +32,13 @@ DRAIN_LIMIT = 256 * 1024  # bytes of an unread body that are read to keep a conn
 LINGER_SECONDS = 10.0  # for a client that still sends, to read its answer
 LINGER_IDLE_SECONDS = 2.0  # likewise, without a byte from it
 # How a connection ends that the other side has left: no fault of ours, and no traceback.
-_ENDED: tuple[type[Exception], ...] = (Gone, ConnectionError, socket.timeout, *tls.BROKEN)
+_ENDED: tuple[type[Exception], ...] = (Disconnected, ConnectionError, socket.timeout, *tls.BROKEN)
 
 
 class Owner(Protocol):
     """What a connection needs of its Listener."""
 
-    site: Site
+    application: Application
     context: Optional[tls.Context]
     stopping: bool
 
@@ -50,7 +50,7 @@ class Owner(Protocol):
         self,
         accepted: socket.socket,
         connection: socket.socket,
-        viewing: Viewing,
+        viewing: EventStream,
         room: contextlib.ExitStack,
     ) -> None: ...
 
@@ -69,13 +69,13 @@ class Connection(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.accepted = self.request
-        self.viewing: Optional[Viewing] = None
+        self.viewing: Optional[EventStream] = None
         self.room = contextlib.ExitStack()  # what a connection that is handed over keeps
         if self.server.context is not None:
             self.request = self._secure(self.server.context)
             self.server.mark(self.accepted, self.request, waiting=True)
         super().setup()
-        self.timer = TimedReader(self.connection)
+        self.timer = RequestReader(self.connection)
         self.source = io.BufferedReader(self.timer, 64 * 1024)
         self.rfile = self.source
 
@@ -85,7 +85,7 @@ class Connection(BaseHTTPRequestHandler):
             return context.wrap_socket(self.request, server_side=True)
         except (OSError, ValueError) as error:
             log.info("%s does not speak TLS here (%s): closed", self.client_address[0], error)
-            raise Gone(str(error)) from None
+            raise Disconnected(str(error)) from None
 
     def finish(self) -> None:
         try:
@@ -117,11 +117,11 @@ class Connection(BaseHTTPRequestHandler):
                 body = self._body()
                 request = self._request(body)
                 self._expect(body)
-                respond = self.server.site.admit(request)
+                respond = self.server.application.admit(request)
                 held.enter_context(self.server.room_for(request))
                 response = self._answer_of(request, respond)
             except HttpError as error:
-                response = self.server.site.error(request, error)
+                response = self.server.application.error(request, error)
                 self.close_connection = self.close_connection or request is None
                 self.server.mark(self.accepted, self.connection, waiting=True)  # it may go
             self._finish_request(request, response, body, started)
@@ -136,12 +136,12 @@ class Connection(BaseHTTPRequestHandler):
         self.server.mark(self.accepted, self.connection, waiting=True)
         try:
             return bool(self.source.peek(1))
-        except Gone:
+        except Disconnected:
             return False
 
     def _read_head(self) -> None:
         self.timer.deadline = time.monotonic() + HEAD_SECONDS
-        limited: Any = HeadLines(self.source)
+        limited: Any = HeadReader(self.source)
         self.rfile = limited  # where the base class reads headers
         try:
             self.raw_requestline = limited.readline(LINE_LIMIT + 1)
@@ -208,7 +208,7 @@ class Connection(BaseHTTPRequestHandler):
             path = unquote_to_bytes(target.encode("latin-1")).decode("utf-8")
         except UnicodeDecodeError:
             path = target
-        except BadParams as error:
+        except BadParameter as error:
             raise HttpError(400, str(error)) from None
         return Request(
             self.command,
@@ -223,9 +223,9 @@ class Connection(BaseHTTPRequestHandler):
     def _answer_of(self, request: Request, respond: Callable[[], Response]) -> Response:
         try:
             return respond()
-        except (HttpError, Gone):
+        except (HttpError, Disconnected):
             raise
-        except BadParams as error:
+        except BadParameter as error:
             raise HttpError(400, str(error)) from None
         except Exception:
             log.exception("%s %s failed", request.method, _safe(request.path))
@@ -273,7 +273,7 @@ class Connection(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _begin_viewing(
-        self, request: Optional[Request], response: Response, viewing: Viewing
+        self, request: Optional[Request], response: Response, viewing: EventStream
     ) -> None:
         """Send the head; what follows is sent by another thread, once this one has ended."""
         self.close_connection = True
@@ -292,7 +292,7 @@ class Connection(BaseHTTPRequestHandler):
             "Date": self.date_time_string(),
             "Content-Type": response.content_type,
             "Keep-Alive": f"timeout={IDLE_SECONDS:.0f}",  # said on one that ends, too: for the next
-            **self.server.site.headers,
+            **self.server.application.headers,
             **response.headers,
         }
         if length is not None and response.status != 304:  # whose length is that of the 200
@@ -311,7 +311,7 @@ class Connection(BaseHTTPRequestHandler):
             while more:
                 self.timer.deadline = min(give_up, time.monotonic() + LINGER_IDLE_SECONDS)
                 more = bool(self.source.read1(64 * 1024))
-        except (OSError, Gone):
+        except (OSError, Disconnected):
             pass
 
     def _log(self, request: Optional[Request], response: Response, started: float) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Callable, Optional
 
-from minici.web.routing import Viewing
+from minici.web.routing import EventStream
 from minici.web.tls import NOT_YET
 
 log = logging.getLogger("minici.web.routing")
@@ -25,11 +25,11 @@ _STUMBLE = 0.1  # seconds: a fault that comes back at once takes no whole proces
 _REST = 0.0001  # seconds between two rounds for each viewer: a flood takes no whole processor
 
 
-class _Viewer:
+class _Subscriber:
     """One connection: what it is still to be sent, and when it last took something."""
 
     def __init__(
-        self, connection: socket.socket, viewing: Viewing, gone: Callable[[], None], now: float
+        self, connection: socket.socket, viewing: EventStream, gone: Callable[[], None], now: float
     ) -> None:
         self.connection = connection
         self.viewing = viewing
@@ -39,29 +39,31 @@ class _Viewer:
         self.interest = 0  # what the selector is asked for
 
 
-class Viewers:
+class EventSender:
     """The connections of those who watch. `add`, `wake` and `stop` are for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what other threads bring: the next four
-        self._arrived: list[_Viewer] = []
+        self._arrived: list[_Subscriber] = []
         self._news: set[int] = set()
         self._woken = False
         self._stopping = False
         self._thread: Optional[threading.Thread] = None
         # The rest is the thread's own.
-        self._viewers: dict[int, dict[_Viewer, None]] = {}  # by subject
-        self._ready: dict[_Viewer, None] = {}  # may be sent something, in this order
+        self._viewers: dict[int, dict[_Subscriber, None]] = {}  # by subject
+        self._ready: dict[_Subscriber, None] = {}  # may be sent something, in this order
         self._rested = 0.0  # when the next round for news may begin
         self._checked = 0.0
 
-    def add(self, connection: socket.socket, viewing: Viewing, gone: Callable[[], None]) -> None:
+    def add(
+        self, connection: socket.socket, viewing: EventStream, gone: Callable[[], None]
+    ) -> None:
         """Take over a connection whose head has been sent: nobody else uses it from now on.
 
         When it has ended, `viewing.close` and then `gone` are called, in another thread.
         """
         connection.setblocking(False)
-        viewer = _Viewer(connection, viewing, gone, time.monotonic())
+        viewer = _Subscriber(connection, viewing, gone, time.monotonic())
         with self._lock:
             refused = self._stopping
             if not refused:
@@ -159,7 +161,7 @@ class Viewers:
             return max(0.0, self._rested - time.monotonic())
         return 1.0 if self._viewers else None
 
-    def _advance(self, viewer: _Viewer) -> None:
+    def _advance(self, viewer: _Subscriber) -> None:
         """Send a viewer one piece, as far as it takes it."""
         try:
             if not viewer.pending:
@@ -182,7 +184,7 @@ class Viewers:
             log.exception("what a viewer was to be sent can't be made")
             self._drop(viewer)
 
-    def _ask_for(self, viewer: _Viewer, interest: int) -> None:
+    def _ask_for(self, viewer: _Subscriber, interest: int) -> None:
         if viewer.interest == interest:
             return
         if viewer.interest:
@@ -191,7 +193,7 @@ class Viewers:
             self._selector.register(viewer.connection, interest, viewer)
         viewer.interest = interest
 
-    def _listen(self, viewer: _Viewer) -> None:
+    def _listen(self, viewer: _Subscriber) -> None:
         """A viewer has nothing to say: what comes is only its end."""
         try:
             ended = not viewer.connection.recv(4096)
@@ -214,7 +216,7 @@ class Viewers:
                 viewer.pending = viewer.viewing.sign_of_life
                 self._ready[viewer] = None
 
-    def _drop(self, viewer: _Viewer) -> None:
+    def _drop(self, viewer: _Subscriber) -> None:
         self._ready.pop(viewer, None)
         subject = viewer.viewing.subject
         self._viewers[subject].pop(viewer, None)
@@ -225,7 +227,7 @@ class Viewers:
         _end(viewer)
 
 
-def _end(viewer: _Viewer) -> None:
+def _end(viewer: _Subscriber) -> None:
     try:
         viewer.connection.shutdown(socket.SHUT_RDWR)
     except OSError:

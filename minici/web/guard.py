@@ -23,7 +23,7 @@ _PORTS = {"http": 80, "https": 443}
 Place = tuple[str, int]  # host and port
 
 
-class Hosts:
+class AllowedHosts:
     """The names under which a server may be addressed: others are somebody's DNS trick."""
 
     def __init__(self, listened: str, *configured: Optional[str]) -> None:
@@ -46,7 +46,7 @@ class ServerGuard:
     """The guard before the server. `url` is the configured one, by which people reach it."""
 
     def __init__(
-        self, hosts: Hosts, secret: Optional[str], users: Users, url: Optional[str] = None
+        self, hosts: AllowedHosts, secret: Optional[str], users: Users, url: Optional[str] = None
     ) -> None:
         self._hosts = hosts
         self._secret = secret
@@ -109,7 +109,7 @@ class ServerGuard:
 class AgentGuard:
     """The guard before an agent, which no browser has any business with."""
 
-    def __init__(self, hosts: Hosts, secret: Optional[str]) -> None:
+    def __init__(self, hosts: AllowedHosts, secret: Optional[str]) -> None:
         self._hosts = hosts
         self._secret = secret
 
@@ -121,7 +121,7 @@ class AgentGuard:
         check_secret(request, self._secret)
 
 
-def check_host(request: Request, hosts: Hosts) -> None:
+def check_host(request: Request, hosts: AllowedHosts) -> None:
     """Raise HttpError 421 for a request that was meant for another host."""
     header = request.headers.get("Host")
     if header is not None and not hosts.allow(header):

@@ -47,10 +47,10 @@ class _Until(io.RawIOBase):
         super().close()
 
 
-class Exchange(http.client.HTTPResponse):
+class TimedResponse(http.client.HTTPResponse):
     """An answer, which is to be there as a whole before the time-out of its connection.
 
-    It knows its connection, and whether the call has asked to keep it, once `Keeper` has set them.
+    `connection` and `staying` (the call has asked to keep it) are set by `KeepAliveHandler`.
     """
 
     connection: http.client.HTTPConnection
@@ -61,7 +61,7 @@ class Exchange(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Until(sock, self.fp.detach()))
 
 
-class Keeper(urllib.request.BaseHandler):
+class KeepAliveHandler(urllib.request.BaseHandler):
     """Opens http and https for one address, as urllib's own handlers do, and keeps connections.
 
     At most `most` are kept, each for `seconds` without a call. A call that gets no answer is not
@@ -85,17 +85,17 @@ class Keeper(urllib.request.BaseHandler):
         self._kept: list[tuple[float, http.client.HTTPConnection]] = []
         self._offered = False  # by the other side, in its last answer
 
-    def http_open(self, request: urllib.request.Request) -> Exchange:
+    def http_open(self, request: urllib.request.Request) -> TimedResponse:
         kept = self._take()
         return self._exchange(request, kept or http.client.HTTPConnection(request.host))
 
-    def https_open(self, request: urllib.request.Request) -> Exchange:
+    def https_open(self, request: urllib.request.Request) -> TimedResponse:
         kept = self._take()
         if kept is None:
             kept = http.client.HTTPSConnection(request.host, context=self._context)
         return self._exchange(request, kept)
 
-    def keep(self, answer: Exchange) -> None:
+    def keep(self, answer: TimedResponse) -> None:
         """Take an answer's connection back, if the answer was read to its end, or end it."""
         whole = answer.isclosed() or answer.length == 0
         answer.close()
@@ -113,8 +113,8 @@ class Keeper(urllib.request.BaseHandler):
 
     def _exchange(
         self, request: urllib.request.Request, connection: http.client.HTTPConnection
-    ) -> Exchange:
-        connection.response_class = Exchange
+    ) -> TimedResponse:
+        connection.response_class = TimedResponse
         connection.timeout = request.timeout
         try:
             if connection.sock is not None:
@@ -128,7 +128,7 @@ class Keeper(urllib.request.BaseHandler):
             self._offered = False
             connection.close()
             raise
-        assert isinstance(answer, Exchange)
+        assert isinstance(answer, TimedResponse)
         answer.connection, answer.staying = connection, staying
         return answer
 
@@ -144,7 +144,7 @@ class Keeper(urllib.request.BaseHandler):
             connection.close()
 
 
-def _offered_seconds(answer: Exchange) -> int:
+def _offered_seconds(answer: TimedResponse) -> int:
     """For how long the other side keeps a connection without a call; 0 if it does not say."""
     found = re.search(r"\btimeout=([0-9]{1,9})", answer.headers.get("Keep-Alive", ""))
     return int(found[1]) if found else 0

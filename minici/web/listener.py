@@ -1,7 +1,7 @@
 """Listening: connections by the thousand, bounded, with room kept for agents.
 
 The lower half of serving: what becomes of one connection is `connection`'s, and what is served is a
-Site of `web`.
+Application of `web`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any, Optional
 from minici.thread_pool import ThreadPool
 from minici.web import tls
 from minici.web.connection import Connection
-from minici.web.event_streams import Viewers
-from minici.web.request_reader import Gone
-from minici.web.routing import PEOPLE, HttpError, Request, Site, Viewing
+from minici.web.event_streams import EventSender
+from minici.web.request_reader import Disconnected
+from minici.web.routing import PEOPLE, Application, EventStream, HttpError, Request
 
 log = logging.getLogger("minici.web.routing")
 
@@ -34,7 +34,7 @@ RESERVED_FILES = 24  # descriptors that are not for connections: records, logs, 
 
 
 class Listener(ThreadingHTTPServer):
-    """A Site on an address. `start` and `stop` are for the thread that made it.
+    """A Application on an address. `start` and `stop` are for the thread that made it.
 
     `context` serves HTTPS. Raises OSError where the address can't be had.
     """
@@ -45,13 +45,13 @@ class Listener(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, host: str, port: int, site: Site, context: Optional[tls.Context] = None
+        self, host: str, port: int, application: Application, context: Optional[tls.Context] = None
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.site = site
+        self.application = application
         self.context = context
         self.stopping = False
-        self.viewers = Viewers()
+        self.viewers = EventSender()
         self._beside = ThreadPool(patience=_PATIENCE)
         self._most = _most_connections(descriptors())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
@@ -114,7 +114,7 @@ class Listener(ThreadingHTTPServer):
         self,
         accepted: socket.socket,
         connection: socket.socket,
-        viewing: Viewing,
+        viewing: EventStream,
         room: contextlib.ExitStack,
     ) -> None:
         """Give a connection to the viewers, with the room it takes up. For the connection's own
@@ -183,7 +183,7 @@ class Listener(ThreadingHTTPServer):
                 self._open[accepted] = (connection, waiting)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], Gone):
+        if not isinstance(sys.exc_info()[1], Disconnected):
             log.exception("the connection from %s broke off", client_address[0])
 
 

@@ -28,11 +28,11 @@ _WRONG_KIND = b"\xff a value that is neither text nor a number"  # no UTF-8: nev
 _DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
-class BadParams(Exception):
+class BadParameter(Exception):
     """The parameters can't be read; the text says why, in one sentence."""
 
 
-class Params(Mapping[str, Value]):
+class Parameters(Mapping[str, Value]):
     """Parameters by name; where a name stands twice, its last value counts."""
 
     def __init__(self, values: Optional[Mapping[str, Value]] = None) -> None:
@@ -47,21 +47,21 @@ class Params(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def joined(self, other: Mapping[str, Value]) -> Params:
+    def joined(self, other: Mapping[str, Value]) -> Parameters:
         """These and the others, which win."""
-        return Params({**self._values, **other})
+        return Parameters({**self._values, **other})
 
     def text(self, name: str, default: Optional[str] = None) -> str:
-        """The value as text. Raises BadParams if it is missing without a default, or no UTF-8."""
+        """The value as text. Raises BadParameter if it is missing or no UTF-8."""
         data = self._bytes(name)
         if data is None:
             if default is None:
-                raise BadParams(f"the parameter {name} is missing")
+                raise BadParameter(f"the parameter {name} is missing")
             return default
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
-            raise BadParams(f"the parameter {name} is not UTF-8") from None
+            raise BadParameter(f"the parameter {name} is not UTF-8") from None
 
     def optional(self, name: str) -> Optional[str]:
         """The value as text, what is no UTF-8 in it replaced, or None where it is missing or empty.
@@ -74,34 +74,34 @@ class Params(Mapping[str, Value]):
     def _bytes(self, name: str) -> Optional[bytes]:
         value = self._values.get(name)
         if value == _WRONG_KIND:
-            raise BadParams(f"the parameter {name} must be text or a whole number")
+            raise BadParameter(f"the parameter {name} must be text or a whole number")
         return value if value is None or isinstance(value, bytes) else value.read()
 
     def number(self, name: str, default: Optional[int] = None, least: int = 0) -> int:
-        """The value as a whole number in plain decimal digits. Raises BadParams."""
+        """The value as a whole number in plain decimal digits. Raises BadParameter."""
         if default is not None and not self._values.get(name):
             return default
         text = self.text(name)
         digits = text[1:] if least < 0 and text.startswith("-") else text
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 40) or int(text) < least:
-            raise BadParams(f"the parameter {name} must be a whole number from {least} on")
+            raise BadParameter(f"the parameter {name} must be a whole number from {least} on")
         return int(text)
 
     def decimal(self, name: str, default: float) -> float:
-        """The value as a number above 0, which may have decimals. Raises BadParams."""
+        """The value as a number above 0, which may have decimals. Raises BadParameter."""
         value = self._values.get(name)
         text = value.text if isinstance(value, _Fraction) else self.text(name, "")
         if not text:
             return default
         if not _DECIMAL.fullmatch(text) or float(text) == 0:
-            raise BadParams(f"the parameter {name} must be a number above 0")
+            raise BadParameter(f"the parameter {name} must be a number above 0")
         return float(text)
 
     def stream(self, name: str) -> tuple[BinaryIO, int]:
         """The value as a file to read, and its length in bytes; empty if it is missing."""
         value = self._values.get(name, b"")
         if value == _WRONG_KIND:
-            raise BadParams(f"the parameter {name} must be text")
+            raise BadParameter(f"the parameter {name} must be text")
         source = io.BytesIO(value) if isinstance(value, bytes) else value
         length = source.seek(0, io.SEEK_END)
         source.seek(0)
@@ -119,30 +119,32 @@ class _Fraction(bytes):
         return made
 
 
-def read_query(query: str) -> Params:
-    """The parameters of a query string. Raises BadParams."""
+def read_query(query: str) -> Parameters:
+    """The parameters of a query string. Raises BadParameter."""
     return read_form(io.BytesIO(query.encode("latin-1", "replace")), ())
 
 
-def read_form(body: Any, large: Collection[str]) -> Params:
+def read_form(body: Any, large: Collection[str]) -> Parameters:
     """Read a form to its end; the values of names in `large` may be of any size."""
     values: dict[str, Value] = {}
     for name, value in _fields(body, large):
         values[name] = value
         if len(values) > _MOST_PARAMS:
-            raise BadParams(f"there are more than {_MOST_PARAMS} parameters")
-    return Params(values)
+            raise BadParameter(f"there are more than {_MOST_PARAMS} parameters")
+    return Parameters(values)
 
 
-def read_json(body: Any) -> Params:
+def read_json(body: Any) -> Parameters:
     """Read a JSON object; its values are strings, numbers, booleans or lists of these."""
     try:
         record = json.loads(body.read())
     except (ValueError, RecursionError):
-        raise BadParams("the body is no JSON") from None
+        raise BadParameter("the body is no JSON") from None
     if not isinstance(record, dict):
-        raise BadParams("the body must be a JSON object")
-    return Params({name: _json_value(value) for name, value in record.items() if value is not None})
+        raise BadParameter("the body must be a JSON object")
+    return Parameters(
+        {name: _json_value(value) for name, value in record.items() if value is not None}
+    )
 
 
 def _json_value(value: Any) -> bytes:
@@ -202,7 +204,7 @@ def _up_to(body: Any, buffer: bytes, ends: bytes, most: int) -> tuple[bytes, byt
         if places:
             return buffer[: min(places)], buffer[min(places) :], True
         if len(buffer) > most:
-            raise BadParams(f"a parameter is longer than {most} bytes")
+            raise BadParameter(f"a parameter is longer than {most} bytes")
         block = body.read(_BLOCK)
         if not block:
             return buffer, b"", False

@@ -32,7 +32,7 @@ def hash_password(password: str, cost: int = _COST) -> str:
     return f"scrypt:{cost}:{salt.hex()}:{_scrypt(password, salt, cost).hex()}"
 
 
-def fits(password: str, hashed: str) -> bool:
+def verify_password(password: str, hashed: str) -> bool:
     """Whether a password is the one that was hashed; takes the same time either way."""
     found = PASSWORD_HASH.fullmatch(hashed)
     if not found:
@@ -96,7 +96,10 @@ class Users:
             return True
         with self._lock:
             self._slow_down(address)
-            right = fits(password, self._hashes.get(name, self._unknown)) and name in self._hashes
+            right = (
+                verify_password(password, self._hashes.get(name, self._unknown))
+                and name in self._hashes
+            )
             if right:
                 self._right[name] = seen
                 self._wrong.pop(address, None)

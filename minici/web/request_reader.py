@@ -23,11 +23,11 @@ PIECE = 1024 * 1024  # bytes of a body that are asked of the system in one go
 _HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r?\n")
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The other side of the connection closed it, or was too slow."""
 
 
-class TimedReader(io.RawIOBase):
+class RequestReader(io.RawIOBase):
     """Reads a socket until a moment, however slowly the bytes come."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -40,18 +40,18 @@ class TimedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise Gone("too slow")
+            raise Disconnected("too slow")
         self._connection.settimeout(left)
         try:
             return self._connection.recv_into(buffer)
         except (OSError, ValueError) as error:
-            raise Gone(str(error)) from None
+            raise Disconnected(str(error)) from None
 
 
 class Body:
     """The body of one request: never reads past its end, nor waits for ever."""
 
-    def __init__(self, source: io.BufferedReader[Any], timer: TimedReader, length: int) -> None:
+    def __init__(self, source: io.BufferedReader[Any], timer: RequestReader, length: int) -> None:
         self.length = length
         self.left = length
         self._source = source
@@ -77,12 +77,12 @@ class Body:
         self._timer.deadline = self._started + BODY_SECONDS + taken / SLOWEST
         piece = self._source.read1(size)
         if not piece:
-            raise Gone("the body ended early")
+            raise Disconnected("the body ended early")
         self.left -= len(piece)
         return piece
 
 
-class HeadLines:
+class HeadReader:
     """The lines of a request's head, which may have HEAD_LIMIT bytes in all."""
 
     def __init__(self, source: io.BufferedReader[Any]) -> None:

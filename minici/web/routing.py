@@ -1,6 +1,6 @@
 """Serving: a hardened HTTP server on `http.server`, with Request in and Response out.
 
-It knows nothing of builds. A Site is a table of routes, who may call them, and how an error
+It knows nothing of builds. A Application is a table of routes, who may call them, and how an error
 looks; section 3 of the contract. What `http.server` does unless told otherwise, and the limits
 here that keep it alive, stand in section 4 of the design in docs/.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Protocol, Union
 
-from minici.web.params import FORM, JSON, BadParams, Params, read_form, read_json
+from minici.web.params import FORM, JSON, BadParameter, Parameters, read_form, read_json
 
 SMALL_BODY = 1024 * 1024  # bytes
 PEOPLE = ("people", "anybody")  # audiences that may be many
@@ -54,7 +54,7 @@ class Request:
 
     method: str
     path: str
-    query: Params
+    query: Parameters
     headers: Mapping[str, str]
     body: BodyReader
     client: str
@@ -65,7 +65,7 @@ class Request:
     def header(self, name: str) -> str:
         return self.headers.get(name) or ""
 
-    def params(self) -> Params:
+    def params(self) -> Parameters:
         """The parameters from the query string and the body. Raises HttpError 400 or 413.
 
         Reads the body; call it once, unless the route reads raw bytes.
@@ -80,7 +80,7 @@ class Request:
                 return self.query.joined(
                     read_form(self.body, self.route.large if self.route else ())
                 )
-        except BadParams as error:
+        except BadParameter as error:
             raise HttpError(400, str(error)) from None
         raise HttpError(415, f"send parameters as {FORM} or {JSON}")
 
@@ -93,7 +93,7 @@ class Request:
 Content = Union[bytes, Iterable[bytes]]
 
 
-class Viewing(Protocol):
+class EventStream(Protocol):
     """What somebody is sent while it comes, for as long as they watch. For one thread."""
 
     subject: int  # whose news it is
@@ -117,7 +117,7 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
     length: Optional[int] = None
-    viewing: Optional[Viewing] = None
+    viewing: Optional[EventStream] = None
 
 
 def json_response(
@@ -171,7 +171,7 @@ class Route:
     quiet: bool = False
 
 
-class Site:
+class Application:
     """Routes, the guard before them, and how errors look. Any thread may call it.
 
     `guard` is called with each request before anything is done, its route set if there is one;

@@ -33,7 +33,7 @@ from minici.executor.outbox import Outbox, PendingResult
 from minici.executor.output_streamer import PIECE_BYTES, OutputStreamer
 from minici.executor.result_delivery import ResultDelivery, _segments, quote, write_form
 from minici.output.checkout_log import CHECKOUT, CheckoutLog
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 from minici.reasons import Reason
 from minici.web.client import Client
 from tests.support.crashes import Crash, crash_at
@@ -62,7 +62,7 @@ def finished(
     sent: Optional[dict[str, int]] = None,
 ) -> PendingResult:
     folder = outbox.begin(AttemptId(*attempt_id))
-    with Output(folder, limit) as output:
+    with OutputWriter(folder, limit) as output:
         output.append(STDOUT, stdout, 0.1)
         output.append(STDERR, stderr, 0.2)
     return outbox.add(folder, AttemptId(*attempt_id), result, limit, sent or {STDOUT: 0, STDERR: 0})
@@ -123,7 +123,7 @@ def test_a_crash_at_each_step_leaves_a_whole_result_or_none(
         left = Outbox(data).open()
         for entry in left:
             assert entry.result == SUCCESS
-            with Output(entry.folder, entry.output_limit) as output:
+            with OutputWriter(entry.folder, entry.output_limit) as output:
                 assert output.totals == {STDOUT: 3, STDERR: 3}
         if not crashed:
             assert len(left) == 1 and last > 10
@@ -373,7 +373,7 @@ def test_quoting_is_exact() -> None:
 
 def test_a_timeline_that_is_too_long_is_left_out(outbox: Outbox) -> None:
     folder = outbox.begin(AttemptId(1, 1))
-    with Output(folder, 10**6) as output:
+    with OutputWriter(folder, 10**6) as output:
         for number in range(6000):
             output.append(STDOUT, b"o", number)
             output.append(STDERR, b"e", number)
@@ -569,7 +569,7 @@ def test_much_output_that_was_cut_goes_with_its_result(delivery: Delivery) -> No
 
 def test_much_output_of_both_streams_is_not_a_call_for_each_change(outbox: Outbox) -> None:
     folder = outbox.begin(AttemptId(1, 1))
-    with Output(folder, 10**6) as output:
+    with OutputWriter(folder, 10**6) as output:
         for number in range(500):
             output.append(STDOUT, b"o", number)
             output.append(STDERR, b"e", number)
@@ -632,7 +632,7 @@ class Live:
 
     def __init__(self, folder: Path, limit: int = 10**8) -> None:
         self.server = FakeServer()
-        self.output = Output(folder, limit)
+        self.output = OutputWriter(folder, limit)
         self.superseded = threading.Event()
         client = Client(f"http://{self.server.address}", timeout=5)
         self.sender = OutputStreamer(

@@ -12,10 +12,10 @@ import pytest
 from minici.html import OutputPiece
 from minici.output import excerpt as passage_module
 from minici.output import lines as lines_module
-from minici.output.excerpt import Passage, Wanted, find_lines
+from minici.output.excerpt import Excerpt, Selection, find_lines
 from minici.output.lines import Lines
 from minici.output.reader import BOTH, Transcript
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 from minici.ui.ansi import Log, render
 from tests.support.fakes import FakeAgent
 from tests.support.harness import Place
@@ -26,15 +26,15 @@ LIMIT = 1 << 24
 def written(folder: Path, *pieces: tuple[str, str]) -> Path:
     """A folder with these pieces of (stream, text), each a tick after the one before."""
     folder.mkdir()
-    with Output(folder, LIMIT) as output:
+    with OutputWriter(folder, LIMIT) as output:
         for tick, (stream, text) in enumerate(pieces):
             output.append(stream, text.encode(), tick)
     return folder
 
 
-def numbered(passage: Passage) -> list[tuple[int, str]]:
+def numbered(passage: Excerpt) -> list[tuple[int, str]]:
     """The lines of a part as its page numbers them."""
-    log = Log(passage.standing.begun + 1, passage.standing.open)
+    log = Log(passage.position.begun + 1, passage.position.open)
     for piece in passage.pieces:
         log.write(OutputPiece(*piece))
     return [(line.number, "".join(text for _, text in line.spans)) for line in log.lines]
@@ -80,7 +80,7 @@ def whole_log(transcript: Transcript, end: int) -> Log:
 def test_what_has_begun_before_a_place(transcript: Transcript) -> None:
     for offset in range(transcript.size(BOTH) + 1):
         log = whole_log(transcript, offset)
-        standing = Lines(transcript).standing(transcript.place_of(offset))
+        standing = Lines(transcript).position(transcript.place_of(offset))
         assert standing.begun == len(log.lines), offset
         still_open = {name: state["line"] for name, state in log.open().items() if state["line"]}
         assert standing.open == still_open, offset
@@ -90,7 +90,7 @@ def test_where_a_line_begins(transcript: Transcript) -> None:
     lines, count = Lines(transcript), len(whole_log(transcript, transcript.size(BOTH)).lines)
     for number in range(1, count + 1):
         place = lines.place_of(number)
-        assert place is not None and lines.standing(place).begun == number - 1
+        assert place is not None and lines.position(place).begun == number - 1
         assert transcript.place_of(sum(place)) == place
     assert lines.place_of(count + 1) is None and lines.place_of(0) is None
 
@@ -103,13 +103,13 @@ def test_parts_follow_each_other_and_number_lines_as_the_whole_does(
         for line in whole_log(transcript, transcript.size(BOTH)).lines
     ]
     for forwards in (True, False):
-        passage = Passage(transcript, Wanted(at=0) if forwards else Wanted())
+        passage = Excerpt(transcript, Selection(at=0) if forwards else Selection())
         parts = [numbered(passage)]
         while (passage.later if forwards else passage.earlier) is not None:
             if forwards:
-                passage = Passage(transcript, Wanted(at=passage.later))
+                passage = Excerpt(transcript, Selection(at=passage.later))
             else:
-                passage = Passage(transcript, Wanted(to=passage.earlier))
+                passage = Excerpt(transcript, Selection(to=passage.earlier))
             parts.append(numbered(passage))
             assert len(parts) < 200, "each part is shorter than what is left"
         together: dict[int, str] = {}
@@ -122,16 +122,16 @@ def test_parts_follow_each_other_and_number_lines_as_the_whole_does(
 def test_the_part_around_a_line_has_it(transcript: Transcript) -> None:
     count = len(whole_log(transcript, transcript.size(BOTH)).lines)
     for number in range(1, count + 1):
-        assert number in dict(numbered(Passage(transcript, Wanted(line=number))))
-    ending = numbered(Passage(transcript, Wanted()))
-    assert numbered(Passage(transcript, Wanted(line=count + 1))) == ending
+        assert number in dict(numbered(Excerpt(transcript, Selection(line=number))))
+    ending = numbered(Excerpt(transcript, Selection()))
+    assert numbered(Excerpt(transcript, Selection(line=count + 1))) == ending
 
 
 def test_an_empty_output_has_a_part(tmp_path: Path) -> None:
     with Transcript(tmp_path, LIMIT) as transcript:
-        for wanted in (Wanted(), Wanted(at=0), Wanted(to=9), Wanted(line=4)):
-            passage = Passage(transcript, wanted)
-            assert not list(passage.pieces) and passage.standing.begun == 0
+        for wanted in (Selection(), Selection(at=0), Selection(to=9), Selection(line=4)):
+            passage = Excerpt(transcript, wanted)
+            assert not list(passage.pieces) and passage.position.begun == 0
             assert passage.earlier is None and passage.later is None
         assert not find_lines(transcript, "x", 5).lines
 
@@ -212,7 +212,7 @@ def test_a_flood_that_writes_over_what_is_searched(
     """What was counted a moment ago is no longer there: the search ends all the same."""
     limit = 4096
     (tmp_path / "output").mkdir()
-    with Output(tmp_path / "output", limit) as output:
+    with OutputWriter(tmp_path / "output", limit) as output:
         output.append("stdout", b"\n" * limit + b"needle\n", 0)
         with Transcript(tmp_path / "output", limit) as transcript:
             lines, read, flooded = Lines(transcript), transcript.read, []

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from minici.build import STREAMS, Kept
-from minici.output.format import RECORD, TIMELINE, OffsetGap, Overrun, Rest, marker
+from minici.output.format import RECORD, TIMELINE, OffsetGap, Overrun, StreamTail, marker
 from minici.output.reader import BOTH, Piece, Transcript
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 
 LIVES = 1500
 
@@ -61,7 +61,7 @@ class Life:
         self.sent = dict.fromkeys(STREAMS, 0)
         self.lost = dict.fromkeys(STREAMS, False)
         self.seconds = 0.0
-        self.agent = Output(self.there, self.limit)
+        self.agent = OutputWriter(self.there, self.limit)
 
     def write(self) -> None:
         stream = self.chance.choice(STREAMS)
@@ -74,7 +74,7 @@ class Life:
         self.order += data
         if self.chance.random() < 0.3:
             self.agent.close()
-            self.agent = Output(self.there, self.limit)
+            self.agent = OutputWriter(self.there, self.limit)
 
     def send(self) -> None:
         for stream in STREAMS:
@@ -84,7 +84,7 @@ class Life:
                 except Overrun:
                     self.lost[stream] = True
                     break
-                with Output(self.here, self.limit) as server:
+                with OutputWriter(self.here, self.limit) as server:
                     assert server.total(stream) == self.sent[stream]
                     server.append(stream, piece, self.seconds)
                 self.sent[stream] += len(piece)
@@ -95,9 +95,9 @@ class Life:
             offset, length, blocks = self.agent.rest(stream, self.sent[stream])
             text = b"".join(blocks)
             assert len(text) == length
-            rests[stream] = Rest(offset, length, io.BytesIO(text))
+            rests[stream] = StreamTail(offset, length, io.BytesIO(text))
         timeline = list(self.agent.timeline()) if with_timeline else None
-        with Output(self.here, self.limit) as server:
+        with OutputWriter(self.here, self.limit) as server:
             return server.finish(rests, self.seconds, timeline)
 
 
@@ -141,7 +141,7 @@ def check(life: Life, kept: Kept, with_timeline: bool, seed: int) -> None:
 
 
 def test_while_it_grows_the_dropped_middle_is_skipped(folder: Path) -> None:
-    with Output(folder, 10) as output:
+    with OutputWriter(folder, 10) as output:
         output.append("stdout", b"0123456789", 0.1)
         assert seen(folder, 10, "stdout") == b"0123456789"
         output.append("stdout", b"abc", 0.2)
@@ -200,16 +200,16 @@ class Follower:
 
 
 def test_a_gap_before_the_rest_changes_nothing(folder: Path) -> None:
-    with Output(folder, 100) as output:
+    with OutputWriter(folder, 100) as output:
         output.append("stdout", b"abc", 0.1)
         with pytest.raises(OffsetGap) as gap:
-            output.finish({"stdout": Rest(4, 1, io.BytesIO(b"e"))}, 0.2)
+            output.finish({"stdout": StreamTail(4, 1, io.BytesIO(b"e"))}, 0.2)
     assert gap.value.have == {"stdout": 3, "stderr": 0}
     assert seen(folder, 100, "stdout") == b"abc"
 
 
 def test_pieces_of_one_stream_that_come_together_are_one_record(folder: Path) -> None:
-    with Output(folder, 1000) as output:
+    with OutputWriter(folder, 1000) as output:
         for _ in range(50):
             output.append("stdout", b"x", 0.5)
         assert len(list(output.timeline())) == 1
@@ -220,23 +220,23 @@ def test_pieces_of_one_stream_that_come_together_are_one_record(folder: Path) ->
 
 def test_a_timeline_ahead_of_its_bytes_is_cut_back(folder: Path) -> None:
     """A power cut may keep the record and lose what it speaks of, which nobody acknowledged."""
-    with Output(folder, 1000) as output:
+    with OutputWriter(folder, 1000) as output:
         output.append("stdout", b"abc", 0.1)
         output.append("stderr", b"def", 0.2)
     with open(folder / "stderr", "r+b") as file:
         file.truncate(1)
-    with Output(folder, 1000) as output:
+    with OutputWriter(folder, 1000) as output:
         assert output.totals == {"stdout": 3, "stderr": 0}
         output.append("stderr", b"DEF", 0.3)
     assert seen(folder, 1000, BOTH) == b"abcDEF"
 
 
 def test_a_torn_record_is_no_record(folder: Path) -> None:
-    with Output(folder, 1000) as output:
+    with OutputWriter(folder, 1000) as output:
         output.append("stdout", b"abc", 0.1)
     with open(folder / TIMELINE, "ab") as file:
         file.write(b"\x01" * (RECORD.size - 1))
-    with Output(folder, 1000) as output:
+    with OutputWriter(folder, 1000) as output:
         assert output.totals == {"stdout": 3, "stderr": 0}
         output.append("stdout", b"def", 0.2)
     assert seen(folder, 1000, BOTH) == b"abcdef"
@@ -244,7 +244,7 @@ def test_a_torn_record_is_no_record(folder: Path) -> None:
 
 def test_a_crash_while_the_final_form_takes_its_place_is_made_good(folder: Path) -> None:
     """The new files are complete under `sealed`; some have moved when the server dies."""
-    with Output(folder, 10) as output:
+    with OutputWriter(folder, 10) as output:
         output.append("stdout", b"0123456789abcdef", 0.1)
         output.append("stderr", b"err", 0.2)
         kept = output.finish({}, 0.3)
@@ -252,7 +252,7 @@ def test_a_crash_while_the_final_form_takes_its_place_is_made_good(folder: Path)
     (folder / "sealed").mkdir()
     for name in ("stderr", TIMELINE):
         (folder / name).rename(folder / "sealed" / name)
-    with Output(folder, 10) as output:
+    with OutputWriter(folder, 10) as output:
         assert output.finish({}, 0.3) == kept
     assert {name: (folder / name).read_bytes() for name in (*STREAMS, TIMELINE)} == final
     assert not (folder / "sealed").exists()
@@ -260,16 +260,16 @@ def test_a_crash_while_the_final_form_takes_its_place_is_made_good(folder: Path)
 
 def test_an_agent_that_cut_its_stream_itself_is_believed(folder: Path) -> None:
     text = b"01234\n" + marker(1000, after_line=True) + b"vwxyz\n"
-    with Output(folder, 12) as output:
-        kept = output.finish({"stdout": Rest(0, len(text), io.BytesIO(text))}, 0.1)
+    with OutputWriter(folder, 12) as output:
+        kept = output.finish({"stdout": StreamTail(0, len(text), io.BytesIO(text))}, 0.1)
     assert kept == Kept(12, 0, 1000)
     assert seen(folder, 12, "stdout") == text
 
 
 def test_a_marker_in_what_is_too_long_anyway_is_text(folder: Path) -> None:
     text = b"01234\n" + marker(1000, after_line=True) + b"much more than half of the limit"
-    with Output(folder, 12) as output:
-        kept = output.finish({"stdout": Rest(0, len(text), io.BytesIO(text))}, 0.1)
+    with OutputWriter(folder, 12) as output:
+        kept = output.finish({"stdout": StreamTail(0, len(text), io.BytesIO(text))}, 0.1)
     assert kept == Kept(12, 0, len(text) - 12)
     found = re.search(rb"\[minici: (\d+) bytes dropped\]", seen(folder, 12, "stdout"))
     assert found and int(found[1]) == len(text) - 12

@@ -24,7 +24,7 @@ from minici import build as builds
 from minici import durable
 from minici.build import STDERR, STDOUT, AttemptId, Build, Result
 from minici.config import ConfigError, ServerConfig
-from minici.output.format import OffsetGap, Rest
+from minici.output.format import OffsetGap, StreamTail
 from minici.scheduler.agent_client import ACCEPTED, REFUSED, UNANSWERED, AgentClient, DispatchResult
 from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt
 from minici.scheduler.dispatcher import Dispatcher
@@ -200,7 +200,10 @@ class World:
 
     def _deliver(self, node: Node, held: AttemptId) -> None:
         status, text = node.undelivered[held]
-        rests = {STDOUT: Rest(0, len(text), io.BytesIO(text)), STDERR: Rest(0, 0, io.BytesIO())}
+        rests = {
+            STDOUT: StreamTail(0, len(text), io.BytesIO(text)),
+            STDERR: StreamTail(0, 0, io.BytesIO()),
+        }
         entry = self.state.unfinished_build(held[0])
         self.reports.finish(*held, Result(status), rests)
         if entry is not None and entry.build.final and entry.build.status != builds.CANCELLED:

@@ -20,7 +20,7 @@ from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
 from minici.web.client import Client
 from minici.web.listener import Listener
-from minici.web.routing import HttpError, Request, Response, Route, Site
+from minici.web.routing import Application, HttpError, Request, Response, Route
 from tests.support.harness import wait_for
 
 
@@ -118,7 +118,7 @@ def test_a_connection_that_gets_no_thread_takes_no_room(monkeypatch: pytest.Monk
         return Response(error.status)
 
     route = Route("GET", "/", lambda request: Response(body=b"here"), "people")
-    listener = Listener("127.0.0.1", 0, Site([route], lambda request: None, as_it_is))
+    listener = Listener("127.0.0.1", 0, Application([route], lambda request: None, as_it_is))
     listener.start()
     address = ("127.0.0.1", listener.server_port)
     with monkeypatch.context() as patch:

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from minici import build as builds
 from minici.build import Attempt, Build
-from minici.output.writer import Output
+from minici.output.writer import OutputWriter
 from tests.support.fakes import FakeAgent
 from tests.support.harness import Place, ServerProcess, wait_for
 
@@ -132,7 +132,7 @@ class Scene:
         (folder / "build.json").write_text(json.dumps(builds.to_record(build)), encoding="utf-8")
 
     def _with_output(self, build: Build, folder: Path) -> Build:
-        with Output(folder, 1 << 20) as output:
+        with OutputWriter(folder, 1 << 20) as output:
             for stream, seconds, text in LOG:
                 output.append(stream, text.encode(), seconds)
             sizes = output.totals

@@ -304,7 +304,7 @@ def test_sentences_of_a_record(english: str, russian: str) -> None:
 
 # What may stand on a page: an error's sentence, or the reason of a build, an attempt or an agent.
 SAYING = {
-    *("HttpError", "BadParams", "StoreUnavailable", "BuildUnusable", "NoSuchBuild", "QueueFull"),
+    *("HttpError", "BadParameter", "StoreUnavailable", "BuildUnusable", "NoSuchBuild", "QueueFull"),
     *("NoSuchAttempt", "DamagedBuild", "ValueError", "Offered", "Failed", "TimeoutError"),
     *("GitError", "Interrupted", "TooManyTries"),
 }

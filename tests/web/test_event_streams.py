@@ -19,7 +19,7 @@ from typing import Any, Optional
 import pytest
 
 from minici.web import event_streams as viewers_module
-from minici.web.event_streams import Viewers
+from minici.web.event_streams import EventSender
 from tests.support.fakes import FakeAgent
 from tests.support.harness import ROOT, Place, ServerProcess, wait_for
 from tests.support.http_client import Events, fetch, receive_all
@@ -28,7 +28,7 @@ MANY = 300
 
 
 class Crowd:
-    """Viewers of one build who read whatever comes, all in one thread of the test."""
+    """EventSender of one build who read whatever comes, all in one thread of the test."""
 
     def __init__(self, server: ServerProcess, number: int, count: int) -> None:
         self.received: dict[socket.socket, bytearray] = {}
@@ -225,10 +225,10 @@ class Lines:
 
 
 class Room:
-    """Viewers, and the other ends of their connections."""
+    """EventSender, and the other ends of their connections."""
 
     def __init__(self) -> None:
-        self.viewers = Viewers()
+        self.viewers = EventSender()
         self.gone: list[Lines] = []
 
     def seat(self, lines: Lines) -> socket.socket:

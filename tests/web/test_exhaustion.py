@@ -21,7 +21,7 @@ import pytest
 
 from minici.web import listener
 from minici.web.listener import Listener
-from minici.web.routing import HttpError, Request, Response, Route, Site, json_response
+from minici.web.routing import Application, HttpError, Request, Response, Route, json_response
 from tests.support.fakes import FakeAgent, FakeServer
 from tests.support.harness import (
     ROOT,
@@ -393,7 +393,7 @@ class Serving:
         ]
         self.waiting: list[str] = []
         self.go_on = threading.Event()
-        self.listener = Listener("127.0.0.1", 0, Site(routes, lambda _: None, self._error))
+        self.listener = Listener("127.0.0.1", 0, Application(routes, lambda _: None, self._error))
         self.listener.start()
         self.port = self.listener.server_port
 

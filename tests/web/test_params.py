@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from minici.web import params as forms
-from minici.web.params import BadParams, Params, read_form, read_json, read_query
+from minici.web.params import BadParameter, Parameters, read_form, read_json, read_query
 
 LARGE = ("stdout", "stderr")
 
 
-def value_of(params: Params, name: str) -> bytes:
+def value_of(params: Parameters, name: str) -> bytes:
     value = params[name]
     if isinstance(value, bytes):
         return value
@@ -50,12 +50,12 @@ def test_a_large_value_goes_to_a_file_and_comes_back(monkeypatch: pytest.MonkeyP
 
 def test_a_small_value_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forms, "_IN_MEMORY", 1000)
-    with pytest.raises(BadParams, match="longer than 1000 bytes"):
+    with pytest.raises(BadParameter, match="longer than 1000 bytes"):
         read_form(io.BytesIO(b"commit=" + b"x" * 200_000), LARGE)
 
 
 def test_more_names_than_any_call_has_are_refused() -> None:
-    with pytest.raises(BadParams, match="more than 100"):
+    with pytest.raises(BadParameter, match="more than 100"):
         read_query("&".join(f"a{n}=1" for n in range(101)))
 
 
@@ -68,19 +68,19 @@ def test_odd_queries_are_read_and_not_refused(query: str) -> None:
     "text", ["", "+7", "-1", "1_0", "١", " 1", "1 ", "0x1", "1.0", "1e3", "９", "1" * 41]
 )
 def test_a_number_is_plain_digits(text: str) -> None:
-    with pytest.raises(BadParams):
-        Params({"n": text.encode()}).number("n")
+    with pytest.raises(BadParameter):
+        Parameters({"n": text.encode()}).number("n")
 
 
 def test_a_negative_number_is_for_where_it_may_be() -> None:
-    assert Params({"status": b"-9"}).number("status", least=-(2**31)) == -9
+    assert Parameters({"status": b"-9"}).number("status", least=-(2**31)) == -9
 
 
 @pytest.mark.parametrize("value", [{}, True, 1.5, [1, "x"], ["x"], [True], [[1]]])
 def test_json_of_the_wrong_kind_is_refused_when_it_is_asked_for(value: Any) -> None:
     params = read_json(io.BytesIO(forms.json.dumps({"a": value, "b": "fine"}).encode()))
     assert params.text("b") == "fine"
-    with pytest.raises(BadParams):
+    with pytest.raises(BadParameter):
         params.text("a")
 
 
@@ -90,7 +90,7 @@ def test_a_decimal_is_a_number_above_0() -> None:
     )
     assert [params.decimal(name, 7.0) for name in ("a", "b", "c", "none")] == [1.5, 2.0, 0.25, 7.0]
     for name in ("d", "e", "f"):
-        with pytest.raises(BadParams):
+        with pytest.raises(BadParameter):
             params.decimal(name, 7.0)
 
 
@@ -102,5 +102,5 @@ def test_json_keeps_bytes_that_are_no_text() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
-    with pytest.raises(BadParams):
+    with pytest.raises(BadParameter):
         read_json(io.BytesIO(body))
