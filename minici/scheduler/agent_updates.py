@@ -80,10 +80,10 @@ class AgentUpdates:
                 check_attempt(unfinished.build, attempt)
                 raise StaleAttempt
             if stream == CHECKOUT:
-                with self._folder_of(unfinished):
-                    with self._state.store.checkout_log(number, attempt) as checkout:
-                        checkout.append(offset, data)
-                        total = checkout.total
+                store = self._state.store
+                with self._folder_of(unfinished), store.checkout_log(number, attempt) as checkout:
+                    checkout.append(offset, data)
+                    total = checkout.total
             else:
                 passed = self._state.clock() - unfinished.began_at
                 with self._output(unfinished, attempt) as output:
