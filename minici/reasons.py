@@ -23,6 +23,8 @@ SENTENCES: dict[str, str] = {
     "forgotten": "agent {agent} no longer has it",
     "overdue": "agent {agent} did not finish it in time",
     "returned": "agent {agent} stopped",
+    "gave_back": "agent {agent} gave it back: {reason}",
+    "another_server": "it works for another server, or for an earlier start of this one",
     "no_answer_from": "no answer from {agent}: {reason}",
     "refused_by": "{agent} refused: {reason}",
     "lost": "given up after {count} attempts: {reasons}",

@@ -57,7 +57,7 @@ class AgentEndpoints:
         if slots is not None and slots > 10_000:
             raise BadParameter("the parameter slots must be a number from 1 to 10000")
         with as_http():
-            self._reports.register(
+            instance = self._reports.register(
                 host,
                 port,
                 name=_shortened(params.optional("name")),
@@ -65,12 +65,16 @@ class AgentEndpoints:
                 running=_ids(params),
                 scheme="https" if params.text("scheme", "http") == "https" else "http",
             )
-        return json_response({})
+        return json_response({"instance": instance})
 
     def notify_build_returned(self, request: Request) -> Response:
         params = request.params()
         with as_http():
-            self._reports.give_back(params.number("id"), params.number("attempt"))
+            self._reports.give_back(
+                params.number("id"),
+                params.number("attempt"),
+                trouble=_shortened(params.optional("reason")),
+            )
         return json_response({})
 
     def notify_build_output(self, request: Request) -> Response:

@@ -19,7 +19,8 @@ from minici.output.checkout_log import CHECKOUT
 from minici.output.excerpt import FIND_LENGTH, find_lines
 from minici.output.reader import Piece
 from minici.routes.common import ID, Records, as_http, whole
-from minici.scheduler.state import State, UnfinishedBuild
+from minici.scheduler.state import State
+from minici.scheduler.unfinished_build import UnfinishedBuild
 from minici.store import NoSuchBuild, Record, Store
 from minici.web.routing import HttpError, Request, Response, Route, json_response, serve_range
 

@@ -224,14 +224,14 @@ class Pages:
 
     def agents(self, request: Request) -> Response:
         agents = self._state.agents()
-        days = self._state.histories()
+        days = self._state.registry.histories()
         shown = [self._agent(agent, days.get(agent.address, [])) for agent in agents]
         view = AgentsView(self._context(request, agents), shown)
         return self._page(html.agents_page(self._language(request), view))
 
     def forget(self, request: Request) -> Response:
         with as_http():
-            self._state.forget(request.params().text("address"))
+            self._state.registry.forget(request.params().text("address"))
         return redirect("/agents")
 
     def health(self, request: Request) -> Response:

@@ -135,6 +135,8 @@ RUSSIAN: dict[str, str] = {
     "forgotten": "агент {agent} её больше не знает",
     "overdue": "агент {agent} не уложился во время",
     "returned": "агент {agent} остановился",
+    "gave_back": "агент {agent} вернул её: {reason}",
+    "another_server": "работает на другой сервер или на прежний запуск этого",
     "no_answer_from": "нет ответа от {agent}: {reason}",
     "refused_by": "{agent} отказался: {reason}",
     "lost": "оставлена после стольких попыток: {count}; {reasons}",
