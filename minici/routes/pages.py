@@ -180,9 +180,21 @@ class Pages:
             next=after,
             shown_attempt=shown,
         )
+        view = self._with_sizes(view, record)
         if request.query.text("log", "") != "no":
             view = self._with_output(request, view, record, wanted)
         return self._page(html.build_page(self._language(request), view))
+
+    def _with_sizes(self, view: BuildView, record: Build) -> BuildView:
+        """The view with the size of its output and the log of its checkout."""
+        attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
+        with self._store.transcript(record.id, attempt) as transcript:
+            kept = transcript.kept
+        with self._store.checkout_said(record.id, attempt) as log:
+            text = b"".join(block for block, _ in log.follow()).decode("utf-8", "replace")
+            total = log.total
+        sizes = (kept.stdout, kept.stderr, kept.dropped)
+        return dataclasses.replace(view, kept=sizes, checkout=text, checkout_bytes=total)
 
     def _with_output(
         self, request: Request, view: BuildView, record: Build, wanted: Selection
@@ -191,17 +203,16 @@ class Pages:
         find = request.query.text("find", "")[:FIND_LENGTH]
         with self._store.transcript(record.id, attempt) as transcript:
             excerpt = Excerpt(transcript, wanted)
-            kept = transcript.kept if attempt != record.attempt else None
             found = find_lines(transcript, find, _FOUND).lines
         live = None
         if not record.final and attempt == record.attempt and excerpt.later is None:
-            live = f"/build/{record.id}/live?place={place_after(record, excerpt.place)}"
+            place = place_after(record, excerpt.place, view.checkout_bytes)
+            live = f"/build/{record.id}/live?place={place}"
         return dataclasses.replace(
             view,
             output=[html.OutputPiece(*piece) for piece in excerpt.pieces],
             first_line=excerpt.position.begun + 1,
             continued=excerpt.position.open,
-            kept=(kept.stdout, kept.stderr, kept.dropped) if kept else None,
             find=find,
             found=[FoundLine(line.number, line.text) for line in found],
             earlier=_part_url(view, "to", excerpt.earlier, "log-end"),
@@ -291,9 +302,16 @@ class Pages:
         self, records: Sequence[Record], agents: Sequence[KnownAgent]
     ) -> dict[int, Waiting]:
         there = [agent for agent in agents if not agent.gone]
-        full = not any(agent.free_slots for agent in there)
+        able = [agent for agent in there if not agent.trouble]
+        full = not any(agent.free_slots for agent in able)
+        troubles = [(agent.name, agent.trouble) for agent in there if agent.trouble]
         return {
-            record.id: Waiting(self._state.position(record.id), len(there), full)
+            record.id: Waiting(
+                self._state.position(record.id),
+                len(there),
+                full,
+                troubles if full else (),
+            )
             for record in records
             if isinstance(record, Build) and record.status == builds.QUEUED
         }
@@ -310,7 +328,10 @@ class Pages:
             ],
             note=agent.gone_reason if agent.gone else "",
             gone_since=parse_time(agent.gone_since),
-            day=day,
+            history=day,
+            trouble=agent.trouble or "",
+            mirrors_bytes=agent.mirrors_bytes,
+            workspaces_bytes=agent.workspaces_bytes,
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
@@ -364,6 +385,8 @@ def _start_agent(url: str, secret: Optional[str]) -> str:
 def _state(agent: KnownAgent) -> str:
     if agent.gone:
         return "gone"
+    if agent.trouble:
+        return "trouble"
     if agent.needs_ping or agent.refusals:
         return "refusing"
     return "busy" if agent.free_slots == 0 else "ready"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from minici.timestamps import parse_time
+from minici.ui.checkout import checkout_section
 from minici.ui.components import (
     FINAL,
     duration_html,
@@ -24,10 +25,16 @@ from minici.ui.components import (
 )
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase
-from minici.ui.models import BuildJson, BuildView
-from minici.ui.output import output_section
+from minici.ui.models import BuildJson, BuildView, Waiting
+from minici.ui.output import kept_of, output_section
 from minici.ui.reasons import is_exit, reason_text
-from minici.ui.summary import ending_text, signal_name, verdict_html, verdict_sentence
+from minici.ui.summary import (
+    ending_text,
+    signal_name,
+    uncounted_sentence,
+    verdict_html,
+    verdict_sentence,
+)
 
 
 def build_page(language: str, view: BuildView) -> Html:
@@ -59,6 +66,8 @@ def build_page(language: str, view: BuildView) -> Html:
         command=_command(translate, build),
         facts=fill("facts", translate, facts=_facts(translate, view)),
         attempts=_attempts(translate, view),
+        uncounted=_uncounted(translate, build),
+        checkout=checkout_section(translate, view),
         output=output_section(translate, view, status),
         repeat=_repeat(translate, build),
     )
@@ -105,6 +114,12 @@ def _origin(translate: Translator, build: BuildJson) -> Html:
     if not parts:
         return NOTHING
     return markup('<p class="origin">$parts</p>', parts=join(parts, " · "))
+
+
+def _uncounted(translate: Translator, build: BuildJson) -> Html:
+    """Why the attempt's number is higher than the number of lost agents tells."""
+    text = uncounted_sentence(translate, build)
+    return markup('<p class="uncounted">$text</p>', text=text) if text else NOTHING
 
 
 def _person(name: object) -> Html:
@@ -161,11 +176,23 @@ def _why_waits(translate: Translator, view: BuildView) -> Html:
     if not waiting.agents:
         command = view.context.start_agent_command
         return panel(translate, title, translate("waits_no_agent"), command, "panel-warn")
+    if waiting.troubles:
+        return panel(translate, title, _troubles(translate, waiting), "", "panel-warn")
     if not waiting.full:
         return panel(translate, title, translate("waits_soon"))
     if waiting.position <= 1:
         return panel(translate, title, translate("waits_next"))
     return panel(translate, title, translate("waits_full", n=waiting.position - 1))
+
+
+def _troubles(translate: Translator, waiting: Waiting) -> Html:
+    """The agents that take no builds now, each with its own reason."""
+    head = phrase(translate, "waits_trouble")
+    each = [
+        markup("<li>$name: $text</li>", name=name, text=reason_text(translate, trouble))
+        for name, trouble in waiting.troubles
+    ]
+    return join((head, markup("<ul>$each</ul>", each=join(each))))
 
 
 def _command(translate: Translator, build: BuildJson) -> Html:
@@ -195,9 +222,7 @@ def _facts(translate: Translator, view: BuildView) -> Html:
         _fact(translate("queued_at"), _moment(translate, build, "queued_at"), "row-fact"),
         _fact(translate("started_at"), _moment(translate, build, "started_at"), "row-fact"),
         _fact(translate("finished_at"), _moment(translate, build, "finished_at"), "row-fact"),
-        _fact("stdout", _size(translate, build, "stdout_bytes")),
-        _fact("stderr", _size(translate, build, "stderr_bytes")),
-        _fact(translate("dropped"), _size(translate, build, "dropped_bytes", shown_from=1)),
+        *_sizes(translate, view),
         _fact(translate("rebuild_of"), _build_link(build.get("rebuild_of")), "row-fact"),
         _fact(translate("started_by"), build.get("started_by"), "row-fact"),
         _fact(translate("cancelled_by"), build.get("cancelled_by"), "row-fact"),
@@ -221,11 +246,18 @@ def _moment(translate: Translator, build: BuildJson, key: str) -> Optional[Html]
     return time_html(translate, build[key]) if build.get(key) else None
 
 
-def _size(translate: Translator, build: BuildJson, key: str, shown_from: int = 0) -> Optional[str]:
-    count = build.get(key)
-    if count is None or status_of(build) not in FINAL or int(count) < shown_from:
-        return None  # of one that runs, the head of the output says it as it grows
-    return translate.size(int(count))
+def _sizes(translate: Translator, view: BuildView) -> list[Html]:
+    """The sizes of the output, once it has ended; before, its head shows them as they grow."""
+    if status_of(view.build) not in FINAL or view.build.get("stdout_bytes") is None:
+        return []
+    stdout, stderr, dropped = kept_of(view)
+    facts = [
+        _fact("stdout", translate.size(stdout)),
+        _fact("stderr", translate.size(stderr)),
+    ]
+    if dropped:
+        facts.append(_fact(translate("dropped"), translate.size(dropped)))
+    return facts
 
 
 def _code(value: object) -> Optional[Html]:

@@ -53,6 +53,7 @@ _SHAPES = {
     "busy": markup('<circle class="solid" cx="8" cy="8" r="7"/><path class="cut" d="M5 8h6"/>'),
     "gone": markup('<circle cx="8" cy="8" r="6.25" stroke-dasharray="2.5 2.4"/>'),
     "search": markup('<circle cx="7" cy="7" r="4.75"/><path d="m10.5 10.5 4 4"/>'),
+    "trouble": markup('<path d="M8 1.5 15 14H1zM8 6.25v3.5M8 11.9v.1"/>'),
     "refusing": markup('<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V9M8 11.4v.1"/>'),
 }
 

@@ -13,6 +13,7 @@ from minici.ui.reasons import is_exit, reason_text
 
 _REASON_LENGTH = 140
 _UNCOUNTED = ("refused", "returned")
+_COUNTED = ("silent", "forgotten", "overdue", "unanswered")
 _ENDINGS = {
     None: "ending_open",
     "finished": "ending_finished",
@@ -124,6 +125,26 @@ def _where(translate: Translator, view: BuildView) -> str:
     if uncounted or attempt > view.max_attempts:
         return text + translate("verdict_attempt_only", attempt=attempt)
     return text + translate("verdict_attempt", attempt=attempt, max=view.max_attempts)
+
+
+def uncounted_sentence(translate: Translator, build: BuildJson) -> str:
+    """The earlier attempts that do not count, and why, in one sentence; empty without any.
+
+    A record keeps every attempt except old refusals, so an attempt that is missing was refused.
+    """
+    number, attempts = int(build.get("attempt") or 0), build.get("attempts") or []
+    endings = [each.get("ending") for each in attempts if int(each.get("attempt") or 0) < number]
+    returned = endings.count("returned")
+    refused = number - 1 - len(endings) + endings.count("refused") if attempts else 0
+    if returned + refused < 1:
+        return ""
+    parts = [translate("attempts_returned", n=returned)] if returned else []
+    parts += [translate("attempts_refused", n=refused)] if refused else []
+    text = translate(
+        "attempts_uncounted", n=returned + refused, attempt=number, parts=", ".join(parts)
+    )
+    lost = sum(ending in _COUNTED for ending in endings)
+    return text + (translate("attempts_lost", n=lost) if lost else "") + "."
 
 
 def ending_text(translate: Translator, attempt: BuildJson) -> str:
