@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import urllib.parse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Callable, Optional
@@ -293,6 +294,7 @@ class Pages:
             queued=len(queued),
             oldest_wait=_seconds_since(queued[0].queued_at, now) if queued else None,
             user=request.user,
+            shared_names=_shared_names(agents),
         )
 
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
@@ -302,9 +304,9 @@ class Pages:
         self, records: Sequence[Record], agents: Sequence[KnownAgent]
     ) -> dict[int, Waiting]:
         there = [agent for agent in agents if not agent.gone]
-        able = [agent for agent in there if not agent.trouble]
+        able = [agent for agent in there if not _trouble(agent)]
         full = not any(agent.free_slots for agent in able)
-        troubles = [(agent.name, agent.trouble) for agent in there if agent.trouble]
+        troubles = _troubles(agents)
         return {
             record.id: Waiting(
                 self._state.position(record.id),
@@ -329,9 +331,9 @@ class Pages:
             note=agent.gone_reason if agent.gone else "",
             gone_since=parse_time(agent.gone_since),
             history=day,
-            trouble=agent.trouble or "",
-            mirrors_bytes=agent.mirrors_bytes,
-            workspaces_bytes=agent.workspaces_bytes,
+            trouble=_trouble(agent),
+            mirrors_bytes=getattr(agent, "mirrors_bytes", None),
+            workspaces_bytes=getattr(agent, "workspaces_bytes", None),
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
@@ -385,8 +387,27 @@ def _start_agent(url: str, secret: Optional[str]) -> str:
 def _state(agent: KnownAgent) -> str:
     if agent.gone:
         return "gone"
-    if agent.trouble:
+    if _trouble(agent):
         return "trouble"
     if agent.needs_ping or agent.refusals:
         return "refusing"
     return "busy" if agent.free_slots == 0 else "ready"
+
+
+def _shared_names(agents: Sequence[KnownAgent]) -> frozenset[str]:
+    counts = Counter(agent.name for agent in agents)
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def _troubles(agents: Sequence[KnownAgent]) -> list[tuple[str, str]]:
+    """The agents that take no builds now, with the reason; by address where a name is shared."""
+    shared = _shared_names(agents)
+    return [
+        (f"{a.name} ({a.address})" if a.name in shared else a.name, _trouble(a))
+        for a in agents
+        if not a.gone and _trouble(a)
+    ]
+
+
+def _trouble(agent: KnownAgent) -> str:
+    return getattr(agent, "trouble", None) or ""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 
 from minici.ui.components import (
     ago,
@@ -15,6 +13,7 @@ from minici.ui.components import (
     sign_and_word,
     summary,
 )
+from minici.ui.history_chart import history_chart
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, input_value, join, markup, phrase
 from minici.ui.models import AgentsView, AgentView, PageContext, RunningBuild
@@ -27,9 +26,6 @@ _STATES = {
     "refusing": "agent_refusing",
     "trouble": "agent_trouble",
 }
-_QUARTERS_BETWEEN_MARKS = 24  # quarters from one mark below the drawing to the next
-_QUARTER_PIXELS, _CHART_PIXELS = 2, 22  # a quarter of an hour in the drawing
-_FULL_PIXELS = _CHART_PIXELS - 1
 
 
 def agents_page(language: str, view: AgentsView) -> Html:
@@ -70,7 +66,7 @@ def _agent(translate: Translator, context: PageContext, agent: AgentView) -> Htm
         heard=heard,
         forget=_forget(translate, agent) if state == "gone" else "",
         disk=_disk_usage(translate, agent),
-        day=_history_chart(translate, agent.history),
+        day=history_chart(translate, agent.history),
     )
 
 
@@ -121,54 +117,3 @@ def _running(translate: Translator, context: PageContext, build: RunningBuild) -
         commit=short_commit({"commit": build.commit}),
         since=elapsed_html(translate, build.since, context.now),
     )
-
-
-# The last 24 hours: a band where the agent was there, filled as far as it was busy, and a broken
-# line where it was gone.
-
-
-def _history_chart(translate: Translator, history: Sequence[tuple[float, float, float]]) -> Html:
-    if not history:
-        return NOTHING
-    return markup(
-        '<svg class="day" viewBox="0 0 $width $height" width="$width" height="$height" role="img" '
-        'aria-label="$text"><title>$text</title><path class="here" d="$here"/>'
-        '<path class="busy" d="$busy"/><path class="gone" d="$gone"/>'
-        '<path class="base" d="$scale"/></svg>',
-        width=_QUARTER_PIXELS * len(history),
-        height=_CHART_PIXELS,
-        text=_history_text(translate, history),
-        here="".join(_bar(*run) for run in _runs([_FULL_PIXELS * (here > 0) for here, _, _ in history])),
-        busy="".join(_bar(*run) for run in _runs([_filling(*quarter) for quarter in history])),
-        gone="".join(f"M{a} {_CHART_PIXELS // 2}H{b}" for a, b, _ in _runs([g > h for h, g, _ in history])),
-        scale=f"M0 {_CHART_PIXELS - 0.5}H{_QUARTER_PIXELS * len(history)}"
-        + "".join(f"M{at * _QUARTER_PIXELS} {_CHART_PIXELS}v-4" for at in range(_QUARTERS_BETWEEN_MARKS, len(history), _QUARTERS_BETWEEN_MARKS)),
-    )
-
-
-def _history_text(translate: Translator, history: Sequence[tuple[float, float, float]]) -> str:
-    here, gone, busy = map(sum, zip(*history))
-    parts = [
-        translate("day_here", duration=translate.duration(here)),
-        translate("day_busy", percent=round(100 * busy / here) if here else 0),
-    ]
-    if gone >= 1:
-        parts.append(translate("day_gone", duration=translate.duration(gone)))
-    return f"{translate('agent_day')}: {', '.join(parts)}"
-
-
-def _filling(here: float, _: float, busy: float) -> int:
-    return round(_FULL_PIXELS * busy / here) if here else 0
-
-
-def _runs(levels: Iterable[int]) -> Iterator[tuple[int, int, int]]:
-    """Where in the drawing a level that is not 0 begins and ends: a quiet history is one stroke."""
-    end = 0
-    for level, alike in groupby(levels):
-        begin, end = end, end + _QUARTER_PIXELS * len(list(alike))
-        if level:
-            yield begin, end, level
-
-
-def _bar(begin: int, end: int, high: int) -> str:
-    return f"M{begin} {_CHART_PIXELS - high}H{end}V{_CHART_PIXELS}H{begin}z"

@@ -11,6 +11,7 @@ from minici.timestamps import parse_time
 from minici.ui.checkout import checkout_section
 from minici.ui.components import (
     FINAL,
+    agent_name,
     duration_html,
     frame,
     panel,
@@ -25,9 +26,9 @@ from minici.ui.components import (
 )
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase
-from minici.ui.models import BuildJson, BuildView, Waiting
+from minici.ui.models import BuildJson, BuildView, PageContext, Waiting
 from minici.ui.output import kept_of, output_section
-from minici.ui.reasons import is_exit, reason_text
+from minici.ui.reasons import is_exit, reason_of, reason_text
 from minici.ui.summary import (
     ending_text,
     signal_name,
@@ -151,13 +152,13 @@ def _button(build: BuildJson, verb: str, text: str) -> Html:
 def _notes(translate: Translator, view: BuildView, status: str) -> Html:
     if status == "damaged":
         text = translate(
-            "damaged_text", reason=reason_text(translate, str(view.build.get("damaged") or ""))
+            "damaged_text", reason=reason_text(translate, view.build.get("damaged") or "")
         )
         advice = translate("damaged_advice", id=view.build.get("id"))
         return panel(translate, text, advice, "", "panel-warn")
     if status == "queued" and view.waiting is not None:
         return _why_waits(translate, view)
-    reason = reason_text(translate, str(view.build.get("reason") or ""))
+    reason = reason_text(translate, reason_of(view.build))
     if not _says_more(translate, view, reason):
         return NOTHING
     return panel(translate, translate("reason"), reason, "", f"panel-reason panel-{status}")
@@ -165,7 +166,7 @@ def _notes(translate: Translator, view: BuildView, status: str) -> Html:
 
 def _says_more(translate: Translator, view: BuildView, reason: str) -> bool:
     """Whether the reason is more than what the verdict says already."""
-    if is_exit(view.build.get("reason")) or status_of(view.build) == "cancelled":
+    if is_exit(reason_of(view.build)) or status_of(view.build) == "cancelled":
         return False
     return reason.strip().rstrip(".") not in verdict_sentence(translate, view)
 
@@ -213,7 +214,7 @@ def _facts(translate: Translator, view: BuildView) -> Html:
         _fact(translate("duration"), _duration(translate, view)),
         _fact(translate("attempt"), build.get("attempt") or None),
         _fact(translate("waited"), _waited(translate, view)),
-        _fact(translate("agent"), build.get("agent"), "row-fact"),
+        _fact(translate("agent"), agent_name(view.context, build), "row-fact"),
         _fact(translate("commit"), _code(build.get("commit")), "wide-fact"),
         _fact(translate("revision"), _code(build.get("revision")), "wide-fact"),
         _fact(translate("subject"), build.get("subject"), "wide-fact"),
@@ -308,7 +309,7 @@ def _attempt(translate: Translator, view: BuildView, attempt: BuildJson) -> Html
         translate,
         attempt=attempt.get("attempt"),
         kind=attempt.get("ending") or "open",
-        agent=_attempt_agent(attempt),
+        agent=_attempt_agent(view.context, attempt),
         started=time_html(translate, attempt.get("started_at")),
         finished=time_html(translate, attempt.get("finished_at")),
         duration="—" if seconds is None else duration_html(translate, attempt, view.context.now),
@@ -317,8 +318,8 @@ def _attempt(translate: Translator, view: BuildView, attempt: BuildJson) -> Html
     )
 
 
-def _attempt_agent(attempt: BuildJson) -> Html:
-    name, address = attempt.get("agent") or "—", attempt.get("address")
+def _attempt_agent(context: PageContext, attempt: BuildJson) -> Html:
+    name, address = agent_name(context, attempt) or "—", attempt.get("address")
     return markup('<span class="agent" title="$address">$name</span>', name=name, address=address)
 
 
@@ -326,7 +327,7 @@ def _ending(translate: Translator, attempt: BuildJson) -> Html:
     text = ending_text(translate, attempt)
     if not attempt.get("reason"):
         return escape(text)
-    reason = reason_text(translate, str(attempt["reason"]))
+    reason = reason_text(translate, reason_of(attempt))
     return markup('$text<span class="ending-reason">$reason</span>', text=text, reason=reason)
 
 

@@ -7,10 +7,10 @@ import json
 from minici.ui.ansi import Log, render_unnumbered
 from minici.ui.components import FINAL, status_of
 from minici.ui.i18n import Translator
-from minici.ui.markup import Html, fill, markup
+from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildView, OutputPiece
 from minici.ui.output import address_of, kept_of
-from minici.ui.reasons import is_exit
+from minici.ui.reasons import is_exit, reason_of
 
 _MOST_LINES = 500  # shown on the page; a link leads to all
 
@@ -27,13 +27,17 @@ def checkout_section(translate: Translator, view: BuildView) -> Html:
     return fill(
         "checkout",
         translate,
-        state=markup(" open") if not command_has_begun(view) else "",
-        hidden="" if view.checkout else markup(" hidden"),
+        state=_state(view),
         url=address_of(view, "/checkout", attempt=shown),
         next=log.next,
         open=json.dumps(log.open()),
         lines=render_unnumbered(log),
     )
+
+
+def _state(view: BuildView) -> Html:
+    unfolded = NOTHING if command_has_begun(view) else markup(" open")
+    return join((unfolded, NOTHING if view.checkout else markup(" hidden")))
 
 
 def command_has_begun(view: BuildView) -> bool:
@@ -44,5 +48,5 @@ def command_has_begun(view: BuildView) -> bool:
     status = status_of(view.build)
     if status not in FINAL:
         return False
-    ran = view.build.get("exit_status") is not None and is_exit(view.build.get("reason"))
+    ran = view.build.get("exit_status") is not None and is_exit(reason_of(view.build))
     return status == "success" or ran

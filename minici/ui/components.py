@@ -11,8 +11,18 @@ from typing import Optional
 
 from minici.timestamps import parse_time
 from minici.ui.ansi import palette_css
-from minici.ui.i18n import Translator
-from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase, resource
+from minici.ui.i18n import LANGUAGES, Translator
+from minici.ui.markup import (
+    NOTHING,
+    Html,
+    escape,
+    fill,
+    join,
+    load_templates,
+    markup,
+    phrase,
+    resource,
+)
 from minici.ui.models import BuildJson, PageContext
 
 FINAL = ("success", "failure", "lost", "cancelled")
@@ -163,6 +173,16 @@ def short_commit(build: BuildJson) -> str:
     return commit[:10] if is_hash else commit[:80]
 
 
+def agent_name(context: PageContext, record: BuildJson) -> str:
+    """The name of the agent of a build or an attempt, with its address if others have it too."""
+    name = str(record.get("agent") or "")
+    if name not in context.shared_names:
+        return name
+    attempts = [each for each in record.get("attempts") or [record] if each.get("agent") == name]
+    address = attempts[-1].get("address") if attempts else None
+    return f"{name} ({address})" if address else name
+
+
 def repository_name(repository: str) -> str:
     """What people call the repository: the last part of its address, without `.git`."""
     last = re.split("[/:]", repository.rstrip("/"))[-1]
@@ -251,6 +271,15 @@ def _bar(translate: Translator, context: Optional[PageContext]) -> Html:
         signed_in = phrase(translate, "signed_in", name=markup("<b>$name</b>", name=context.user))
         user = markup('<span class="user">$text</span>', text=signed_in)
     return fill("bar", translate, repository=context.repository, user=user)
+
+
+def load_resources() -> None:
+    """Read every template and static file, so that no page needs the package's files later."""
+    load_templates()
+    for name in _static_kinds():
+        asset(name)
+    for language in LANGUAGES:
+        _script_texts(language)
 
 
 @cache

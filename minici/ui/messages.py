@@ -277,15 +277,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ("{n} was refused by an agent", "{n} were refused by agents"),
     ),
     "attempts_uncounted": (
-        (
-            "Попытка {attempt}: {parts}; в счёт она не идёт",
-            "Попытка {attempt}: {parts}; в счёт они не идут",
-            "Попытка {attempt}: {parts}; в счёт они не идут",
-        ),
-        (
-            "Attempt {attempt}: {parts}; it does not count",
-            "Attempt {attempt}: {parts}; they do not count",
-        ),
+        "Попытка {attempt}: {parts}; это в счёт не идёт",
+        "Attempt {attempt}: {parts}; this does not count",
     ),
     "attempts_lost": (
         (
@@ -357,7 +350,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "agent_gone": ("Пропал", "Gone"),
     "agent_refusing": ("Отказывает", "Refusing"),
     "agent_trouble": ("Неисправен", "Trouble"),
-    "agent_disk": ("зеркала {mirrors}, рабочие копии {workspaces}", "mirrors {mirrors}, workspaces {workspaces}"),
+    "agent_disk": (
+        "зеркала {mirrors}, рабочие копии {workspaces}",
+        "mirrors {mirrors}, workspaces {workspaces}",
+    ),
     "agent_name": ("Имя и адрес", "Name and address"),
     "agent_slots": ("Слоты", "Slots"),
     "agent_runs": ("Выполняет", "Runs"),

@@ -11,7 +11,7 @@ from minici.ui.components import FINAL
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildJson, BuildView, FoundLine
-from minici.ui.reasons import is_exit, reason_text
+from minici.ui.reasons import is_exit, reason_of, reason_text
 from minici.ui.summary import ending_text, signal_name, verdict_sentence
 
 
@@ -51,7 +51,7 @@ def _base(view: BuildView) -> str:
 
 
 def _state(view: BuildView) -> Html:
-    """The attributes that the script reads: the address of live output, and whether this is a part."""
+    """The attributes that the script reads: where live output is, and that this is a part."""
     live = markup(' data-live="$url"', url=view.live) if view.live else NOTHING
     partial = markup(" data-partial") if view.earlier or view.later else NOTHING
     return join((live, partial))
@@ -180,7 +180,7 @@ def _why_empty(view: BuildView, status: str) -> str:
         return "no_output_ended"
     if status in ("queued", "running"):
         return "no_output_queued" if status == "queued" else "no_output_yet"
-    ran = view.build.get("exit_status") is not None and is_exit(view.build.get("reason"))
+    ran = view.build.get("exit_status") is not None and is_exit(reason_of(view.build))
     return "no_output" if ran else "no_output_ended"
 
 
@@ -197,7 +197,7 @@ def _end(translate: Translator, view: BuildView, status: str) -> Html:
 
 
 def _end_of_build(translate: Translator, view: BuildView) -> Optional[str]:
-    exit_status, reason = view.build.get("exit_status"), view.build.get("reason")
+    exit_status, reason = view.build.get("exit_status"), reason_of(view.build)
     if exit_status is None:
         return verdict_sentence(translate, view) if any(kept_of(view)) else None
     text = translate("log_end_exit", exit=exit_status)
@@ -205,7 +205,7 @@ def _end_of_build(translate: Translator, view: BuildView) -> Optional[str]:
         text = translate("log_end_signal", signal=signal_name(exit_status))
     if is_exit(reason) or view.build.get("status") == "cancelled":
         return text
-    return f"{text}: {reason_text(translate, str(reason))}"
+    return f"{text}: {reason_text(translate, reason)}"
 
 
 def _end_of_attempt(translate: Translator, view: BuildView) -> Optional[str]:
