@@ -11,7 +11,7 @@ from typing import Optional
 from minici.ui.agents import agents_page
 from minici.ui.badge import badge_json, badge_svg
 from minici.ui.build import build_page
-from minici.ui.components import frame, load_resources, static_file
+from minici.ui.components import frame, static_file
 from minici.ui.feeds import atom_feed, cctray
 from minici.ui.i18n import LANGUAGES, Translator, choose_language
 from minici.ui.index import index_page
@@ -57,7 +57,6 @@ __all__ = [
     "choose_language",
     "error_page",
     "index_page",
-    "load_resources",
     "static_file",
 ]
 

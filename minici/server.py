@@ -85,7 +85,6 @@ class Server:
         self.dispatcher = Dispatcher(self.state, calls, beside, page_url)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls, ThreadPool(few=1))
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
-        html.load_resources()
         self._records = Records(self.store, self._base)
         self._pages = Pages(
             self.state, self.dispatcher, self.store, config, self._records, self._base

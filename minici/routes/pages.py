@@ -26,6 +26,7 @@ from minici.html import (
     Waiting,
 )
 from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
+from minici.reasons import Reason
 from minici.routes.common import (
     ID,
     Records,
@@ -171,7 +172,7 @@ class Pages:
             )
             return self._page(html.build_page(self._language(request), view))
         if shown is not None and not record.knows_attempt(shown):
-            raise HttpError(404, f"build {number} never had an attempt {shown}")
+            raise HttpError(404, Reason("no_attempt", build=int(number), attempt=shown))
         view = BuildView(
             context=context,
             build=self._records.json(request, record),
@@ -254,7 +255,7 @@ class Pages:
     def static(self, request: Request, name: str) -> Response:
         found = html.static_file(name)
         if found is None:
-            raise HttpError(404, "there is no such file")
+            raise HttpError(404, Reason("no_file"))
         lasting = "max-age=31536000, immutable" if request.query.get("v") else "max-age=300"
         return Response(200, found[0], found[1], {"Cache-Control": f"public, {lasting}"})
 

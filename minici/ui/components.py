@@ -11,14 +11,13 @@ from typing import Optional
 
 from minici.timestamps import parse_time
 from minici.ui.ansi import palette_css
-from minici.ui.i18n import LANGUAGES, Translator
+from minici.ui.i18n import Translator
 from minici.ui.markup import (
     NOTHING,
     Html,
     escape,
     fill,
     join,
-    load_templates,
     markup,
     phrase,
     resource,
@@ -271,15 +270,6 @@ def _bar(translate: Translator, context: Optional[PageContext]) -> Html:
         signed_in = phrase(translate, "signed_in", name=markup("<b>$name</b>", name=context.user))
         user = markup('<span class="user">$text</span>', text=signed_in)
     return fill("bar", translate, repository=context.repository, user=user)
-
-
-def load_resources() -> None:
-    """Read every template and static file, so that no page needs the package's files later."""
-    load_templates()
-    for name in _static_kinds():
-        asset(name)
-    for language in LANGUAGES:
-        _script_texts(language)
 
 
 @cache
