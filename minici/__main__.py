@@ -101,13 +101,12 @@ admin = {hash}
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run server and agents, or one of the tools; return the exit status."""
-    if arguments is None:
-        use_utf8()
-        arguments = sys.argv[1:]
     take_over_process()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path may have what the terminal has not
         sys.stdout.reconfigure(errors="backslashreplace")
-    given = list(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and given[:1] != ["password"]:  # which is typed as the terminal has it
+        use_utf8()
     try:
         if given[:1] == ["password"]:
             _password_parser().parse_args(given[1:])

@@ -28,7 +28,8 @@ class BackgroundHandler(logging.Handler):
         self.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
         self._descriptor = descriptor
         self._changed = threading.Condition()  # guards the fields below
-        self._queue: deque[bytes] = deque()
+        # Texts to be written, each with the number of lines that are lost if it can't be.
+        self._queue: deque[tuple[bytes, int]] = deque()
         self._queued_bytes = 0  # those that are being written included
         self._lost_lines = 0  # since the last line that said so
         self._failed = False  # the last write: lost lines are reported with the next one
@@ -45,16 +46,16 @@ class BackgroundHandler(logging.Handler):
                 self._lost_lines += 1
                 return
             self._report_lost_lines()
-            self._enqueue(line)
+            self._enqueue(line, 1)
             self._changed.notify_all()
 
     def flush(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._queued_bytes, _FLUSH_SECONDS)
 
-    def _enqueue(self, line: bytes) -> None:
+    def _enqueue(self, line: bytes, count: int) -> None:
         """Queue a line. The lock is held by the caller."""
-        self._queue.append(line)
+        self._queue.append((line, count))
         self._queued_bytes += len(line)
 
     def _report_lost_lines(self) -> None:
@@ -64,7 +65,7 @@ class BackgroundHandler(logging.Handler):
             record = logging.LogRecord(
                 "minici", logging.WARNING, "", 0, text, (self._lost_lines,), None
             )
-            self._enqueue((self.format(record) + "\n").encode())
+            self._enqueue((self.format(record) + "\n").encode(), self._lost_lines)
             self._lost_lines = 0
 
     def _write_queue(self) -> None:
@@ -75,9 +76,9 @@ class BackgroundHandler(logging.Handler):
                 )
                 if not self._queue:
                     self._report_lost_lines()
-                lines = list(self._queue)
+                data = b"".join(line for line, _ in self._queue)
+                count = sum(count for _, count in self._queue)
                 self._queue.clear()
-            data = b"".join(lines)
             try:
                 write_waiting(self._descriptor, data)
                 failed = False
@@ -85,7 +86,7 @@ class BackgroundHandler(logging.Handler):
                 failed = True
             with self._changed:
                 self._failed = failed
-                self._lost_lines += len(lines) if failed else 0
+                self._lost_lines += count if failed else 0
                 self._queued_bytes -= len(data)
                 self._changed.notify_all()
 

@@ -7,23 +7,35 @@ transports that run commands; of the agent's environment it gets nothing that be
 
 from __future__ import annotations
 
+import copy
 import functools
+import logging
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from minici.build import STDERR, STDOUT
+from minici.checkout import messages
+from minici.checkout.mounts import mounts_in
 from minici.process.command import Account, Exit, StopOrder, Supervisor
+from minici.reasons import Reason
 from minici.validation import public
+
+# Takes what git prints while it fetches and checks out.
+Progress = Callable[[bytes], None]
 
 _OPTIONS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.splitIndex=false",
+    "core.trustctime=true",
+    "core.checkStat=default",
+    "index.version=2",  # `index_file.py` reads it
     "protocol.ext.allow=never",
     "protocol.fd.allow=never",
     "submodule.recurse=false",
@@ -31,45 +43,35 @@ _OPTIONS = (
     "i18n.logOutputEncoding=UTF-8",
     "http.lowSpeedLimit=1",
     "http.lowSpeedTime=60",
-    # What a slot has checked out has no ref, and nothing may go on in the background.
-    "gc.pruneExpire=never",
-    "gc.autoDetach=false",
-    "maintenance.autoDetach=false",
+    # Upkeep has its own time: git's would cost a build's, and delete what no ref leads to.
+    "gc.auto=0",
+    "maintenance.auto=false",
 )
 _ENVIRONMENT = {
     "LC_ALL": "C",  # its messages end up in English sentences, and some are looked at
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "",
+    "GIT_PROGRESS_DELAY": "1",  # seconds
     "SSH_ASKPASS_REQUIRE": "never",
 }
-# A copy of the git folder $1 as $2, with the refs of the mirror $3, and where its history ends.
+# Copy the git folder $1 as $2, with the refs of the mirror $3, and where its history ends.
 _COPY = """
 rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3/packed-refs" "$2" || exit
 if [ -e "$3/shallow" ]; then cp -p "$3/shallow" "$2"; fi
 """
-# What git passes over in a working tree: repositories in its folders, and all that is neither file,
-# folder nor link.
-_UNSEEN = (
-    "find . -path ./.git -prune -o -name .git -prune -exec rm -rf {} +"
-    " -o ! -type f ! -type d ! -type l -exec rm -f {} +"
-).split()
 _REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
-
-# What git adds to any trouble with a repository.
-_BOILERPLATE = (
-    "fatal: Could not read from remote repository",
-    "Please make sure you have the correct access rights",
-    "and the repository exists",
-    "warning:",
-    "hint:",
-)
-_DAMAGE = re.compile(r"^error: .*(object|pack)", re.MULTILINE)
 _LEFT = re.compile(r"^warning: unable to (unlink|rmdir) ", re.MULTILINE)
 _CAPTURED = {STDOUT: 64 * 1024 * 1024, STDERR: 64 * 1024}  # bytes
 
+log = logging.getLogger(__name__)
+
 
 class GitError(Exception):
-    """git says no. The text is a sentence for the build's page."""
+    """git says no. The text is a sentence for the build's page, `messages` all that git said."""
+
+    def __init__(self, sentence: str, messages: str = "") -> None:
+        super().__init__(sentence)
+        self.messages = messages or sentence
 
 
 class Interrupted(Exception):
@@ -94,89 +96,191 @@ class Git:
             self._env.update(account.variables)
         self._stop = stop
         self._deadline = deadline
+        self._progress: Optional[Progress] = None
         self.account = account
 
-    def __call__(self, *words: str, folder: Path, strict: bool = False) -> bytes:
-        """Call git and return what it prints. Raises GitError, Interrupted, SupervisorLost.
+    @property
+    def home(self) -> Path:
+        """The home folder of the user as whom git runs."""
+        return Path(self._env.get("HOME") or "/")
 
-        If `strict`, a message about a broken object or pack is a failure, even where git has found
-        a way around it.
-        """
-        trouble = _DAMAGE if strict else None
-        return self._call(self._words(words), folder, self.account, trouble)
+    @property
+    def config_home(self) -> Path:
+        """The folder of the user's `git/config`."""
+        return Path(self._env.get("XDG_CONFIG_HOME") or self.home / ".config")
 
-    def _words(self, words: Sequence[str]) -> list[str]:
-        options = [word for option in _OPTIONS for word in ("-c", option)]
-        return [_program(self._env.get("PATH", os.defpath)), *options, *words]
+    @property
+    def progress_options(self) -> tuple[str, ...]:
+        """Options with which git shows its progress, where somebody watches."""
+        return ("--progress",) if self._progress else ()
+
+    def showing(self, progress: Optional[Progress]) -> Git:
+        """Return the same, with everything that is worth watching given to `progress`."""
+        shown = copy.copy(self)
+        shown._progress = progress
+        return shown
+
+    def __call__(self, *words: str, folder: Path) -> bytes:
+        """Call git and return what it prints. Raises GitError, Interrupted, SupervisorLost."""
+        return self._call(self._words(words), folder, self.account)[0]
+
+    def fetch(self, *words: str, folder: Path) -> str:
+        """Call `git fetch` and return its messages, which are shown. Raises as a call does."""
+        how = "--progress" if self._progress else "--quiet"
+        git_dir = f"--git-dir={folder}"
+        command = self._words([git_dir, "fetch", how, "--no-tags", "--update-shallow", *words])
+        return self._call(command, folder, self.account, shown=True)[1]
 
     def check_out(
-        self, checkout: Sequence[str], folder: Path, clean: Optional[Sequence[str]] = None
+        self,
+        checkout: Sequence[str],
+        folder: Path,
+        first: Sequence[Sequence[str]] = (),
+        clean: Optional[Sequence[str]] = None,
     ) -> None:
-        """Call git for a checkout, where nothing may be left of another; with `clean`, which is a
-        call too, after that and what git does not see. Raises as a single call does."""
-        orders = [self._words(checkout)]
-        if clean is not None:
-            orders = [_UNSEEN, self._words(clean), *orders]
-        first, *others = orders
-        self._call(first, folder, self.account, _LEFT, then=others)
+        """Call git for a checkout, after the commands `first` and the call `clean`.
+
+        Raises as a single call does, and GitError where something of another checkout is left.
+        """
+        orders = [*first, *([self._words(clean)] if clean else ()), self._words(checkout)]
+        command, *others = orders
+        _, said = self._call(command, folder, self.account, then=others, shown=True)
+        if _LEFT.search(said):
+            raise GitError(messages.complaint(said, 0), said)
+
+    def sequence(self, calls: Sequence[Sequence[str]], folder: Path) -> None:
+        """Call git several times, as long as it succeeds. Raises as a single call does."""
+        if calls:
+            command, *others = map(self._words, calls)
+            self._call(command, folder, self.account, then=others)
+
+    def nice(self, *words: str, folder: Path) -> None:
+        """Call git with the least claim to the processor. Raises as a call does."""
+        self._call(["nice", "-n", "19", *self._words(words)], folder, self.account)
+
+    def script(self, text: str, *paths: Path, folder: Path = Path("/")) -> bytes:
+        """Run a shell script with no more power than a command of a build has, and return what it
+        prints. Raises as a call of git does."""
+        return self._call(_shell(text, *paths), folder, self.account)[0]
 
     def copy(self, git_folder: Path, target: Path, mirror: Path) -> None:
-        """Give a working tree its `.git`, with no more power than a command has: whatever a build
-        of this user has put there, a link to a file of root's, say, is read as that user."""
-        self._call(_shell(_COPY, git_folder, target, mirror), target.parent, self.account)
+        """Give a working tree its `.git`: what a build of this user has put there, a link to a
+        file of root's, say, is read as that user."""
+        self.script(_COPY, git_folder, target, mirror, folder=target.parent)
 
     def delete(self, files: Iterable[Path]) -> None:
         """Delete files where commands may have been at work, with no more power than theirs."""
-        self._call(_shell('rm -f "$@"', *files), Path("/"), self.account)
+        self.script('rm -f "$@"', *files)
 
-    def remove(self, *paths: Path) -> None:
-        """Remove whole folders. Raises GitError if something stays."""
-        self._call(_shell(_REMOVE, *paths), Path("/"), None)
+    def remove(self, *folders: Path) -> None:
+        """Remove whole folders, with the agent's power, but for those in which something is
+        mounted. Raises GitError if another one stays."""
+        removable = []
+        for folder in folders:
+            mounted = mounts_in(folder)
+            if mounted:
+                points = ", ".join(mounted)
+                log.warning("%s stays until nothing is mounted there: umount %s", folder, points)
+            elif os.path.lexists(folder):
+                removable.append(folder)
+        if removable:
+            self._call(_shell(_REMOVE, *removable), Path("/"), None)
+
+    def detach(self, folder: Path) -> None:
+        """Unmount what a build has mounted over `folder`; nothing is removed. Raises GitError."""
+        self._call(["umount", "-l", str(folder)], Path("/"), None)
 
     def check(self) -> None:
         """Raise Interrupted if the build's end has come."""
         if self._stop.reason is not None:
             raise Interrupted(self._stop.reason)
         if time.monotonic() >= self._deadline:
-            raise Interrupted("ran out of time")
+            raise Interrupted(Reason("checkout_timed_out"))
+
+    def has_time_for(self, seconds: float) -> bool:
+        """Tell whether the build has that much time left."""
+        return time.monotonic() + seconds < self._deadline
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than the build goes on. Raises Interrupted."""
+        stopped = threading.Event()
+        with self._stop.wakes(stopped.set):
+            if self._stop.reason is None:
+                stopped.wait(min(seconds, max(0.0, self._deadline - time.monotonic())))
+        self.check()
+
+    def say(self, text: str) -> None:
+        """Show a line of minici's own among what git prints."""
+        if self._progress:
+            self._progress(f"{public(text)}\n".encode("utf-8", "surrogateescape"))
+
+    def _words(self, words: Sequence[str]) -> list[str]:
+        options = [word for option in _OPTIONS for word in ("-c", option)]
+        return [_program(self._env.get("PATH", os.defpath)), *options, *words]
 
     def _call(
         self,
         words: Sequence[str],
         folder: Path,
         account: Optional[Account],
-        trouble: Optional[re.Pattern[str]] = None,
         then: Sequence[Sequence[str]] = (),
-    ) -> bytes:
+        shown: bool = False,
+    ) -> tuple[bytes, str]:
+        """Run a command; return what it printed, and its messages."""
         self.check()
-        captured = {stream: bytearray() for stream in _CAPTURED}
-
-        def capture(stream: str, data: bytes, _: float) -> None:
-            captured[stream] += data[: _CAPTURED[stream] - len(captured[stream])]
-
+        output = _Output(self._progress if shown else None)
         exit = self._supervisor.execute(
             words,
             folder=folder,
             env=self._env,
-            sink=capture,
+            sink=output.take,
             seconds=self._deadline - time.monotonic(),
             stop=self._stop,
             account=account,
             then=then,
         )
+        output.flush()
         if exit.stopped or exit.timed_out:
             self.check()
-            raise Interrupted("ran out of time")
-        messages = captured[STDERR].decode("utf-8", "replace")
-        if exit.status != 0 or (trouble and trouble.search(messages)):
+            raise Interrupted(Reason("checkout_timed_out"))
+        said = output.captured[STDERR].decode("utf-8", "replace")
+        if exit.status != 0:
             self.check()
-            raise GitError(_complaint(exit, messages))
-        return bytes(captured[STDOUT])
+            raise _error(exit, said)
+        return bytes(output.captured[STDOUT]), said
+
+
+class _Output:
+    """What a command prints: of each stream the end is captured, and messages are shown."""
+
+    def __init__(self, progress: Optional[Progress]) -> None:
+        self.captured = {stream: bytearray() for stream in _CAPTURED}
+        self._progress = progress
+        self._rest = b""  # a line without its end: half an address might hide its password
+
+    def take(self, stream: str, data: bytes, _: float) -> None:
+        captured, limit = self.captured[stream], _CAPTURED[stream]
+        captured += data
+        if len(captured) > 2 * limit:
+            del captured[:-limit]
+        if self._progress and stream == STDERR:
+            end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+            whole = self._rest + data[:end] if end else b""
+            self._rest = data[end:] if end else self._rest + data
+            self._show(whole)
+
+    def flush(self) -> None:
+        self._show(self._rest)
+        self._rest = b""
+
+    def _show(self, data: bytes) -> None:
+        if data and self._progress:
+            self._progress(public(data.decode("latin-1")).encode("latin-1"))
 
 
 @functools.lru_cache(maxsize=10)
 def _program(path: str) -> str:
-    """Where git is. Whoever is told only its name tries every folder of PATH each time."""
+    """The path of git: with its name alone, every folder of PATH is tried each time."""
     return shutil.which("git", path=path) or "git"
 
 
@@ -184,12 +288,5 @@ def _shell(script: str, *paths: Path) -> list[str]:
     return ["/bin/sh", "-c", script, "sh", *map(str, paths)]
 
 
-def _complaint(exit: Exit, stderr: str) -> str:
-    """The line of git's messages that says what is wrong."""
-    if exit.error:
-        return exit.error
-    lines = [line.strip() for line in stderr.splitlines()]
-    telling = [line for line in lines if line and not line.startswith(_BOILERPLATE)]
-    fatal = [line for line in telling if line.startswith(("fatal:", "error:"))]
-    said = (fatal[:1] or telling[-1:] or lines[-1:] or [f"git ended with status {exit.status}"])[0]
-    return public(re.sub(r"^(fatal|error): ", "", said)[:300])
+def _error(exit: Exit, said: str) -> GitError:
+    return GitError(exit.error or messages.complaint(said, exit.status), said)

@@ -1,8 +1,8 @@
-"""The git folders that minici makes itself: the mirrors, the slots' own, and those of commands.
+"""The git folders that minici makes itself: mirrors, those of slots, and those of commands.
 
-A command has the `.git` of its working tree for itself, and may do to it what it likes. To make
-files costs more than all the rest of a checkout, so a `.git` that a build has left as it was is
-kept, and only what differs is written; one that it has changed is made anew.
+A command has the `.git` of its working tree for itself, and may do anything to it. Creating files
+costs more than all the rest of a checkout, so a `.git` that a build has left as it was is kept, and
+only what differs is written; one that it has changed is made anew.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CONFIG = """\
 _Kind = tuple[int, int, int, int]
 
 
-def empty(
+def empty_repository(
     repository: str,
     shared: Path,
     *,
@@ -61,18 +61,18 @@ def empty(
     return files
 
 
-def lay_out(folder: Path, files: Mapping[str, bytes], account: Optional[Account]) -> None:
-    """Make a git folder with these files, which is `account`'s. Raises OSError."""
+def create(folder: Path, files: Mapping[str, bytes], account: Optional[Account]) -> None:
+    """Make a git folder with these files, owned by `account`. Raises OSError."""
     for name in _FOLDERS:
         os.mkdir(folder / name)
     for name, data in files.items():
         _write(folder / name, data)
-    # The innermost first: what is theirs already, they may have replaced by a link.
-    give([folder / name for name in reversed((*_FOLDERS, *files))], account)
+    # The innermost first: the account may replace by a link what it owns already.
+    chown([folder / name for name in reversed((*_FOLDERS, *files))], account)
 
 
 def restore(folder: Path, files: Mapping[str, bytes], like: Path) -> None:
-    """Have these files in a git folder and nothing else, whatever a command has done to it.
+    """Make a git folder hold these files and nothing else, whatever a command has done to it.
 
     Owners and modes are as in the git folder `like`. Nothing that a build has started may live
     now, and builds must be the agent's own user: see `Git.copy`. Raises OSError, and, before Python
@@ -88,10 +88,10 @@ def restore(folder: Path, files: Mapping[str, bytes], like: Path) -> None:
         shutil.rmtree(folder)
     elif os.path.lexists(folder):
         folder.unlink()
-    lay_out(folder, files, None)
+    create(folder, files, None)
 
 
-def give(paths: Iterable[Path], account: Optional[Account]) -> None:
+def chown(paths: Iterable[Path], account: Optional[Account]) -> None:
     """Make files and folders the account's, if there is one. Raises OSError."""
     if account:
         for path in paths:
@@ -105,7 +105,7 @@ def _holds_only(folder: str, files: Iterable[str], like: str) -> bool:
             **dict.fromkeys(files, _kind(os.lstat(f"{like}/config"))),
         }
         count = 0
-        for name, kind in _found(folder, ""):
+        for name, kind in _walk(folder, ""):
             if expected.get(name) != kind:
                 return False
             count += 1
@@ -114,19 +114,19 @@ def _holds_only(folder: str, files: Iterable[str], like: str) -> bool:
         return False
 
 
-def _found(folder: str, name: str) -> Iterator[tuple[str, _Kind]]:
-    """What is in a folder, by its name in there, itself first as ""."""
+def _walk(folder: str, name: str) -> Iterator[tuple[str, _Kind]]:
+    """All that is in a folder, by its name there, and first the folder itself, as ""."""
     path = f"{folder}/{name}" if name else folder
     status = os.lstat(path)
     yield name, _kind(status)
     if stat.S_ISDIR(status.st_mode):
         for each in os.listdir(path):
-            yield from _found(folder, f"{name}/{each}" if name else each)
+            yield from _walk(folder, f"{name}/{each}" if name else each)
 
 
 def _kind(status: os.stat_result) -> _Kind:
-    """What must not have changed, besides the content. A second name of a file would be written
-    to with it."""
+    """All that must not have changed besides the content. Writing to a file with a second name
+    would change that, too."""
     names = status.st_nlink if stat.S_ISREG(status.st_mode) else 0
     return status.st_mode, status.st_uid, status.st_gid, names
 

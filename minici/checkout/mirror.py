@@ -2,8 +2,8 @@
 
     mirrors/NAME-HASH.git        below the agent's data folder
 
-Branches stand in refs/remotes/origin/ there, as in a clone. Nothing is ever pruned from a mirror
-but names: what a slot has checked out may have no name any more.
+Nothing is ever pruned from a mirror but names: what a slot has checked out may have no name any
+more. Rule 22 of section 5 of the contract says when one is made anew.
 """
 
 from __future__ import annotations
@@ -14,31 +14,64 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
+from minici.checkout.fetch import (
+    Retry,
+    fetch_all,
+    fetch_each,
+    find_breakage,
+    local_name,
+    remote_refs,
+)
 from minici.checkout.git import Git, GitError
-from minici.checkout.git_dir import empty, lay_out
+from minici.checkout.git_dir import create, empty_repository
+from minici.checkout.messages import damage, is_corruption, is_final
+from minici.process.command import StopOrder
+from minici.reasons import Reason
 from minici.validation import public
 
 _FULL_HASH = re.compile(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?([~^][~^0-9]*)?\Z")
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
+_KNOWN_COMMITS = 1000
+_HARMLESS_MESSAGES = 100
+# Packs that are larger than all smaller ones together are left as they are. What no ref leads to
+# is packed like the rest, and never deleted.
+_PACK = ("-c", "pack.threads=1", "repack", "--geometric=2", "-d", "-q")
+_LOCK_WAIT_SECONDS = 0.2  # between two looks at the build's time while another slot fetches
 
-_BRANCHES = "+refs/heads/*:refs/remotes/origin/*"
-_TAGS = "+refs/tags/*:refs/tags/*"
-_HEAD = "refs/minici/HEAD"  # what HEAD is at the repository
-_REMEMBERED = 1000  # commits
-_PATIENCE = 0.2  # seconds between two looks at the time while another slot fetches
+# Copy to the mirror $1 what only the mirror $2 has, as far as it can be read.
+_SALVAGE = r"""
+new=$1
+cd "$2/objects" || exit 0
+missing() {
+    git --git-dir="$new" cat-file --batch-check | sed -n 's/ missing$//p'
+}
+for pack in pack/pack-*.pack; do
+    [ -f "$pack" ] || continue
+    names=$(git --git-dir="$new" show-index <"${pack%.pack}.idx" | cut -d " " -f 2)
+    if [ -z "$names" ] || [ -n "$(echo "$names" | missing)" ]; then
+        git --git-dir="$new" unpack-objects -r -q <"$pack"
+    fi
+done
+old="env GIT_ALTERNATE_OBJECT_DIRECTORIES=$PWD git --git-dir=$new"
+find ?? -type f | tr -d / | missing | while read -r name; do
+    type=$($old cat-file -t "$name") && $old cat-file "$type" "$name" |
+        git --git-dir="$new" hash-object -w --literally --stdin -t "$type"
+done
+exit 0
+"""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """What a commit as typed has turned out to be."""
+    """The commit that a name or a hash as typed was resolved to."""
 
     revision: str
     subject: str
@@ -52,22 +85,6 @@ def folder_name(repository: str) -> str:
     return f"{name}-{hashlib.sha256(repository.encode()).hexdigest()[:8]}"
 
 
-class Mirrors:
-    """The mirrors of an agent. For any thread."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()  # guards the mapping
-        self._mirrors: dict[str, Mirror] = {}
-
-    def of(self, repository: str) -> Mirror:
-        with self._lock:
-            if repository not in self._mirrors:
-                folder = self._folder / f"{folder_name(repository)}.git"
-                self._mirrors[repository] = Mirror(folder, repository)
-            return self._mirrors[repository]
-
-
 class Mirror:
     """A bare copy of a repository. For any thread; one at a time writes to it."""
 
@@ -75,40 +92,104 @@ class Mirror:
         self.folder = folder
         self.repository = repository
         self._new = folder.with_suffix(".new")
-        self._old = folder.with_suffix(".old")
-        self._lock = threading.Lock()  # guards the folder against a second writer
-        self._fetched = float("-inf")  # when the last good fetch began, on the monotonic clock
+        self._lock = threading.Lock()  # guards the folder against a second writer, and what follows
+        self._began = self._fetched = float("-inf")  # the last fetch and the last good one
+        self._failed: tuple[float, Optional[GitError]] = (float("-inf"), None)  # the last bad one
+        self._broken: Optional[str] = None  # what git has found wrong with the folder
+        self._upkeep: Optional[StopOrder] = None  # while it packs
+        self._unfetched: dict[str, GitError] = {}  # refs of the repository that can't be fetched
+        self._harmless: set[str] = set()  # messages that came from no damage
         self._known: dict[str, Commit] = {}  # a revision's subject and author never change
 
     def resolve(self, commit: str, git: Git) -> Commit:
-        """Find what a commit as typed means now. Raises GitError, Interrupted, SupervisorLost.
+        """Find the commit that a name or a hash as typed means now.
 
         A full hash that is here needs no network. A name is looked up in the repository first:
-        it may have moved a second ago.
+        it may have moved a second ago. Raises GitError, Interrupted, SupervisorLost.
         """
         full = _FULL_HASH.match(commit) is not None
         found = self._find(commit, git) if full else None
         if found is None:
-            self.fetch(git)
-            found = self._find(commit, git) if full else self._find_name(commit, git)
+            self.fetch(git, commit)
+            found = self._find(commit, git) if full else None
         if found is None and full:
-            self._fetch_one(commit, git)
-            found = self._find(commit, git)
+            found = self._find_elsewhere(commit, git)
         if found is None:
-            raise GitError(f'no commit "{commit}" in {public(self.repository)}')
+            found = self._find_name(commit, git)
+        if found is None:
+            repository = public(self.repository)
+            raise GitError(Reason("no_commit", commit=commit, repository=repository))
         return found
 
+    def fetch(self, git: Git, commit: str = "") -> None:
+        """Bring all branches and tags up to date, as far as the build of `commit` needs them.
+
+        Raises GitError, Interrupted, SupervisorLost.
+        """
+        asked = time.monotonic()
+        with self._writing(git):
+            if self._fetched >= asked:
+                return  # another slot has, while this one waited
+            failed_at, error = self._failed
+            if error and failed_at >= asked:
+                raise error
+            git.say(f"Fetching {self.repository}")
+            self._sweep(git)
+            try:
+                self._update(git, _refs_named(commit))
+            except GitError as error:
+                self._failed = self._began, error
+                raise
+            self._salvage(git)
+            self._fetched = self._began
+
+    def repair(self, git: Git) -> bool:
+        """Make the mirror anew if something in it is broken; False if nothing is."""
+        with self._writing(git):
+            self._broken = find_breakage(self.folder, git)
+            if self._broken is None:
+                return False
+            self._sweep(git)
+            self._update(git, ())
+            self._salvage(git)
+            return True
+
+    def touch(self) -> None:
+        """Note that the mirror is in use now, as the time of its folder."""
+        with suppress(OSError):  # it has not been made yet
+            os.utime(self.folder)
+
+    def pack(self, git: Git, stop: StopOrder) -> None:
+        """Put loose objects and small packs into one, unless somebody writes here; `stop` is
+        ordered when a build wants to. Raises GitError, Interrupted, SupervisorLost."""
+        if not self._lock.acquire(blocking=False):
+            return
+        self._upkeep = stop
+        try:
+            git.nice(f"--git-dir={self.folder}", *_PACK, folder=self.folder)
+        finally:
+            self._upkeep = None
+            self._lock.release()
+
     def _find_name(self, commit: str, git: Git) -> Optional[Commit]:
-        """A branch goes before a tag, and both before a short hash."""
+        """A full name of a ref goes first, then a branch, a tag, and at last a short hash."""
         name = _SUFFIX.sub("", commit)
-        branch = re.sub(r"\A(refs/)?heads/", "", name)
-        spellings = [f"refs/remotes/origin/{branch}", f"refs/tags/{name}", name]
-        if name == "HEAD":
-            spellings = [_HEAD]
-        elif name.endswith("_HEAD"):  # FETCH_HEAD and others are the mirror's own
-            spellings.pop()
-        each = (self._find(spelling + commit[len(name) :], git) for spelling in spellings)
-        return next(filter(None, each), None)
+        for ref in _refs_named(commit):
+            if ref in self._unfetched:
+                raise self._unfetched[ref]
+            if ref.startswith(("refs/heads/", "refs/tags/")) or ref == "HEAD":
+                found = self._find(local_name(ref) + commit[len(name) :], git)
+            else:
+                found = self._find_elsewhere(commit, git)
+            if found:
+                return found
+        if name.endswith("_HEAD"):  # FETCH_HEAD and others are the mirror's own
+            return None
+        found = self._find(commit, git)
+        for error in () if found else self._unfetched.values():
+            if not is_corruption(error.messages):
+                raise error  # it may be there
+        return found
 
     def _find(self, commit: str, git: Git) -> Optional[Commit]:
         if commit in self._known:
@@ -117,124 +198,208 @@ class Mirror:
             return None
         words = ("log", "-1", "--format=%H%n%an%n%s", "--end-of-options", f"{commit}^{{commit}}")
         try:
-            said = self._git(git, *words, "--")
+            said = git(f"--git-dir={self.folder}", *words, "--", folder=self.folder)
         except GitError:
             return None
         revision, author, subject = said.decode("utf-8", "replace")[:-1].split("\n", 2)
-        if len(self._known) >= _REMEMBERED:
+        if len(self._known) >= _KNOWN_COMMITS:
             self._known.clear()
         self._known[revision] = found = Commit(revision, subject, author)
         return found
 
-    def fetch(self, git: Git) -> None:
-        """Bring all branches and tags up to date, whatever it takes."""
-        asked = time.monotonic()
+    def _find_elsewhere(self, commit: str, git: Git) -> Optional[Commit]:
+        """Ask for a hash, or for a ref that is neither branch nor tag; not every repository gives
+        what no branch and no tag leads to."""
+        name = _SUFFIX.sub("", commit)
         with self._writing(git):
-            if self._fetched >= asked:
-                return  # another slot has, while this one waited
-            began = time.monotonic()
-            self._sweep(git)
-            if not (self.folder.is_dir() and self._mend(git)):
-                self._renew(git)
-            self._fetched = began
+            retry = Retry(git)
+            while True:
+                try:
+                    git.fetch("--end-of-options", self.repository, name, folder=self.folder)
+                    return self._find(f"FETCH_HEAD{commit[len(name) :]}", git)
+                except GitError as error:
+                    if is_final(error.messages):
+                        return None
+                    if is_corruption(error.messages):
+                        raise
+                    retry.pause(error)
 
-    def repair(self, git: Git) -> bool:
-        """Make the mirror anew if something in it is broken; False if nothing is."""
-        with self._writing(git):
+    def _update(self, git: Git, wanted: Sequence[str]) -> None:
+        """Fetch until it has worked, or a retry is of no use."""
+        retry, checked = Retry(git), False
+        while True:
+            self._began = time.monotonic()
             try:
-                self._git(git, "fsck", "--no-dangling", "--no-progress")
-                return False
+                self._fetch_everything(git)
+                return
             except GitError as error:
-                log.warning("the mirror %s is made anew: %s", self.folder, error)
-                self._sweep(git)
-                self._renew(git)
-                return True
+                trouble = error
+            try:
+                refs = remote_refs(self.repository, self.folder.parent, git)
+            except GitError as error:
+                if is_final(error.messages):
+                    raise
+                retry.pause(error)
+                continue
+            # The repository answers. So the connection broke off, or the mirror is broken, or
+            # something in the repository.
+            again = retry.failures > 0 or is_corruption(trouble.messages)
+            if not checked and self.folder.is_dir():
+                checked, self._broken = again, find_breakage(self.folder, git, thorough=again)
+                if self._broken:
+                    continue
+            if again:
+                missing = self._fetch_parts(refs, wanted, git)
+                if missing is None:
+                    return
+                if is_corruption(missing.messages):
+                    raise missing
+                trouble = missing
+            retry.pause(trouble)
 
-    def _mend(self, git: Git) -> bool:
-        """Fetch into what is there; False if that is beyond repair."""
+    def _fetch_everything(self, git: Git) -> None:
+        self._unfetched = {}
+        if self._broken or not self.folder.is_dir():
+            self._renew(lambda: fetch_all(self._new, self.repository, git), git)
+            return
+        said = fetch_all(self.folder, self.repository, git)
+        unknown = set(damage(said)) - self._harmless
+        if not unknown:
+            return
+        self._broken = find_breakage(self.folder, git)
+        if self._broken:
+            self._fetch_everything(git)
+        elif len(self._harmless) < _HARMLESS_MESSAGES:
+            self._harmless |= unknown
+
+    def _fetch_parts(
+        self, refs: Mapping[str, str], wanted: Sequence[str], git: Git
+    ) -> Optional[GitError]:
+        """Fetch every ref that can be; return why one of the wanted ones can't."""
+
+        def fetch(folder: Path) -> None:
+            self._unfetched = fetch_each(folder, self.repository, refs, git)
+
         try:
-            self._fetch(self.folder, git)
-            return True
-        except GitError:
-            # Is it the repository that is at fault? Then this says so.
-            words = ("ls-remote", "--quiet", "--end-of-options", self.repository, "HEAD")
-            git(*words, folder=self.folder.parent)
-        try:
-            self._fetch(self.folder, git)
-            return True
+            if self.folder.is_dir():
+                fetch(self.folder)
+            else:
+                self._renew(lambda: fetch(self._new), git)
         except GitError as error:
-            log.warning("the mirror %s is made anew: %s", self.folder, error)
-            return False
+            return error
+        for ref, reason in self._unfetched.items():
+            log.warning("%s: %s can't be fetched: %s", public(self.repository), ref, reason)
+        return next((self._unfetched[ref] for ref in wanted if ref in self._unfetched), None)
+
+    def _renew(self, fetch: Callable[[], object], git: Git) -> None:
+        """Have a new folder filled by `fetch`, and put it in the place of the old one."""
+        if self._broken:
+            log.warning("the mirror %s is made anew: %s", self.folder, self._broken)
+        self._lay_out(git)
+        try:
+            fetch()
+        except GitError as error:
+            if "mismatched algorithms" not in error.messages:
+                raise
+            self._lay_out(git, sha256=True)
+            fetch()
+        if self.folder.exists():
+            os.rename(self.folder, self.folder.with_suffix(f".{time.time_ns()}.old"))
+        os.rename(self._new, self.folder)
+        self._broken = None
+        self._known.clear()
+
+    def _lay_out(self, git: Git, sha256: bool = False) -> None:
+        git.remove(self._new)
+        files = empty_repository(self.repository, self.folder, bare=True, sha256=sha256)
+        create(self._new, files, git.account)
+
+    def _salvage(self, git: Git) -> None:
+        """Take over what only an old mirror had, and remove it."""
+        for old in self.folder.parent.glob(f"{self.folder.stem}.*.old"):
+            git.script(_SALVAGE, self.folder, old, folder=self.folder)
+            git.remove(old)
 
     def _sweep(self, git: Git) -> None:
         """Delete what was left when git was killed: nobody else writes here now."""
-        packs = (self.folder / "objects" / "pack").glob("tmp_*")
+        packs = self.folder / "objects" / "pack"
         locks = (self.folder / "refs").rglob("*.lock")
-        files = [*packs, *locks, *self.folder.glob("*.lock")]
-        folders = [path for path in (self._new, self._old) if path.exists()]
+        files = [*packs.glob("tmp_*"), *packs.glob(".tmp-*"), *locks, *self.folder.glob("*.lock")]
         if files:
             git.delete(files)
-        if folders:
-            git.remove(*folders)
-
-    def _renew(self, git: Git) -> None:
-        self._lay_out(git)
-        try:
-            self._fetch(self._new, git, strict=False)
-        except GitError as error:
-            if "mismatched algorithms" not in str(error):
-                raise
+        if self._new.exists():
             git.remove(self._new)
-            self._lay_out(git, sha256=True)
-            self._fetch(self._new, git, strict=False)
-        if self.folder.exists():
-            os.rename(self.folder, self._old)
-        os.rename(self._new, self.folder)
-        self._known.clear()
-        git.remove(self._old)
-
-    def _lay_out(self, git: Git, sha256: bool = False) -> None:
-        files = empty(self.repository, self.folder, bare=True, sha256=sha256)
-        lay_out(self._new, files, git.account)
-
-    def _fetch(self, folder: Path, git: Git, strict: bool = True) -> None:
-        words = (
-            f"--git-dir={folder}",
-            "fetch",
-            "--quiet",
-            "--prune",
-            "--no-tags",
-            "--update-shallow",
-            "--end-of-options",
-            self.repository,
-            _BRANCHES,
-            _TAGS,
-        )
-        try:
-            git(*words, f"+HEAD:{_HEAD}", folder=folder, strict=strict)
-        except GitError as error:
-            if "remote ref HEAD" not in str(error):
-                raise
-            # Its HEAD names a branch that has no commit yet.
-            git(*words, folder=folder, strict=strict)
-            git(f"--git-dir={folder}", "update-ref", "-d", _HEAD, folder=folder)
-        if any(files for _, _, files in os.walk(folder / "refs")):
-            git(f"--git-dir={folder}", "pack-refs", "--all", folder=folder)
-
-    def _fetch_one(self, revision: str, git: Git) -> None:
-        """Ask for a commit that no branch and no tag leads to; not every repository gives it."""
-        words = ("fetch", "--quiet", "--no-tags", "--end-of-options", self.repository, revision)
-        with self._writing(git), suppress(GitError):
-            self._git(git, *words)
-
-    def _git(self, git: Git, *words: str) -> bytes:
-        return git(f"--git-dir={self.folder}", *words, folder=self.folder, strict=True)
 
     @contextmanager
     def _writing(self, git: Git) -> Iterator[None]:
-        while not self._lock.acquire(timeout=_PATIENCE):
+        upkeep = self._upkeep
+        if upkeep:
+            upkeep.give("a build needs the mirror", grace=0.0)
+        while not self._lock.acquire(timeout=_LOCK_WAIT_SECONDS):
             git.check()
         try:
             yield
         finally:
             self._lock.release()
+
+
+def _refs_named(commit: str) -> list[str]:
+    """The refs of a repository that a name as typed may mean, in the order in which they count."""
+    name = _SUFFIX.sub("", commit)
+    if name == "HEAD":
+        return [name]
+    own = [f"refs/heads/{name}", f"refs/tags/{name}"]
+    if name.startswith("refs/"):
+        return [name, *own]
+    return [*own, f"refs/{name}"] if name.startswith(("heads/", "tags/")) else own
+
+
+class Mirrors:
+    """The mirrors of an agent, and who uses them. For any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()  # guards what follows
+        self._mirrors: dict[str, Mirror] = {}  # by repository
+        self._used: dict[int, set[str]] = {}  # names of folders, by slot
+
+    def of(self, repository: str, slot: int) -> Mirror:
+        """The mirror of a repository, which the slot uses until it calls `release`."""
+        name = folder_name(repository)
+        with self._lock:
+            self._used.setdefault(slot, set()).add(name)
+            if repository not in self._mirrors:
+                self._mirrors[repository] = Mirror(self._folder / f"{name}.git", repository)
+            mirror = self._mirrors[repository]
+        mirror.touch()
+        return mirror
+
+    def release(self, slot: int) -> None:
+        """Say that a slot's build is over."""
+        with self._lock:
+            names = self._used.pop(slot, set())
+            used = [each for each in self._mirrors.values() if each.folder.stem in names]
+        for mirror in used:
+            mirror.touch()
+
+    def all(self) -> list[Mirror]:
+        """Those that have been used since the agent's start."""
+        with self._lock:
+            return list(self._mirrors.values())
+
+    @contextmanager
+    def forgetting(self, name: str) -> Iterator[bool]:
+        """Within the block nobody begins to use the mirror of that name, and it is forgotten. False
+        if it is in use."""
+        with self._lock:
+            used = any(name in names for names in self._used.values())
+            if not used:
+                kept = {url: m for url, m in self._mirrors.items() if m.folder.stem != name}
+                self._mirrors = kept
+            yield not used
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no slot has a build."""
+        with self._lock:
+            return not self._used

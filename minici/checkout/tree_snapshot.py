@@ -1,10 +1,10 @@
-"""Seals: whether anything has come into a working tree, or gone, since it was checked out.
+"""Snapshots of a working tree: has anything come into it, or gone, since it was checked out?
 
-What comes into a folder or leaves it changes the folder's times. Their clock stands still for some
-milliseconds at a time, and a quick command would go unseen: so a sealed folder is dated back by a
-nanosecond, and whatever happens to it afterwards gives it another date.
+A name that comes or goes changes the folder's times. Their clock stands still for some milliseconds
+at a time, and a quick command would go unseen: so each folder is dated back by a nanosecond when
+the snapshot is taken, and whatever happens to it afterwards gives it another date.
 
-A seal says nothing of what stands in files: git finds that out by itself.
+A snapshot says nothing of the content of files: git finds that out by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _GIT = ".git"  # of the tree: a command may do in there what it likes
 
 
 class _Place(NamedTuple):
-    """A folder, or the index, as it was when it was sealed."""
+    """A folder, or the index, at the time of the snapshot."""
 
     mode: int
     device: int
@@ -31,54 +31,56 @@ class _Place(NamedTuple):
 _Places = Mapping[str, tuple[_Place, list[str]]]
 
 
-class Seal:
-    """The folders of a working tree, and its index, as they were when it was sealed.
+class TreeSnapshot:
+    """The folders of a working tree, and its index, as they were at one time.
 
-    For one thread. Nothing that a build has started may live while a tree is sealed or looked at.
+    For one thread. No process of a build may live while a snapshot is taken or compared.
     """
 
     def __init__(self, places: _Places) -> None:
         self._places = places
 
     @classmethod
-    def of(cls, tree: Path, index: Path, before: Optional[Seal] = None) -> Optional[Seal]:
-        """Seal a tree, whose files are those of the index; None where that can't be done.
+    def of(
+        cls, tree: Path, index: Path, before: Optional[TreeSnapshot] = None
+    ) -> Optional[TreeSnapshot]:
+        """Take a snapshot of a tree whose files are those of the index; None if it can't be taken.
 
-        What is still as it was in the seal `before` is not read again.
+        Folders that are still as in the snapshot `before` are not read again.
         """
         try:
-            return cls(_seal(str(tree), str(index), before._places if before else {}))
-        except (OSError, OverflowError):  # of a date that can't be set, too
+            return cls(_take(str(tree), str(index), before._places if before else {}))
+        except (OSError, OverflowError):  # OverflowError: a date that can't be set
             return None
 
-    def unbroken(self) -> bool:
-        """Whether nothing has come or gone: all that is there was checked out."""
+    def is_current(self) -> bool:
+        """Tell whether nothing has come or gone: all that is there was checked out."""
         try:
-            return all(_look(path) == sealed for path, (sealed, _) in self._places.items())
+            return all(_look(path) == place for path, (place, _) in self._places.items())
         except OSError:
             return False
 
 
-def _seal(tree: str, index: str, before: _Places) -> _Places:
+def _take(tree: str, index: str, before: _Places) -> _Places:
     counts, device = _counts_folders(tree), _look(tree).device
     places: dict[str, tuple[_Place, list[str]]] = {}
     waiting = [tree, index]
     while waiting:
         path = waiting.pop()
-        found, (sealed, inner) = _look(path), before.get(path, (None, []))
+        found, (known, inner) = _look(path), before.get(path, (None, []))
         if found.device != device:
             raise OSError(f"{path} is another file system")
-        if found != sealed:
+        if found != known:
             leaf = path == index or (counts and found.names == 2)
-            sealed, inner = _date_back(path, found), [] if leaf else _folders_in(path)
-        places[path] = (sealed, inner)
+            known, inner = _date_back(path, found), [] if leaf else _folders_in(path)
+        places[path] = (known, inner)
         waiting += inner
     return places
 
 
 def _counts_folders(tree: str) -> bool:
-    """Whether a folder's names tell how many folders are in it, as those of this one do. It has
-    one at least, `.git`; so a file system that gives each the same number is found out."""
+    """Tell whether a folder has one name for each folder in it, and two more, as this one does. It
+    has one at least, `.git`; so a file system that gives each the same number is found out."""
     inner = [*_folders_in(tree), _GIT]
     return _look(tree).names == 2 + len(inner)
 
@@ -93,13 +95,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _date_back(path: str, found: _Place) -> _Place:
-    """Date something a nanosecond before its last change. Raises OSError where that is not what
-    comes of it: a file system that counts in seconds would be too easily deceived."""
+    """Date something a nanosecond before its last change. Raises OSError on a file system that
+    does not keep such dates: one that counts in seconds would be too easily deceived."""
     os.utime(path, ns=(found.dated, found.dated - 1))
-    sealed = _look(path)
-    if sealed.dated != found.dated - 1 or sealed.dated >= sealed.changed:
+    dated = _look(path)
+    if dated.dated != found.dated - 1 or dated.dated >= dated.changed:
         raise OSError(f"{path} keeps no such date")
-    return sealed
+    return dated
 
 
 def _look(path: str) -> _Place:

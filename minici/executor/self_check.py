@@ -74,6 +74,11 @@ class SelfCheck:
         self._loop = RetryLoop("self-check", self._recover, self._not_checked)
 
     def start(self) -> None:
+        """Check the disk once, and from then on whenever there is a trouble."""
+        try:
+            self._outbox.check_writable()
+        except OSError as error:
+            self.report_disk(error)
         self._loop.start()
 
     @property

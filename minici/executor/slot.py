@@ -17,7 +17,7 @@ from typing import Optional
 
 from minici.build import Result
 from minici.checkout.git import Git, GitError, Interrupted
-from minici.checkout.git_dir import give
+from minici.checkout.git_dir import chown
 from minici.checkout.mirror import Commit, Mirrors
 from minici.checkout.workspace import Workspace
 from minici.executor.build_output import BuildOutput
@@ -130,6 +130,7 @@ class Slot:
         try:
             outcome = self._run(running, output)
         finally:
+            self._workspace.release()
             sent = output.end()
         then = running.if_stopped if outcome.stopped else DELIVER
         if outcome.result is None or then == GIVE_BACK:
@@ -210,7 +211,7 @@ class Slot:
                 log.warning("can't remove the files of an earlier build, so they stay: %s", error)
         folder = self._artifacts / f"{running.folder.name}-{time.time_ns()}"
         folder.mkdir(mode=0o700)
-        give([folder], self._settings.account)
+        chown([folder], self._settings.account)
         return folder
 
     def _environment(

@@ -431,7 +431,9 @@ def test_a_working_tree_that_a_build_has_replaced(
         agent.checkout(upstream.folder, "main")
         assert agent.sh("cat file") == "two" and not agent.tree.is_symlink()
         assert [path.name for path in victim.iterdir()] == ["precious"]
-    assert sorted(path.name for path in agent.tree.parent.iterdir()) == ["0", "0.git"]
+    assert sorted(path.name for path in agent.tree.parent.iterdir()) == [
+        *("0", "0.conversion", "0.git"),
+    ]
 
 
 def test_submodules_that_a_build_has_filled(
@@ -704,16 +706,16 @@ def test_slots_that_wait_for_the_same_fetch_share_it(
     agent: Agent, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent.slots += [agent.slot(number) for number in range(2, 6)]
-    mirror = agent.mirrors.of(str(upstream.folder))
+    mirror = agent.mirrors.of(str(upstream.folder), 0)
     fetches: list[float] = []
-    real = Mirror._fetch
+    real = Mirror._fetch_everything
 
     def slow(*args: Any, **options: Any) -> None:
         fetches.append(time.monotonic())
         time.sleep(1)
         real(*args, **options)
 
-    monkeypatch.setattr(Mirror, "_fetch", slow)
+    monkeypatch.setattr(Mirror, "_fetch_everything", slow)
     together = threading.Barrier(6)
 
     def resolve(slot: int) -> None:
@@ -813,7 +815,7 @@ def test_nobody_is_asked_for_a_password(agent: Agent, upstream: Upstream, tmp_pa
         closed_repository() as url,
         pytest.raises(GitError, match="prompts disabled|could not read"),
     ):
-        agent.mirrors.of(url).resolve("main", git)
+        agent.mirrors.of(url, 0).resolve("main", git)
     assert not asked.exists()
 
 

@@ -1,4 +1,4 @@
-"""Seals: what comes into a working tree or goes is seen, however soon after it was sealed."""
+"""Snapshots: what comes into a working tree or goes is seen, however soon after."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Callable, Optional
 
 import pytest
 
-from minici.checkout import tree_snapshot as seals
-from minici.checkout.tree_snapshot import Seal
+from minici.checkout import tree_snapshot
+from minici.checkout.tree_snapshot import TreeSnapshot
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def index(tree: Path) -> Path:
     return tree.with_suffix(".git") / "index"
 
 
-def sealed(tree: Path, before: Optional[Seal] = None) -> Seal:
-    seal = Seal.of(tree, index(tree), before)
-    assert seal is not None
-    return seal
+def taken(tree: Path, before: Optional[TreeSnapshot] = None) -> TreeSnapshot:
+    snapshot = TreeSnapshot.of(tree, index(tree), before)
+    assert snapshot is not None
+    return snapshot
 
 
 def replaced_by_a_copy(tree: Path) -> None:
@@ -80,103 +80,107 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_what_comes_or_goes_breaks_a_seal(tree: Path, change: Callable[[Path], object]) -> None:
-    seal = sealed(tree)
-    assert seal.unbroken()
+def test_what_comes_or_goes_makes_a_snapshot_old(
+    tree: Path, change: Callable[[Path], object]
+) -> None:
+    snapshot = taken(tree)
+    assert snapshot.is_current()
     change(tree)
-    assert not seal.unbroken()
+    assert not snapshot.is_current()
 
 
 def test_no_change_is_too_quick_to_be_seen(tree: Path) -> None:
     """Between two ticks of the kernel's clock, times stay what they are."""
     for number in range(300):
         (tree / "other" / f"checked-out-{number}").touch()
-        seal = sealed(tree)
+        snapshot = taken(tree)
         (tree / "other" / f"left-{number}").touch()
-        assert not seal.unbroken(), number
+        assert not snapshot.is_current(), number
 
 
 def test_a_clock_that_stands_still(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many kernels' does for some milliseconds: here it is as if for half an hour."""
-    look, utime, tick = seals._look, os.utime, 1800 * 10**9
+    look, utime, tick = tree_snapshot._look, os.utime, 1800 * 10**9
     dated: dict[str, tuple[int, int]] = {}  # by hand, until the next change
 
     def date(path: str, ns: tuple[int, int]) -> None:
         utime(path, ns=ns)
         dated[path] = (look(path).changed, ns[1])
 
-    def coarse(path: str) -> seals._Place:
+    def coarse(path: str) -> tree_snapshot._Place:
         found = look(path)
         changed, by_hand = dated.get(path, (0, 0))
         date = by_hand if changed == found.changed else found.dated // tick * tick
         return found._replace(changed=found.changed // tick * tick, dated=date)
 
     monkeypatch.setattr(os, "utime", date)
-    monkeypatch.setattr(seals, "_look", coarse)
-    seal = sealed(tree)
-    assert seal.unbroken()
+    monkeypatch.setattr(tree_snapshot, "_look", coarse)
+    snapshot = taken(tree)
+    assert snapshot.is_current()
     (tree / "other/left").write_text("left")
-    assert not seal.unbroken()
+    assert not snapshot.is_current()
 
 
 def test_what_stands_in_files_is_gits_affair(tree: Path) -> None:
-    seal = sealed(tree)
+    snapshot = taken(tree)
     (tree / "file").write_text("changed")
     (tree / "other/file").chmod(0o700)
     (tree / ".git/refs/left").touch()
-    assert seal.unbroken()
+    assert snapshot.is_current()
 
 
-def test_a_seal_after_another_reads_what_has_changed(
+def test_a_snapshot_after_another_reads_what_has_changed(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = sealed(tree)
+    first = taken(tree)
     (tree / "other/new/inner").mkdir(parents=True)
     read: list[str] = []
-    folders_in = seals._folders_in
-    monkeypatch.setattr(seals, "_counts_folders", lambda tree: False)
+    folders_in = tree_snapshot._folders_in
+    monkeypatch.setattr(tree_snapshot, "_counts_folders", lambda tree: False)
     monkeypatch.setattr(
-        seals, "_folders_in", lambda path: [read.append(path), *folders_in(path)][1:]
+        tree_snapshot, "_folders_in", lambda path: [read.append(path), *folders_in(path)][1:]
     )
-    second = sealed(tree, first)
-    assert second.unbroken() and not first.unbroken()
+    second = taken(tree, first)
+    assert second.is_current() and not first.is_current()
     assert sorted(read) == [str(tree / "other" / name) for name in (".", "new", "new/inner")]
     (tree / "other/new/inner/left").touch()
-    assert not second.unbroken()
+    assert not second.is_current()
 
 
 def test_a_file_system_that_does_not_count_folders(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some say of each folder that it has one name, or two: then each is read."""
-    look = seals._look
+    look = tree_snapshot._look
     for names in (1, 2):
-        monkeypatch.setattr(seals, "_look", lambda path, n=names: look(path)._replace(names=n))
-        seal = sealed(tree)
+        monkeypatch.setattr(
+            tree_snapshot, "_look", lambda path, n=names: look(path)._replace(names=n)
+        )
+        snapshot = taken(tree)
         (tree / f"folder/deep/deeper/left-{names}").touch()
-        assert not seal.unbroken()
+        assert not snapshot.is_current()
 
 
 def test_a_file_system_that_keeps_no_dates(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "utime", lambda *_, **__: None)
-    assert Seal.of(tree, index(tree)) is None
+    assert TreeSnapshot.of(tree, index(tree)) is None
 
 
 def test_a_file_system_that_counts_in_seconds(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second is long enough to put back what a date was."""
     utime = os.utime
     monkeypatch.setattr(os, "utime", lambda path, ns: utime(path, tuple(n // 10**9 for n in ns)))
-    assert Seal.of(tree, index(tree)) is None
+    assert TreeSnapshot.of(tree, index(tree)) is None
 
 
 @pytest.mark.parametrize("date", [-(2**63) // 10**9, 2**33])
 def test_folders_of_another_time(tree: Path, date: int) -> None:
-    """Long ago, or to come: where such a date can be set, no seal says what is not so."""
+    """Long ago, or to come: where such a date can be set, no snapshot is wrongly current."""
     with suppress(OSError, OverflowError):
         os.utime(tree / "other", (date, date))
-    seal = Seal.of(tree, index(tree))
+    snapshot = TreeSnapshot.of(tree, index(tree))
     (tree / "other/left").touch()
-    assert seal is None or not seal.unbroken()
+    assert snapshot is None or not snapshot.is_current()
 
 
 def test_a_date_that_is_none(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,30 +190,30 @@ def test_a_date_that_is_none(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise OverflowError("timestamp out of range for platform time_t")
 
     monkeypatch.setattr(os, "utime", refuse)
-    assert Seal.of(tree, index(tree)) is None
+    assert TreeSnapshot.of(tree, index(tree)) is None
 
 
 def test_another_file_system_in_a_tree(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = seals._look
+    look = tree_snapshot._look
 
-    def mounted(path: str) -> seals._Place:
+    def mounted(path: str) -> tree_snapshot._Place:
         found = look(path)
         return found._replace(device=-1) if path.endswith("/deep") else found
 
-    monkeypatch.setattr(seals, "_look", mounted)
-    assert Seal.of(tree, index(tree)) is None
+    monkeypatch.setattr(tree_snapshot, "_look", mounted)
+    assert TreeSnapshot.of(tree, index(tree)) is None
 
 
 def test_a_tree_that_is_gone(tmp_path: Path) -> None:
-    assert Seal.of(tmp_path / "none", tmp_path) is None
+    assert TreeSnapshot.of(tmp_path / "none", tmp_path) is None
 
 
 def test_random_changes(tree: Path) -> None:
-    """Whatever changes, in whatever order, a seal is broken exactly if a name came or went."""
+    """Whatever changes, in whatever order, a snapshot is old exactly if a name came or went."""
     number = random.randrange(10**6)
     print("seed", number)
     chance = random.Random(number)
-    seal = sealed(tree)
+    snapshot = taken(tree)
     for _ in range(300):
         before, folders = names(tree), [path for path in tree.rglob("*") if path.is_dir()]
         folders = [path for path in folders if ".git" not in path.parts]
@@ -222,9 +226,9 @@ def test_random_changes(tree: Path) -> None:
             path.unlink()
         else:
             chance.choice([path.touch, path.mkdir])()
-        assert seal.unbroken() == (names(tree) == before)
-        seal = sealed(tree, seal)
-        assert seal.unbroken()
+        assert snapshot.is_current() == (names(tree) == before)
+        snapshot = taken(tree, snapshot)
+        assert snapshot.is_current()
 
 
 def names(tree: Path) -> set[Path]:

@@ -21,7 +21,6 @@ from minici import __version__
 from tests.support.fakes import FakeAgent, FakeServer
 from tests.support.harness import (
     ROOT,
-    Minici,
     Place,
     Setting,
     environment,
@@ -31,6 +30,7 @@ from tests.support.harness import (
 )
 from tests.support.http_client import fetch
 from tests.support.repositories import Repository, git
+from tests.support.standalone import Standalone
 
 TLS = ROOT / "tests" / "support" / "tls"
 SERVER: dict[str, Setting] = {"port": 0, "repository": "/nowhere"}
@@ -706,55 +706,13 @@ def test_user_is_as_whom_commands_run(open_place: Place) -> None:
 # Server and agents in one go.
 
 
-class InOneGo(Minici):
-    """`python -m minici` in a folder."""
-
-    module = "minici"
-
-    def launch(self) -> None:
-        self.lives += 1
-        self.out = self.place.folder / f"{self.name}.{self.lives}.out"
-        with open(self.out, "wb") as out, open(self.err, "ab") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "minici"],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                cwd=self.config,
-                env=self.env,
-                start_new_session=True,
-            )
-
-    def ready(self) -> None:
-        def found() -> Optional[re.Match[str]]:
-            assert self.alive, self.log()
-            return re.search(r"http://127\.0\.0\.1:(\d+)\b", self.out.read_text())
-
-        match = wait_for(found, what="an address on stdout")
-        assert match is not None
-        self.port = int(match[1])
+def in_one_go(place: Place, folder: Path) -> Standalone:
+    return Standalone(place, folder)
 
 
-def in_one_go(place: Place, folder: Path) -> InOneGo:
-    process = InOneGo(place, "minici", {})
-    process.config = folder
-    place.processes.append(process)
-    return process
-
-
-def finish_one(minici: InOneGo, command: str = "cat file.txt") -> dict[str, object]:
+def finish_one(minici: Standalone, command: str = "cat file.txt") -> dict[str, Any]:
     """Start a build of HEAD and wait for its end."""
-    reply = minici.post("/api/builds", {"commit": "HEAD", "command": command})
-    assert reply.status == 201, reply
-    number = reply.json()["id"]
-
-    def final() -> Optional[dict[str, object]]:
-        build = minici.get(f"/api/builds/{number}").json()
-        return build if build["status"] in ("success", "failure") else None
-
-    build = wait_for(final, 60, "the build")
-    assert build is not None
-    return build
+    return minici.build(command)
 
 
 def test_everything_in_one_go_on_the_repository_in_which_one_stands(place: Place) -> None:

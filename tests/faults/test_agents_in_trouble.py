@@ -127,6 +127,9 @@ def test_fault_64_a_disk_that_is_really_full(
             file.write(bytes(4096))
     assert hand(agent, 2).status == 503
     assert "No space left" in trouble(agent)
+    agent.kill()
+    agent.restart()
+    assert "No space left" in trouble(agent), "it need not fail a build to know"
     fill.unlink()
     assert_goes_on(agent, server, 2)
 
@@ -197,3 +200,23 @@ def test_rule_21_a_build_that_fails_by_itself_is_no_trouble(
     agent.post("/build", {**about, "commit": "nope"})
     assert server.wait_result(1)["status"] == "128"
     assert trouble(agent) is None and not server.made("/notify_build_returned")
+
+
+def test_fault_61_commands_can_not_be_started(place: Place, server: FakeServer) -> None:
+    """The agent's Python is replaced while it runs: that is no failure of a build."""
+    python = place.folder / "python"
+    python.symlink_to(os.path.realpath(sys.executable))
+    agent = place.configure_agent(server)
+    agent.prefix = ["/bin/sh", "-c", f'shift; exec {python} "$@"', "sh"]
+    agent.start()
+    hand(agent, 1, "kill -9 $PPID")
+    assert int(server.wait_result(1)["status"]) != 0
+    wait_for(lambda: not agent.ping()["undelivered"])
+    python.unlink()
+    assert hand(agent, 2).status == 202
+    told = server.wait_call("/notify_build_returned").params
+    assert told["id"] == "2" and told["reason_key"] == "agent_supervisor"
+    assert trouble(agent) == told["reason"] and hand(agent, 3).status == 503
+    python.symlink_to(os.path.realpath(sys.executable))
+    assert_goes_on(agent, server, 3)
+    assert [result["id"] for result in server.results] == ["1", "3"]

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.project.test_layering import ALLOWED
 from tests.support.harness import ROOT
 
 DOCS = ROOT / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 RELIABILITY = (DOCS / "reliability.md").read_text(encoding="utf-8")
 SECURITY = (DOCS / "security.md").read_text(encoding="utf-8")
+DESIGN = (DOCS / "design.md").read_text(encoding="utf-8")
 CONTRACT = (DOCS / "protocol.md").read_text(encoding="utf-8")
 MOST_WORDS = 1500  # but for the contract
 NAMED = re.compile(r"tests/((?:\w+/)?test_\w+)\.py|`(test_\w+\*?)`")
@@ -29,7 +31,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 # A template is what stands between its fields: "build %d: %s" is ("build ", ": ", "").
 Template = tuple[str, ...]
-FIELD = re.compile(r"%[-.\d]*[a-z]")
+FIELD = re.compile(r"%[-.\d]*[a-z]|\{\w+\}")  # of log lines, and of reasons
 PLACEHOLDER = re.compile(r"[A-Z0-9]+")
 FEWEST_LETTERS = 4  # in what may stand for a part of a line: less fits everything
 
@@ -103,6 +105,24 @@ def test_a_row_of_the_faults_names_the_tests_of_its_number() -> None:
         assert f"`test_fault_{number:02}_*`" in row, row
 
 
+# The design.
+
+
+def test_the_design_names_every_package_and_its_imports() -> None:
+    packages = section(DESIGN, "1. The packages")
+    there = [path for path in (ROOT / "minici").iterdir() if not path.name.startswith("__")]
+    assert len(there) > 10, "where are the packages?"
+    missing = {path.stem for path in there} - set(re.findall(r"`(\w+)/?`", packages))
+    assert not missing
+    rows = re.findall(r"(?m)^\| (`.+) \| (leaves.*) \|$", packages)
+    stated = {
+        importer: frozenset(("*", *re.findall(r"`([\w.]+)`", allowed)))
+        for importers, allowed in rows
+        for importer in re.findall(r"`(\w+)`", importers)
+    }
+    assert stated == ALLOWED
+
+
 # The size, and the examples.
 
 
@@ -121,7 +141,7 @@ def test_a_document_is_short(path: Path) -> None:
 FORM_FIELD = re.compile(r"(?<![-\w])(?:-d|--data)[ =](?!@)")
 
 
-def test_every_example_of_curl_encodes_its_parameters() -> None:
+def test_fault_45_every_example_of_curl_encodes_its_parameters() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "README.md", "docs", "examples", "minici"],
         cwd=ROOT,

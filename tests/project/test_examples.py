@@ -231,7 +231,7 @@ def test_the_agent_checks_out_what_was_asked_for(
         (repository.first, repository.first),
         (repository.second[:8], repository.second),
     ):
-        build = built(server, commit, "git rev-parse HEAD; ls left; touch left; true", "success")
+        build = built(server, commit, "git rev-parse HEAD; ls left || touch left", "success")
         assert server.output(build["id"], "stdout").decode().strip() == revision
     build = built(server, "nowhere", "true", "failure")
     assert b"nowhere" in server.output(build["id"], "stderr")
@@ -264,5 +264,5 @@ def test_the_agent_may_be_started_first_and_share_a_secret(place: Place) -> None
     wait_for(lambda: "ECONNREFUSED" in node.log.read_text(), 10, "a try in vain")
     server = place.server(port=nobody.address.rpartition(":")[2], secret="a-word")
     server.wait_agents(1)
-    build = built(server, "HEAD", "env | grep -c SECRET; true", "success")
+    build = built(server, "HEAD", "env | grep -c SECRET || true", "success")
     assert server.output(build["id"], "stdout") == b"0\n"

@@ -43,7 +43,10 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 MOST_AT_THE_TOP = 20
 IO_MODULES = {"io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "threading"}
-PURE = ("build", "validation", "reasons", "timestamps", "executor.environment")
+PURE = (
+    *("build", "validation", "reasons", "timestamps"),
+    *("executor.environment", "executor.masking"),
+)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
