@@ -73,15 +73,23 @@ class Pages:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/", self.index, "people"),
-            Route("POST", "/build", self.start, "people"),
-            Route("GET", f"/build/{ID}", self.build, "people"),
-            Route("POST", f"/build/{ID}/cancel", self.cancel, "people"),
-            Route("POST", f"/build/{ID}/rebuild", self.rebuild, "people"),
-            Route("GET", "/agents", self.agents, "people"),
-            Route("POST", "/agents/forget", self.forget, "people"),
-            Route("GET", "/healthz", self.health, "people", quiet=True),
-            Route("GET", "/static/([a-z0-9.-]+)", self.static, "anybody", quiet=True),
+            Route(
+                "GET", "/", self.index, "people", ("before", "status", "text", "commit", "command")
+            ),
+            Route("POST", "/build", self.start, "people", ("commit", "command")),
+            Route(
+                "GET",
+                f"/build/{ID}",
+                self.build,
+                "people",
+                ("attempt", "at", "to", "line", "log", "find"),
+            ),
+            Route("POST", f"/build/{ID}/cancel", self.cancel, "people", ()),
+            Route("POST", f"/build/{ID}/rebuild", self.rebuild, "people", ()),
+            Route("GET", "/agents", self.agents, "people", ()),
+            Route("POST", "/agents/forget", self.forget, "people", ("address",)),
+            Route("GET", "/healthz", self.health, "people", (), public="healthz", quiet=True),
+            Route("GET", "/static/([a-z0-9.-]+)", self.static, "anybody", ("v",), quiet=True),
         ]
 
     # The start page and its form.
@@ -264,7 +272,8 @@ class Pages:
         if request.path == "/healthz" and "text/html" not in request.header("Accept"):
             return Response(error.status, f"{error.sentence}\n".encode())
         context = None
-        if error.status not in (401, 403, 421):
+        stranger = self._config.users and request.user is None
+        if not stranger and error.status not in (401, 403, 421):
             context = self._context(request, self._state.agents())
         page = html.error_page(self._language(request), error.status, error.sentence, context)
         return self._page(page, error.status)

@@ -97,6 +97,14 @@ RUSSIAN: dict[str, str] = {
     "param_text": "параметр {name} — текст",
     "param_text_or_number": "параметр {name} — текст или целое число",
     "params_many": "параметров больше {count}",
+    "param_twice": "параметр {name} указан дважды",
+    "param_incomplete": (
+        "параметр {number} не вида имя=значение: кодируйте значения, как `curl --data-urlencode`"
+    ),
+    "param_unknown": "неизвестный параметр {names}; известны {known}",
+    "param_unknown_none_known": "неизвестный параметр {names}; здесь параметров нет",
+    "no_json": "тело запроса — не JSON",
+    "no_json_object": "тело запроса должно быть объектом JSON",
     "param_long": "один из параметров длиннее {bytes} байт",
     "content_type": "параметры принимаются как {kinds}",
     "no_bytes": "таких байтов нет",
