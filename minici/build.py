@@ -123,6 +123,7 @@ class Build:
     rebuild_of: Optional[int] = None
     cancel_requested: bool = False
     cancelled_by: Optional[str] = None
+    superseded_by: Optional[int] = None
     returns: int = 0
     last_attempt: int = 0
 
@@ -219,11 +220,18 @@ def finish(build: Build, number: int, result: Result, kept: Kept, now: str) -> B
     )
 
 
-def request_cancel(build: Build, by: Optional[str], now: str) -> Build:
-    """A person stops the build: a queued one at once, a running one when its agent has."""
+def request_cancel(
+    build: Build, by: Optional[str], now: str, superseded_by: Optional[int] = None
+) -> Build:
+    """Cancel the build for a person, or for a newer one that takes its place (rule 17).
+
+    A queued build ends at once, a running one when its agent has ended it.
+    """
     if build.final or build.cancel_requested:
         return build
-    build = dataclasses.replace(build, cancel_requested=True, cancelled_by=by)
+    build = dataclasses.replace(
+        build, cancel_requested=True, cancelled_by=by, superseded_by=superseded_by
+    )
     if build.status == QUEUED:
         return _finish(build, CANCELLED, _cancel_reason(build), now)
     return build
@@ -294,6 +302,8 @@ def _exit_reason(status: int) -> Reason:
 def _cancel_reason(build: Build) -> Reason:
     if build.cancelled_by:
         return Reason("cancelled_by", name=build.cancelled_by)
+    if build.superseded_by:
+        return Reason("superseded", build=build.superseded_by)
     return Reason("cancelled")
 
 
@@ -335,15 +345,20 @@ def to_json(build: Build, url: Optional[str] = None) -> dict[str, Any]:
     return record
 
 
-def from_record(record: Mapping[str, Any]) -> Build:
+def from_record(record: Mapping[str, Any], default_project: str = "") -> Build:
     """Read a build from build.json. Raises ValueError when it is not one.
+
+    `default_project` is that of builds from before there were projects.
 
     Keys that this version does not know are left out, and those that it misses take their
     defaults: a server may be replaced by an older or a newer one.
     """
     try:
         attempts = tuple(_attempt_from(each) for each in record.get("attempts", ()))
-        build = Build(**{**_values(record, _BUILD_KEYS), "attempts": attempts})
+        values = {**_values(record, _BUILD_KEYS), "attempts": attempts}
+        values["labels"] = tuple(record.get("labels") or ())
+        values["project"] = values.get("project") or default_project
+        build = Build(**values)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(Reason("not_a_build", error=sentence_of(error))) from None
     if not _plausible(build):

@@ -230,9 +230,10 @@ def read_server(path: PathLike) -> ServerConfig:
     values = file.section("server")
     _check_listening(file, "server", values, users=bool(file.users))
     _check_own_address(file, "server", values["host"])
+    projects = file.take_projects(values)
     return ServerConfig(
         **values,
-        projects=file.take_projects(values),
+        projects=projects,
         users=file.users,
         error=partial(file.error, "server"),
     )

@@ -28,6 +28,7 @@ from minici.routes.feeds import Monitors
 from minici.routes.json_api import Api
 from minici.routes.output import OutputEndpoints
 from minici.routes.pages import Pages
+from minici.routes.webhooks import Webhooks
 from minici.scheduler.agent_client import INSTANCE_HEADER, AgentClient
 from minici.scheduler.agent_updates import AgentUpdates
 from minici.scheduler.dispatcher import Dispatcher
@@ -36,6 +37,8 @@ from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store, StoreDamaged, StoreUnavailable
 from minici.thread_pool import ThreadPool
+from minici.triggers.poller import Poller
+from minici.triggers.pushes import Pushes
 from minici.web import tls
 from minici.web.client import Client
 from minici.web.guard import AllowedHosts, ServerGuard
@@ -75,7 +78,7 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         context = tls.listening_as(config)
-        self.store = Store(config.data, config.output_limit)
+        self.store = Store(config.data, config.output_limit, config.default_project.name)
         self.state = State(self.store, config, watched=self._wake_viewers)
         self._instance = secrets.token_hex(16)  # another one with each start: rule 20
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
@@ -87,6 +90,8 @@ class Server:
         self.dispatcher = Dispatcher(self.state, calls, beside, page_url)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls, ThreadPool(few=1))
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
+        pushes = Pushes(self.store, self.state, self.dispatcher)
+        self.poller = Poller(config.projects, pushes)
         self._records = Records(self.store, self._base)
         self._pages = Pages(
             self.state, self.dispatcher, self.store, config, self._records, self._base
@@ -114,9 +119,11 @@ class Server:
         self.dispatcher.start()
         self.watchdog.start()
         self.retention.start()
+        self.poller.start()
 
     def stop(self) -> None:
         """Let the answers under way be finished, and leave the folder to the next server."""
+        self.poller.stop()
         self.state.stop()
         self.dispatcher.join()
         self._listener.stop()
@@ -135,6 +142,7 @@ class Server:
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
             *Api(self.state, self._records).routes(),
+            *Webhooks(self._config, self.poller).routes(),
             *AgentEndpoints(updates, limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None

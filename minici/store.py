@@ -102,6 +102,14 @@ class Page:
     before: Optional[int]
 
 
+@dataclass(frozen=True)
+class RefsRecord:
+    """Where a project's refs were, and the newest build at that moment."""
+
+    refs: Mapping[str, str]
+    newest: int
+
+
 class Store:
     """The data folder. Any thread may call it; for one build, one writer at a time.
 
@@ -109,8 +117,9 @@ class Store:
     the disk refuses.
     """
 
-    def __init__(self, folder: Path, output_limit: int) -> None:
+    def __init__(self, folder: Path, output_limit: int, default_project: str = "") -> None:
         self.folder = folder
+        self._default_project = default_project
         self.output_limit = output_limit
         self._builds = folder / "builds"
         self._unfinished = folder / "unfinished"
@@ -213,7 +222,7 @@ class Store:
         """Read a build. Raises NoSuchBuild."""
         path = self._builds / str(number) / "build.json"
         try:
-            build = builds.from_record(json.loads(path.read_bytes()))
+            build = builds.from_record(json.loads(path.read_bytes()), self._default_project)
             if build.id != number:
                 raise ValueError(Reason("record_of_another", build=build.id))
             return build
@@ -327,6 +336,29 @@ class Store:
         return self._builds / str(number) / str(attempt)
 
     # Agents.
+
+    def save_refs(self, project: str, refs: Mapping[str, str]) -> None:
+        """Remember where a project's refs are: `data/refs/NAME.json`. Raises StoreUnavailable."""
+        with self._writing():
+            folder = self.folder / "refs"
+            if not folder.is_dir():
+                folder.mkdir(exist_ok=True)
+                sync_folder(self.folder)
+            record = {"newest": self.newest, "refs": dict(refs)}
+            write_atomic(folder / f"{project}.json", _json(record))
+
+    def load_refs(self, project: str) -> Optional[RefsRecord]:
+        """The refs last remembered; None if they never were, or can't be read."""
+        path = self.folder / "refs" / f"{project}.json"
+        try:
+            record = json.loads(path.read_bytes())
+            refs = {str(ref): str(revision) for ref, revision in record["refs"].items()}
+            return RefsRecord(refs, int(record["newest"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("%s can't be read (%s): the next look starts no build", path, error)
+            return None
 
     def save_agents(self, agents: Sequence[Mapping[str, Any]]) -> None:
         """Remember the agents, for the next start."""

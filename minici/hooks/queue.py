@@ -242,6 +242,9 @@ class HookQueue:
     def _forget(self, number: int) -> None:
         with self._changed:
             self._told.pop(number, None)
+            for project in self._projects.values():
+                if number in project.waiting:
+                    project.waiting.remove(number)
         with suppress(OSError):
             (self._folder / f"{number}.json").unlink()
             sync_folder(self._folder)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 from minici import build as builds
+from minici import config_values
 from minici.build import Build
+from minici.config import ProjectConfig, ServerConfig
 from minici.hosts import agent_host
+from minici.reasons import Reason
+from minici.scheduler.search import BuildFilter
 from minici.scheduler.state import NoSuchAttempt, QueueFull
 from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
+from minici.validation import check_commit
 from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request
 
@@ -103,6 +110,59 @@ def read_status(request: Request) -> Optional[str]:
     if status is not None and status not in builds.STATUSES:
         raise BadParameter(f"the parameter status must be one of {', '.join(builds.STATUSES)}")
     return status
+
+
+def read_filter(request: Request) -> BuildFilter:
+    """What a list is narrowed to. Raises BadParameter."""
+    query = request.query
+    names = ("text", "project", "branch")
+    return BuildFilter(read_status(request), *(query.optional(name) or None for name in names))
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """What somebody wants to be built, as it was sent."""
+
+    project: ProjectConfig
+    commit: str
+    command: str
+    labels: tuple[str, ...]
+    ref: Optional[str]
+
+
+START_PARAMETERS = ("commit", "command", "project", "labels", "ref")
+
+
+def read_start(params: Parameters, config: ServerConfig) -> StartRequest:
+    """The parameters that start a build. A command that is left out is the project's.
+
+    Raises BadParameter; commit and command are not checked.
+    """
+    name = params.optional("project")
+    project = config.project(name)
+    if project is None:
+        raise BadParameter(Reason("no_project", project=name or ""))
+    try:
+        labels = config_values.labels(params.text("labels", ""), Path())
+    except config_values.Wrong as wrong:
+        raise BadParameter(f"labels: {wrong}") from None
+    return StartRequest(
+        project=project,
+        commit=params.text("commit", "").strip(" \t"),
+        command=tidy_command(params.text("command", project.command)),
+        labels=labels,
+        ref=_full_ref(params.optional("ref")),
+    )
+
+
+def _full_ref(name: Optional[str]) -> Optional[str]:
+    """The full name of a branch, or of a ref that is given by it. Raises BadParameter."""
+    if not name:
+        return None
+    complaint = check_commit(name)
+    if complaint:
+        raise BadParameter(f"ref: {complaint}")
+    return name if name.startswith("refs/") else f"refs/heads/{name}"
 
 
 def tidy_command(text: str) -> str:

@@ -18,7 +18,7 @@ from minici import html
 from minici.build import Build
 from minici.config import ServerConfig
 from minici.html import LANGUAGES, BuildJson, PageContext, Translator, choose_language
-from minici.routes.common import Records, as_http, read_status
+from minici.routes.common import Records, as_http, read_filter
 from minici.scheduler.search import find_builds
 from minici.scheduler.state import State
 from minici.store import NoSuchBuild, Record, Store
@@ -72,7 +72,7 @@ class Monitors:
                 "/feed.atom",
                 self.feed,
                 "people",
-                ("status", "text", "language"),
+                ("status", "text", "project", "branch", "language"),
                 public="feeds",
                 quiet=True,
             ),
@@ -91,9 +91,9 @@ class Monitors:
 
     def feed(self, request: Request) -> Response:
         with as_http():
-            status, text = read_status(request), request.query.optional("text")
-            page = find_builds(self._state, None, _LAST, status, text)
-        chosen = {name: value for name, value in (("status", status), ("text", text)) if value}
+            wanted = read_filter(request)
+            page = find_builds(self._state, None, _LAST, wanted)
+        chosen = {name: value for name, value in wanted.parameters.items() if value}
         query = f"?{urllib.parse.urlencode(chosen)}" if chosen else ""
         builds = self._json(request, page.records)
         feed = html.atom_feed(self._translator(request), self._context(request), builds, query)
@@ -119,7 +119,9 @@ class Monitors:
 
     def _context(self, request: Request) -> PageContext:
         now = datetime.now(timezone.utc)
-        return PageContext(public(self._config.repository), now, self._base(request))
+        return PageContext(
+            public(self._config.default_project.repository), now, self._base(request)
+        )
 
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
         return [self._records.json(request, record) for record in records]

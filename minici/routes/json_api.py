@@ -6,13 +6,22 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from minici.routes.common import ID, Records, as_http, read_before, read_status, tidy_command
+from minici.routes.common import (
+    ID,
+    START_PARAMETERS,
+    Records,
+    as_http,
+    read_before,
+    read_filter,
+    read_start,
+)
 from minici.scheduler.roster import KnownAgent
 from minici.scheduler.search import find_builds
 from minici.scheduler.state import State
 from minici.validation import check_command, check_commit
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
+_LIST_PARAMETERS = ("limit", "before", "status", "text", "project", "branch")
 _PAGE = 50
 _MOST = 1000
 
@@ -26,37 +35,41 @@ class Api:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/api/builds", self.list_builds, "people", ("limit", "before", "status")),
-            Route("POST", "/api/builds", self.start_build, "people", ("commit", "command")),
+            Route("GET", "/api/builds", self.list_builds, "people", _LIST_PARAMETERS),
+            Route("POST", "/api/builds", self.start_build, "people", START_PARAMETERS),
             Route("GET", f"/api/builds/{ID}", self.show_build, "people", ()),
             Route("GET", "/api/agents", self.list_agents, "people", ()),
         ]
 
     def list_builds(self, request: Request) -> Response:
         limit = min(_MOST, request.query.number("limit", _PAGE, least=1))
-        status = read_status(request)
-        page = find_builds(self._state, read_before(request), limit, status)
+        wanted = read_filter(request)
+        page = find_builds(self._state, read_before(request), limit, wanted)
         following = None
         if page.before is not None:
-            query: dict[str, object] = {"before": page.before, "limit": limit}
-            if status:
-                query["status"] = status
-            following = f"/api/builds?{urllib.parse.urlencode(query)}"
+            query = {"before": page.before, "limit": limit, **wanted.parameters}
+            given = {name: value for name, value in query.items() if value}
+            following = f"/api/builds?{urllib.parse.urlencode(given)}"
         found = [self._records.json(request, record) for record in page.records]
         return json_response({"builds": found, "next": following})
 
     def start_build(self, request: Request) -> Response:
-        params = request.params()
-        commit = params.text("commit", "").strip(" \t")
-        command = tidy_command(params.text("command", ""))
+        wanted = read_start(request.params(), self._state.config)
         for name, complaint in (
-            ("commit", check_commit(commit)),
-            ("command", check_command(command)),
+            ("commit", check_commit(wanted.commit)),
+            ("command", check_command(wanted.command)),
         ):
             if complaint:
                 raise HttpError(400, f"{name}: {complaint}")
         with as_http():
-            build = self._state.enqueue(commit, command, request.user)
+            build = self._state.enqueue(
+                wanted.commit,
+                wanted.command,
+                request.user,
+                project=wanted.project,
+                ref=wanted.ref,
+                labels=wanted.labels,
+            )
         headers = {"Location": f"/api/builds/{build.id}"}
         return json_response(self._records.json(request, build), 201, headers)
 

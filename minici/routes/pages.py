@@ -29,24 +29,26 @@ from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
 from minici.reasons import Reason
 from minici.routes.common import (
     ID,
+    START_PARAMETERS,
     Records,
     as_http,
     read_before,
-    read_status,
-    tidy_command,
+    read_filter,
+    read_start,
     whole,
 )
 from minici.routes.output import place_after
 from minici.scheduler.agent_history import Quarter
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.roster import KnownAgent
-from minici.scheduler.search import find_builds
+from minici.scheduler.search import BuildFilter, find_builds
 from minici.scheduler.state import QueueFull, State
 from minici.store import Record, Store, StoreUnavailable
 from minici.timestamps import parse_time
 from minici.validation import check_command, check_commit, public
 from minici.web.routing import HttpError, Request, Response, Route, html_response, redirect
 
+_INDEX_PARAMETERS = ("before", "status", "text", "project", "branch", "commit", "command")
 _PAGE = 30
 _LAST = 60  # builds that the strip, the tab's icon and its title are made from
 _FOUND = 200  # lines that a page lists where a text was found
@@ -73,10 +75,8 @@ class Pages:
 
     def routes(self) -> list[Route]:
         return [
-            Route(
-                "GET", "/", self.index, "people", ("before", "status", "text", "commit", "command")
-            ),
-            Route("POST", "/build", self.start, "people", ("commit", "command")),
+            Route("GET", "/", self.index, "people", _INDEX_PARAMETERS),
+            Route("POST", "/build", self.start, "people", START_PARAMETERS),
             Route(
                 "GET",
                 f"/build/{ID}",
@@ -97,14 +97,13 @@ class Pages:
     def index(self, request: Request) -> Response:
         form = FormView(
             commit=request.query.text("commit", "HEAD"),
-            command=request.query.text("command", self._config.command),
+            command=request.query.text("command", self._config.default_project.command),
         )
         return self._index(request, form)
 
     def start(self, request: Request) -> Response:
-        params = request.params()
-        commit = params.text("commit", "").strip(" \t")
-        command = tidy_command(params.text("command", ""))
+        wanted = read_start(request.params(), self._config)
+        commit, command = wanted.commit, wanted.command
         errors = _form_errors(commit, command)
         if errors and request.wants_json():
             raise HttpError(400, "; ".join(errors.values()))
@@ -112,7 +111,14 @@ class Pages:
             keys = {name: _error_key(name, complaint) for name, complaint in errors.items()}
             return self._index(request, FormView(commit, command, keys), 400)
         try:
-            build = self._state.enqueue(commit, command, request.user)
+            build = self._state.enqueue(
+                commit,
+                command,
+                request.user,
+                project=wanted.project,
+                ref=wanted.ref,
+                labels=wanted.labels,
+            )
         except (QueueFull, StoreUnavailable) as error:
             if request.wants_json():
                 with as_http():
@@ -126,9 +132,8 @@ class Pages:
 
     def _index(self, request: Request, form: FormView, status: int = 200) -> Response:
         with as_http():
-            wanted, text = read_status(request), request.query.optional("text")
-            before = read_before(request)
-            page = find_builds(self._state, before, _PAGE, wanted, text)
+            wanted, before = read_filter(request), read_before(request)
+            page = find_builds(self._state, before, _PAGE, wanted)
             last = self._store.page(None, _LAST).records
         listed = self._json(request, page.records)
         agents = self._state.agents()
@@ -137,10 +142,10 @@ class Pages:
             builds=listed,
             form=form,
             waiting=self._waiting(page.records, agents),
-            filter=wanted,
-            text=text,
-            newer=_list_url(None, wanted, text) if before else None,
-            older=_list_url(page.before, wanted, text) if page.before else None,
+            filter=wanted.status,
+            text=wanted.text,
+            newer=_list_url(None, wanted) if before else None,
+            older=_list_url(page.before, wanted) if page.before else None,
             last=self._json(request, last),
             medians=self._medians(page.records, last),
         )
@@ -238,7 +243,7 @@ class Pages:
     def rebuild(self, request: Request, number: str) -> Response:
         with as_http():
             old = whole(self._state.load(int(number)))
-            build = self._state.enqueue(old.commit, old.command, request.user, repeats=old)
+            build = self._state.rebuild(old, request.user)
         return redirect(f"/build/{build.id}")
 
     # The rest.
@@ -293,7 +298,7 @@ class Pages:
         queued = self._state.queued()
         now = datetime.now(timezone.utc)
         return PageContext(
-            repository=public(self._config.repository),
+            repository=public(self._config.default_project.repository),
             now=now,
             url=self._base(request),
             agents_total=len(there),
@@ -363,8 +368,8 @@ def _error_key(name: str, complaint: str) -> str:
     return f"error_{name}_{getattr(complaint, 'kind', 'wrong')}"
 
 
-def _list_url(before: Optional[int], status: Optional[str], text: Optional[str]) -> str:
-    values = {"before": before, "status": status, "text": text}
+def _list_url(before: Optional[int], wanted: BuildFilter) -> str:
+    values = {"before": before, **wanted.parameters}
     query = urllib.parse.urlencode({name: value for name, value in values.items() if value})
     return f"/?{query}" if query else "/"
 

@@ -22,8 +22,14 @@ class Webhooks:
 
     def routes(self) -> list[Route]:
         return [
-            Route("POST", r"/webhook/([A-Za-z0-9._-]{1,64})", self.webhook, "anybody", _BODY_LIMIT),
-            Route("POST", "/api/poll", self.poll, "people"),
+            Route(
+                "POST",
+                r"/webhook/([A-Za-z0-9._-]{1,64})",
+                self.webhook,
+                "anybody",
+                body_limit=_BODY_LIMIT,
+            ),
+            Route("POST", "/api/poll", self.poll, "people", ("project",)),
         ]
 
     def webhook(self, request: Request, name: str) -> Response:

@@ -53,7 +53,9 @@ class AgentRegistry:
             self._roster.distrust(agent, now)  # it may have gone while nobody looked
         self._file.restore_histories(list(self._roster), self._now())
 
-    def restore_attempt(self, build: int, attempt: Attempt, alone: bool) -> None:
+    def restore_attempt(
+        self, build: int, attempt: Attempt, overdue_after: float, alone: bool
+    ) -> None:
         """Take over an attempt that the last server handed out. After `restore`."""
         now = self._clock()
         agent = self._roster.get(attempt.address)
@@ -63,7 +65,7 @@ class AgentRegistry:
             agent = KnownAgent(host.strip("[]"), number, attempt.agent, 1, now)
             self._roster.add(agent)
         agent.gone, agent.gone_since = False, None  # it has a build: it may have come back
-        self._roster.assign(agent, AttemptId(build, attempt.number), now, alone)
+        self._roster.assign(agent, AttemptId(build, attempt.number), now, overdue_after, alone)
         self._roster.accepted(agent, build, now)
 
     def save(self) -> None:

@@ -126,12 +126,17 @@ class Dispatcher:
             return DispatchResult(UNANSWERED, Reason("internal_error"))
 
     def _params(self, build: Build) -> Mapping[str, object]:
-        config = self._state.config
+        project = self._state.project_of(build)
         params: dict[str, object] = {
-            "timeout": f"{config.build_timeout:.3f}",
-            "output_limit": config.output_limit,
+            "timeout": f"{project.build_timeout:.3f}",
+            "output_limit": self._state.config.output_limit,
+            "files_limit": project.files_limit,
+            "project": build.project,
+            "event": build.event,
         }
-        if config.submodules:
+        if build.ref:
+            params["ref"] = build.ref
+        if project.submodules:
             params["submodules"] = 1
         if self._page_url is not None:
             params["url"] = self._page_url(build.id)
@@ -199,6 +204,22 @@ class Dispatcher:
         log.info("build %d: to be cancelled on %s", number, unfinished.build.agent)
         self.tell_cancelled(unfinished)
 
+    def supersede(self, number: int, newer: int, running_too: bool) -> None:
+        """End a build whose place a newer one of its branch takes: rule 17.
+
+        One that runs goes on unless `running_too`. Raises StoreUnavailable.
+        """
+        unfinished = self._state.unfinished_build(number)
+        if unfinished is None:
+            return
+        with unfinished.lock:
+            if unfinished.build.status != builds.QUEUED and not running_too:
+                return
+            told = self._state.request_cancel(unfinished, None, superseded_by=newer)
+        log.info("build %d: superseded by build %d", number, newer)
+        if told:
+            self.tell_cancelled(unfinished)
+
     def tell_cancelled(self, unfinished: UnfinishedBuild) -> None:
         """Tell the agent of a running build that a person has cancelled it."""
         current = unfinished.build.current
@@ -230,7 +251,7 @@ class Dispatcher:
 
 
 def _at_its_revision(build: Build) -> Build:
-    """A repeat is of the same revision, wherever the branch is now."""
-    if build.rebuild_of and build.revision:
+    """A build whose revision was known from the beginning is of that, wherever the branch is."""
+    if (build.rebuild_of or build.event != builds.MANUAL) and build.revision:
         return dataclasses.replace(build, commit=build.revision)
     return build

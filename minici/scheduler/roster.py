@@ -30,6 +30,7 @@ class Assignment:
 
     id: AttemptId
     assigned_at: float
+    overdue_after: float
     alone: bool = False
     taken_at: Optional[float] = None
     misses: int = 0
@@ -130,11 +131,10 @@ class PingResult:
 class Roster:
     """All agents by address, and which of them has which build."""
 
-    def __init__(self, ping_interval: float, agent_timeout: float, overdue: float) -> None:
+    def __init__(self, ping_interval: float, agent_timeout: float) -> None:
         # An agent that is heard less often than it may be silent would come and go for ever.
         self._interval = min(ping_interval, agent_timeout / 3)
         self._timeout = agent_timeout
-        self._overdue = overdue
         self._agents: dict[str, KnownAgent] = {}
 
     def __iter__(self) -> Iterator[KnownAgent]:
@@ -188,9 +188,17 @@ class Roster:
         return min(able, key=lambda agent: agent.taken_slots, default=None)
 
     def assign(
-        self, agent: KnownAgent, attempt: AttemptId, now: float, alone: bool = False
+        self,
+        agent: KnownAgent,
+        attempt: AttemptId,
+        now: float,
+        overdue_after: float,
+        alone: bool = False,
     ) -> None:
-        agent.assignments[attempt.build] = Assignment(attempt, assigned_at=now, alone=alone)
+        """Give an agent an attempt, which is overdue so many seconds after it was accepted."""
+        agent.assignments[attempt.build] = Assignment(
+            attempt, assigned_at=now, overdue_after=overdue_after, alone=alone
+        )
 
     def release(self, address: str, attempt: AttemptId, *, still_there: bool = False) -> None:
         """Take an attempt from an agent. `still_there`: its command may go on for a moment, and
@@ -311,7 +319,7 @@ class Roster:
                     found.append((agent, assignment, "silent"))
                 elif assignment.misses >= _PINGS_TO_BE_FORGOTTEN:
                     found.append((agent, assignment, "forgotten"))
-                elif now - assignment.taken_at >= self._overdue:
+                elif now - assignment.taken_at >= assignment.overdue_after:
                     found.append((agent, assignment, "overdue"))
         return found
 

@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Optional
 
 from minici.build import FINAL, Build
 from minici.scheduler.state import State
 from minici.store import Page, Record
 
+_BRANCH_PREFIX = "refs/heads/"
+
+
+@dataclass(frozen=True)
+class BuildFilter:
+    """What a list is narrowed to; None is everything.
+
+    `text` is a part of commit, subject, revision or command; `branch` a branch by its short name.
+    """
+
+    status: Optional[str] = None
+    text: Optional[str] = None
+    project: Optional[str] = None
+    branch: Optional[str] = None
+
+    def __bool__(self) -> bool:
+        return any(each is not None for each in self.parameters.values())
+
+    @property
+    def parameters(self) -> dict[str, Optional[str]]:
+        """The filter as parameters of a query."""
+        return {
+            "status": self.status,
+            "text": self.text,
+            "project": self.project,
+            "branch": self.branch,
+        }
+
+    def fits(self, build: Build) -> bool:
+        return (
+            self.status in (None, build.status)
+            and self.project in (None, build.project)
+            and (self.branch is None or is_of_branch(build, self.branch))
+            and (self.text is None or _has_text(build, self.text))
+        )
+
+
+def is_of_branch(build: Build, branch: str) -> bool:
+    """Return whether a build is of a branch: by its ref, else by the commit as typed."""
+    if build.ref is not None:
+        return build.ref == _BRANCH_PREFIX + branch
+    return build.commit == branch
+
 
 def find_builds(
-    state: State,
-    before: Optional[int],
-    limit: int,
-    status: Optional[str] = None,
-    text: Optional[str] = None,
+    state: State, before: Optional[int], limit: int, wanted: BuildFilter = BuildFilter()
 ) -> Page:
-    """A page of builds, newest first, by status and by text of commit or command."""
+    """A page of builds, newest first, that fit a filter."""
 
-    def wanted(record: Record) -> bool:
-        if status is None and text is None:
-            return True
-        return isinstance(record, Build) and _fits(record, status, text)
+    def fits(record: Record) -> bool:
+        return not wanted or (isinstance(record, Build) and wanted.fits(record))
 
-    among = state.unfinished() if status is not None and status not in FINAL else None
-    return state.store.page(before, limit, wanted, among)
+    waiting = wanted.status is not None and wanted.status not in FINAL
+    return state.store.page(before, limit, fits, state.unfinished() if waiting else None)
 
 
-def _fits(build: Build, status: Optional[str], text: Optional[str]) -> bool:
-    if status is not None and build.status != status:
-        return False
-    if text is None:
-        return True
+def _has_text(build: Build, text: str) -> bool:
     searched = (build.commit, build.command, build.subject or "", build.revision or "")
     return any(text.lower() in each.lower() for each in searched)

@@ -16,7 +16,7 @@ from typing import Callable, Optional
 
 from minici import build as builds
 from minici.build import AttemptId, Build
-from minici.config import ServerConfig
+from minici.config import ProjectConfig, ServerConfig
 from minici.reasons import Reason
 from minici.scheduler.agent_registry import AgentRegistry
 from minici.scheduler.agents_file import AgentsFile
@@ -65,9 +65,7 @@ class State:
         self._watched = watched
         # Guards what follows and the roster; notified when a build may have become ready to go.
         self._lock = threading.Condition()
-        self._roster = Roster(
-            config.ping_interval, config.agent_timeout, config.build_timeout + _OVERDUE_SECONDS
-        )
+        self._roster = Roster(config.ping_interval, config.agent_timeout)
         self._queue = BuildQueue()
         self._unfinished: dict[int, UnfinishedBuild] = {}
         self._starting = 0
@@ -91,7 +89,8 @@ class State:
                 continue
             if build.cancel_requested:
                 restored.cancel_by = now + _CANCEL_SECONDS
-            self.registry.restore_attempt(build.id, attempt, self._alone(build))
+            overdue_after = self._overdue_after(build)
+            self.registry.restore_attempt(build.id, attempt, overdue_after, self._alone(build))
         log.info(
             "%d builds queued, %d running, %d agents known",
             len(self._queue),
@@ -117,29 +116,63 @@ class State:
         commit: str,
         command: str,
         by: Optional[str] = None,
-        repeats: Optional[Build] = None,
+        *,
+        project: Optional[ProjectConfig] = None,
+        ref: Optional[str] = None,
+        event: str = builds.MANUAL,
+        labels: Iterable[str] = (),
+        revision: Optional[str] = None,
     ) -> Build:
         """Start a build: when this returns, it is acknowledged and would survive a power cut.
 
-        `repeats` is the build that it is a repeat of. Raises QueueFull or StoreUnavailable.
+        `project` is the default one if left out; `ref` a full name; `labels` are wanted besides
+        the project's. Raises QueueFull or StoreUnavailable.
         """
-        with self._lock:
-            if len(self._queue) + self._starting >= self.config.max_queue:
-                raise QueueFull(Reason("queue_full", count=self.config.max_queue))
-            self._starting += 1
+        project = project or self.config.default_project
 
         def make(number: int) -> Build:
             return Build(
                 id=number,
                 commit=commit,
                 command=command,
-                repository=self.config.repository,
+                repository=project.repository,
                 queued_at=self.now(),
+                project=project.name,
+                event=event,
+                ref=ref,
+                labels=tuple(dict.fromkeys((*project.labels, *labels))),
                 started_by=by,
-                rebuild_of=repeats.id if repeats else None,
-                revision=repeats.revision if repeats else None,
+                revision=revision,
             )
 
+        return self._enqueue(make)
+
+    def rebuild(self, old: Build, by: Optional[str] = None) -> Build:
+        """Start a repeat of a build, of the same revision. Raises as `enqueue` does."""
+
+        def make(number: int) -> Build:
+            return Build(
+                id=number,
+                commit=old.commit,
+                command=old.command,
+                repository=old.repository,
+                queued_at=self.now(),
+                project=old.project,
+                event=builds.REBUILD,
+                ref=old.ref,
+                labels=old.labels,
+                started_by=by,
+                rebuild_of=old.id,
+                revision=old.revision,
+            )
+
+        return self._enqueue(make)
+
+    def _enqueue(self, make: Callable[[int], Build]) -> Build:
+        with self._lock:
+            if len(self._queue) + self._starting >= self.config.max_queue:
+                raise QueueFull(Reason("queue_full", count=self.config.max_queue))
+            self._starting += 1
         build: Optional[Build] = None
         try:
             build = self.store.create(make)
@@ -173,6 +206,11 @@ class State:
         """The builds that wait, oldest first."""
         with self._lock:
             return [self._unfinished[number].build for number in self._queue]
+
+    def unfinished_builds(self) -> list[Build]:
+        """The builds that are not final, in no order."""
+        with self._lock:
+            return [each.build for each in self._unfinished.values()]
 
     def unfinished(self) -> list[int]:
         """The ids of the builds that are not final, in no order."""
@@ -224,8 +262,9 @@ class State:
             unfinished = self._unfinished[number]
             attempt = AttemptId(number, unfinished.build.last_attempt + 1)
             self._queue.discard(number)
-            alone = self._alone(unfinished.build)
-            self._roster.assign(agent, attempt, self.clock(), alone)
+            build = unfinished.build
+            overdue_after, alone = self._overdue_after(build), self._alone(build)
+            self._roster.assign(agent, attempt, self.clock(), overdue_after, alone)
             return Dispatch(unfinished, agent, attempt)
 
     def postpone(self, dispatch: Dispatch) -> None:
@@ -268,6 +307,14 @@ class State:
         now = self.clock()
         moments = (self._postponed_until, *(agent.not_before for agent in self._roster))
         return min((moment - now for moment in moments if moment > now), default=None)
+
+    def project_of(self, build: Build) -> ProjectConfig:
+        """The project of a build; the default one where the configuration has it no longer."""
+        return self.config.project(build.project) or self.config.default_project
+
+    def _overdue_after(self, build: Build) -> float:
+        """Seconds after which an accepted attempt has lost its time: rule 5."""
+        return self.project_of(build).build_timeout + _OVERDUE_SECONDS
 
     def _alone(self, build: Build) -> bool:
         return build.runs_alone(self.config.max_attempts)
@@ -322,13 +369,19 @@ class State:
         if not build.final:
             log.warning("build %d: %s; back in the queue", build.id, reason)
 
-    def request_cancel(self, unfinished: UnfinishedBuild, by: Optional[str]) -> bool:
-        """Cancel a build for a person; return whether an agent has to be told.
+    def request_cancel(
+        self,
+        unfinished: UnfinishedBuild,
+        by: Optional[str],
+        superseded_by: Optional[int] = None,
+    ) -> bool:
+        """Cancel a build for a person or a newer build; return whether an agent has to be told.
 
         Raises as `record` does.
         """
         before = unfinished.build
-        build = self.record(unfinished, builds.request_cancel(before, by, self.now()))
+        requested = builds.request_cancel(before, by, self.now(), superseded_by)
+        build = self.record(unfinished, requested)
         if build is before or build.final:
             return False
         unfinished.cancel_by = self.clock() + _CANCEL_SECONDS

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Optional
 
-from minici.build import FINAL, PUSH, RUNNING, TAG, Build
+from minici.build import PUSH, TAG, Build
 from minici.config import ProjectConfig
 from minici.config_values import NOTHING, RUNNING_TOO
 from minici.scheduler.dispatcher import Dispatcher
@@ -80,17 +80,14 @@ class Pushes:
         if project.supersede == NOTHING:
             return
         for older in self._state.unfinished_builds():
-            if not _is_older_push(older, newer):
-                continue
-            if older.status == RUNNING and project.supersede != RUNNING_TOO:
-                continue
-            self._dispatcher.supersede(older.id, newer.id)
+            if _is_older_push(older, newer):
+                running_too = project.supersede == RUNNING_TOO
+                self._dispatcher.supersede(older.id, newer.id, running_too)
 
 
 def _is_older_push(older: Build, newer: Build) -> bool:
     return (
         older.id < newer.id
         and older.event == PUSH
-        and older.status not in FINAL
         and (older.project, older.ref) == (newer.project, newer.ref)
     )

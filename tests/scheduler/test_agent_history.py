@@ -99,11 +99,11 @@ def test_what_is_no_day_is_refused(wrong: tuple[str, ...]) -> None:
 
 
 def test_the_roster_notes_signs_of_life_and_their_end() -> None:
-    roster = Roster(ping_interval=2, agent_timeout=10, overdue=60)
+    roster = Roster(ping_interval=2, agent_timeout=10)
     agent = KnownAgent("a", 1, "a", slots=2, heard_at=NOW)
     roster.add(agent)
     roster.heard(agent, NOW, "")
-    roster.assign(agent, AttemptId(1, 1), NOW + 100)
+    roster.assign(agent, AttemptId(1, 1), NOW + 100, overdue_after=60)
     answer = PingResult(NOW + 100, True, running=((1, 1),), undelivered=())
     roster.pinged(agent, answer, NOW + 100, "")
     roster.lost(agent, "silent", NOW + 300, "")

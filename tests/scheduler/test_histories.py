@@ -23,7 +23,7 @@ import pytest
 from minici import build as builds
 from minici import durable
 from minici.build import STDERR, STDOUT, AttemptId, Build, Result
-from minici.config import ConfigError, ServerConfig
+from minici.config import ConfigError, ProjectConfig, ServerConfig
 from minici.output.format import OffsetGap, StreamTail
 from minici.scheduler.agent_client import ACCEPTED, REFUSED, UNANSWERED, AgentClient, DispatchResult
 from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt
@@ -306,17 +306,15 @@ class World:
 
 CONFIG = ServerConfig(
     port=0,
-    repository="/repository",
+    projects=(ProjectConfig("p", "/repository", "make", build_timeout=600.0),),
     host="127.0.0.1",
     data=Path(),
     secret=None,
     secret_in=None,
-    command="",
     max_queue=1000,
     max_attempts=MAX_ATTEMPTS,
     ping_interval=2.0,
     agent_timeout=10.0,
-    build_timeout=600.0,
     output_limit=1000,
     keep_builds=0,
     keep_days=0.0,
@@ -324,7 +322,6 @@ CONFIG = ServerConfig(
     certificate=None,
     private_key=None,
     language="auto",
-    submodules=False,
     public=frozenset(("healthz",)),
     open=False,
     users={},
