@@ -143,6 +143,7 @@ class Server:
             self._config.secret,
             Users(self._config.users),
             self._config.url,
+            self._config.public,
         )
         return Application(routes, guard, self._pages.error, _HEADERS)
 

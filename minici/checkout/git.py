@@ -74,6 +74,10 @@ class GitError(Exception):
         self.messages = messages or sentence
 
 
+class GitUnavailable(Exception):
+    """git, or another program that a checkout needs, is not on this host: rule 21."""
+
+
 class Interrupted(Exception):
     """The build was stopped, or its time is over: nothing is tried again."""
 
@@ -244,6 +248,9 @@ class Git:
             self.check()
             raise Interrupted(Reason("checkout_timed_out"))
         said = output.captured[STDERR].decode("utf-8", "replace")
+        if exit.error and not shutil.which(words[0], path=self._env.get("PATH", os.defpath)):
+            _program.cache_clear()  # it may have moved to another folder
+            raise GitUnavailable(exit.error)
         if exit.status != 0:
             self.check()
             raise _error(exit, said)

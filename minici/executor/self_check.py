@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
-from minici.checkout.git import Git, GitError, Interrupted
+from minici.checkout.git import Git, GitError, GitUnavailable, Interrupted
 from minici.executor.inventory import Inventory
 from minici.executor.outbox import Outbox
 from minici.executor.retry_loop import RetryLoop
@@ -37,12 +37,16 @@ _LEFTOVERS = (
     "mirrors/*.new",
     "mirrors/*.old",
 )
-_GIT_ERRORS = (GitError, Interrupted, SupervisorLost, SupervisorUnavailable, OSError)
+_GIT_ERRORS = (
+    *(GitError, GitUnavailable, Interrupted),
+    *(SupervisorLost, SupervisorUnavailable, OSError),
+)
 
 # What is wrong with a disk, and not with what is written to it.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-# The same where git says it, of this host and not of the remote one.
-_DISK_SENTENCE = re.compile("|".join(re.escape(os.strerror(number)) for number in _DISK_ERRORS))
+# The same in a line of git's, of this host and not of the remote one.
+_DISK_SENTENCES = "|".join(re.escape(os.strerror(number)) for number in _DISK_ERRORS)
+_DISK_SENTENCE = re.compile(f"^(?!remote: ).*({_DISK_SENTENCES})", re.MULTILINE)
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +117,9 @@ class SelfCheck:
             return self.report_disk(error)
         if isinstance(error, SupervisorUnavailable):
             return self.report_supervisor(error)
-        said = str(error)
-        full = _DISK_SENTENCE.search(said) if isinstance(error, GitError) else None
-        if full and "remote:" not in said:
-            return self.report(Reason("agent_disk", error=full[0]))
+        full = _DISK_SENTENCE.search(error.messages) if isinstance(error, GitError) else None
+        if full:
+            return self.report(Reason("agent_disk", error=full[1]))
         found = self._find_trouble(supervisor)
         return self.report(found) if found else None
 
@@ -133,7 +136,7 @@ class SelfCheck:
             return _disk_reason(error)
         try:
             self._git(supervisor, _GIT_SECONDS)("--version", folder=self._data)
-        except (GitError, Interrupted) as error:
+        except (GitError, GitUnavailable, Interrupted) as error:
             return Reason("agent_git", reason=sentence_of(error))
         except (SupervisorLost, SupervisorUnavailable, OSError) as error:
             return Reason("agent_supervisor", reason=sentence_of(error))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici.build import Result
-from minici.checkout.git import Git, GitError, Interrupted
+from minici.checkout.git import Git, GitError, GitUnavailable, Interrupted
 from minici.checkout.git_dir import chown
 from minici.checkout.mirror import Commit, Mirrors
 from minici.checkout.workspace import Workspace
@@ -43,7 +43,10 @@ _CHECKOUT_SPARE_SECONDS = 15.0
 _COMMAND_SPARE_SECONDS = 45.0
 _GIVE_BACK_SECONDS = 2.0
 
-_CHECKOUT_ERRORS = (GitError, Interrupted, SupervisorLost, SupervisorUnavailable, OSError)
+_CHECKOUT_ERRORS = (
+    *(GitError, GitUnavailable, Interrupted),
+    *(SupervisorLost, SupervisorUnavailable, OSError),
+)
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +122,7 @@ class Slot:
             except Exception:
                 log.exception("%s: internal error", running.order.title)
                 self._give_back(running, Reason("agent_internal_error"))
+            self._workspace.release()
         self._supervisor.close()
 
     def _build(self, running: RunningBuild) -> None:

@@ -16,7 +16,7 @@ from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
 _SENT_STREAMS = (*STREAMS, CHECKOUT)
-_PIECE_LIMIT = 16 * 1024 * 1024  # bytes; minici's agent sends at most one MiB
+_PIECE_LIMIT_BYTES = 16 * 1024 * 1024  # minici's agent sends at most one MiB
 _TEXT_LIMIT = 4096  # characters of a reason, a subject or an author that are kept
 _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?)")
 
@@ -37,7 +37,7 @@ class AgentEndpoints:
                 "/notify_build_output",
                 self.notify_build_output,
                 "agents",
-                most=_PIECE_LIMIT,
+                body_limit=_PIECE_LIMIT_BYTES,
                 quiet=True,
             ),
             Route(
@@ -45,7 +45,7 @@ class AgentEndpoints:
                 "/notify_build_result",
                 self.notify_build_result,
                 "agents",
-                most=self._result_limit,
+                body_limit=self._result_limit,
                 large=STREAMS,
             ),
         ]

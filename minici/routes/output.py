@@ -45,10 +45,10 @@ class OutputEndpoints:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", f"/build/{ID}/(output|stdout|stderr)", self.text, "people"),
-            Route("GET", f"/build/{ID}/checkout", self.checkout, "people"),
-            Route("GET", f"/build/{ID}/find", self.find, "people"),
-            Route("GET", f"/build/{ID}/live", self.live, "people"),
+            Route("GET", f"/build/{ID}/(output|stdout|stderr)", self.text, "people", ("attempt",)),
+            Route("GET", f"/build/{ID}/checkout", self.checkout, "people", ("attempt",)),
+            Route("GET", f"/build/{ID}/find", self.find, "people", ("attempt", "text")),
+            Route("GET", f"/build/{ID}/live", self.live, "people", ("place", "changes")),
         ]
 
     def _asked_for(self, request: Request, number: str) -> tuple[Build, int]:

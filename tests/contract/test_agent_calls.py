@@ -401,15 +401,22 @@ def test_what_a_command_finds_in_its_environment(place: Place, server: FakeServe
         "SSH_PRIVATE_KEY": "x",
         "KEPT_TOKEN": "given",
         "NPM_FIRST_TOKEN": "given",
-        "TOKEN_COUNT": "not secret",
+        "TOKEN_COUNT": "x",
+        "TOKEN": "x",
+        "DB_PASS": "x",
+        "PGPASSWORD": "x",
+        "GITHUB_PAT": "x",
+        "NPM_AUTH": "x",
+        "NOT_SECRET_AT_ALL": "x",
+        "MANPATH": "not secret",
     }
-    agent = place.agent(server, env=given, **{"pass": "KEPT_TOKEN NPM_*"})
+    agent = place.agent(server, env=given, **{"pass": "KEPT_TOKEN NPM_F*"})
     url = "http://ci.example/build/5"
     hand(agent, 5, "env -0", commit="v1", attempt=2, url=url)
     env = environment_of(server, 5, attempt=2)
     hidden = [name for name in given if given[name] == "x"]
     assert not set(hidden) & set(env)
-    for name in ("PLAIN", "KEPT_TOKEN", "NPM_FIRST_TOKEN", "TOKEN_COUNT"):
+    for name in ("PLAIN", "KEPT_TOKEN", "NPM_FIRST_TOKEN", "MANPATH"):
         assert env[name] == given[name]
     second, path = place.repository.second, str(place.repository.path)
     expected = {
