@@ -33,6 +33,7 @@ STREAMS = (STDOUT, STDERR)
 FINISHED = "finished"  # it brought the build's result
 REFUSED = "refused"  # the agent did not take it
 RETURNED = "returned"  # the agent gave it back, because it stopped
+UNABLE = "unable"  # the agent gave it back, because it can't work now: rule 21
 SILENT = "silent"  # the agent is gone
 FORGOTTEN = "forgotten"  # the agent lives and does not have it
 OVERDUE = "overdue"  # build_timeout and a minute passed
@@ -42,7 +43,7 @@ STOPPED = "cancelled"  # a person stopped the build
 
 COUNTED = frozenset((SILENT, FORGOTTEN, OVERDUE, UNANSWERED))
 MAX_RETURNS = 10
-KEPT_REFUSALS = 10
+KEPT_REFUSALS = 10  # attempts of a record that were refused, or that an agent was unable to run
 
 
 class AttemptId(NamedTuple):
@@ -131,6 +132,13 @@ class Build:
         """The attempts that count towards `max_attempts`: rule 6 of section 5."""
         return tuple(attempt for attempt in self.attempts if attempt.ending in COUNTED)
 
+    def runs_alone(self, max_attempts: int) -> bool:
+        """Return whether the next or present attempt has to run alone: rule 6 of section 5.
+
+        It is the last attempt of a build that has lost its agents.
+        """
+        return 0 < max_attempts - 1 <= len(self.failed_attempts)
+
     def knows_attempt(self, number: int) -> bool:
         return 1 <= number <= self.last_attempt
 
@@ -186,7 +194,7 @@ def finish(build: Build, number: int, result: Result, kept: Kept, now: str) -> B
     attempts = tuple(_closed(attempt, number, now) for attempt in build.attempts)
     source = next((attempt for attempt in attempts if attempt.number == number), None)
     return dataclasses.replace(
-        build,
+        with_kept(build, kept),
         status=status,
         reason=reason,
         exit_status=result.exit_status,
@@ -198,9 +206,6 @@ def finish(build: Build, number: int, result: Result, kept: Kept, now: str) -> B
         agent=source.agent if source else build.agent,
         started_at=source.started_at if source else build.started_at or now,
         finished_at=now,
-        stdout_bytes=kept.stdout,
-        stderr_bytes=kept.stderr,
-        dropped_bytes=kept.dropped,
     )
 
 
@@ -218,6 +223,16 @@ def abandon(build: Build, now: str) -> Build:
     """End a cancelled build whose agent did not say in time that it has ended."""
     _require(build, RUNNING)
     return _finish(_end_attempt(build, STOPPED, None, now), CANCELLED, _cancel_reason(build), now)
+
+
+def with_kept(build: Build, kept: Kept) -> Build:
+    """Count what is kept of the output of a build that ends without a result."""
+    return dataclasses.replace(
+        build,
+        stdout_bytes=kept.stdout,
+        stderr_bytes=kept.stderr,
+        dropped_bytes=kept.dropped,
+    )
 
 
 def _require(build: Build, status: str) -> None:
@@ -244,7 +259,8 @@ def _closed(attempt: Attempt, winner: int, now: str) -> Attempt:
 
 def _without_old_refusals(build: Build) -> Build:
     """An agent may refuse for days; the record keeps the last few and does not grow."""
-    refusals = [a.number for a in build.attempts if a.ending == REFUSED][:-KEPT_REFUSALS]
+    refusals = [a.number for a in build.attempts if a.ending in (REFUSED, UNABLE)]
+    refusals = refusals[:-KEPT_REFUSALS]
     if not refusals:
         return build
     kept = tuple(a for a in build.attempts if a.number not in refusals)

@@ -23,6 +23,8 @@ SENTENCES: dict[str, str] = {
     "forgotten": "agent {agent} no longer has it",
     "overdue": "agent {agent} did not finish it in time",
     "returned": "agent {agent} stopped",
+    "gave_back": "agent {agent} gave it back: {reason}",
+    "another_server": "it works for another server, or for an earlier start of this one",
     "no_answer_from": "no answer from {agent}: {reason}",
     "refused_by": "{agent} refused: {reason}",
     "lost": "given up after {count} attempts: {reasons}",
@@ -98,6 +100,15 @@ SENTENCES: dict[str, str] = {
     "param_text": "the parameter {name} must be text",
     "param_text_or_number": "the parameter {name} must be text or a whole number",
     "params_many": "there are more than {count} parameters",
+    "param_twice": "the parameter {name} is there twice",
+    "param_incomplete": (
+        "parameter {number} is not of the form name=value: encode each value, "
+        "as `curl --data-urlencode` does"
+    ),
+    "param_unknown": "unknown parameter {names}; known are {known}",
+    "param_unknown_none_known": "unknown parameter {names}; this call takes none",
+    "no_json": "the body is no JSON",
+    "no_json_object": "the body must be a JSON object",
     "param_long": "a parameter is longer than {bytes} bytes",
     "content_type": "send parameters as {kinds}",
     "no_bytes": "there are no such bytes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from minici.routes.feeds import Monitors
 from minici.routes.json_api import Api
 from minici.routes.output import OutputEndpoints
 from minici.routes.pages import Pages
-from minici.scheduler.agent_client import AgentClient
+from minici.scheduler.agent_client import INSTANCE_HEADER, AgentClient
 from minici.scheduler.agent_updates import AgentUpdates
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.retention import Retention
@@ -75,7 +76,8 @@ class Server:
         self._config = config
         context = tls.listening_as(config)
         self.store = Store(config.data, config.output_limit)
-        self.state = State(self.store, config)
+        self.state = State(self.store, config, watched=self._wake_viewers)
+        self._instance = secrets.token_hex(16)  # another one with each start: rule 20
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
         calls = AgentClient(
             self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
@@ -104,7 +106,6 @@ class Server:
                 f"can't listen on {config.host} port {config.port}: {error.strerror or error}; "
                 "is something else running there?"
             ) from None
-        self.state.watched = self._listener.viewers.wake
         self.url = shown_url(config.host, self._listener.server_port, context is not None)
         self.state.restore(unfinished)
 
@@ -120,17 +121,21 @@ class Server:
         self.dispatcher.join()
         self._listener.stop()
         with contextlib.suppress(StoreUnavailable):
-            self.state.save_days()
+            self.state.registry.save_histories()
         self.store.close()
 
+    def _wake_viewers(self, number: int) -> None:
+        self._listener.viewers.wake(number)
+
     def _application(self) -> Application:
+        updates = AgentUpdates(self.state, self.dispatcher, self._instance)
         limit = 8 * self._config.output_limit + _RESULT_SLACK
         routes = [
             *self._pages.routes(),
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
             *Api(self.state, self._records).routes(),
-            *AgentEndpoints(AgentUpdates(self.state, self.dispatcher), limit).routes(),
+            *AgentEndpoints(updates, limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None
         guard = ServerGuard(
@@ -138,6 +143,7 @@ class Server:
             self._config.secret,
             Users(self._config.users),
             self._config.url,
+            self._config.public,
         )
         return Application(routes, guard, self._pages.error, _HEADERS)
 
@@ -147,7 +153,14 @@ class Server:
         if base.startswith("https:"):
             context = self._agents_trust(also=self._config.certificate)
         seconds = min(_AGENT_CALL_SECONDS, self._config.agent_timeout)
-        return Client(base, self._config.secret, context, seconds, kept=_KEEP_ALIVE_SECONDS)
+        return Client(
+            base,
+            self._config.secret,
+            context,
+            seconds,
+            kept=_KEEP_ALIVE_SECONDS,
+            headers={INSTANCE_HEADER: self._instance},
+        )
 
     def _page_url(self, number: int) -> str:
         return page_url(self._config.url or self.url, number)

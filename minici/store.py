@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from minici import build as builds
-from minici.build import Build
+from minici.build import Build, Kept
 from minici.durable import (
     FolderLock,
     forget_spare,
@@ -307,6 +307,17 @@ class Store:
     def checkout_said(self, number: int, attempt: int) -> CheckoutLog:
         """What git said in an attempt, for reading; empty where there is none. Close it."""
         return CheckoutLog(self._attempt(number, attempt))
+
+    def kept_output(self, number: int, attempt: int) -> Kept:
+        """The size of what is kept of an attempt's output; nothing if it can't be read."""
+        try:
+            with self.transcript(number, attempt) as transcript:
+                return transcript.kept
+        except (OSError, ValueError) as error:
+            log.error(
+                "build %d: the output of attempt %d can't be read: %s", number, attempt, error
+            )
+            return Kept()
 
     def transcript(self, number: int, attempt: int) -> Transcript:
         """An attempt's output, for reading; empty where there is none. Close it."""

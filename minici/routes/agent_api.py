@@ -16,7 +16,7 @@ from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
 _SENT_STREAMS = (*STREAMS, CHECKOUT)
-_PIECE_LIMIT = 16 * 1024 * 1024  # bytes; minici's agent sends at most one MiB
+_PIECE_LIMIT_BYTES = 16 * 1024 * 1024  # minici's agent sends at most one MiB
 _TEXT_LIMIT = 4096  # characters of a reason, a subject or an author that are kept
 _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?)")
 
@@ -37,7 +37,7 @@ class AgentEndpoints:
                 "/notify_build_output",
                 self.notify_build_output,
                 "agents",
-                most=_PIECE_LIMIT,
+                body_limit=_PIECE_LIMIT_BYTES,
                 quiet=True,
             ),
             Route(
@@ -45,7 +45,7 @@ class AgentEndpoints:
                 "/notify_build_result",
                 self.notify_build_result,
                 "agents",
-                most=self._result_limit,
+                body_limit=self._result_limit,
                 large=STREAMS,
             ),
         ]
@@ -57,7 +57,7 @@ class AgentEndpoints:
         if slots is not None and slots > 10_000:
             raise BadParameter("the parameter slots must be a number from 1 to 10000")
         with as_http():
-            self._reports.register(
+            instance = self._reports.register(
                 host,
                 port,
                 name=_shortened(params.optional("name")),
@@ -65,12 +65,16 @@ class AgentEndpoints:
                 running=_ids(params),
                 scheme="https" if params.text("scheme", "http") == "https" else "http",
             )
-        return json_response({})
+        return json_response({"instance": instance})
 
     def notify_build_returned(self, request: Request) -> Response:
         params = request.params()
         with as_http():
-            self._reports.give_back(params.number("id"), params.number("attempt"))
+            self._reports.give_back(
+                params.number("id"),
+                params.number("attempt"),
+                trouble=_shortened(params.optional("reason")),
+            )
         return json_response({})
 
     def notify_build_output(self, request: Request) -> Response:

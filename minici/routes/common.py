@@ -53,12 +53,12 @@ class Records:
         def tell(record: Record) -> Mapping[str, Any]:
             if isinstance(record, DamagedBuild):
                 return {"id": record.id, "status": None, "damaged": record.reason}
-            return builds.to_json(self._with_output_so_far(record), page_url(base, record.id))
+            return builds.to_json(self._with_output_sizes(record), page_url(base, record.id))
 
         return tell
 
-    def _with_output_so_far(self, build: Build) -> Build:
-        if build.status != builds.RUNNING:
+    def _with_output_sizes(self, build: Build) -> Build:
+        if build.attempt == 0 or build.status in (builds.SUCCESS, builds.FAILURE):
             return build
         with self._store.transcript(build.id, build.attempt) as transcript:
             kept = transcript.kept

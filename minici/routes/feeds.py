@@ -49,10 +49,34 @@ class Monitors:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/badge.svg", self.badge, "people", quiet=True),
-            Route("GET", "/badge.json", self.shield, "people", quiet=True),
-            Route("GET", "/feed.atom", self.feed, "people", quiet=True),
-            Route("GET", "/cc.xml", self.cctray, "people", quiet=True),
+            Route(
+                "GET",
+                "/badge.svg",
+                self.badge,
+                "people",
+                ("commit", "label", "language"),
+                public="badge",
+                quiet=True,
+            ),
+            Route(
+                "GET",
+                "/badge.json",
+                self.shield,
+                "people",
+                ("commit", "label", "language"),
+                public="badge",
+                quiet=True,
+            ),
+            Route(
+                "GET",
+                "/feed.atom",
+                self.feed,
+                "people",
+                ("status", "text", "language"),
+                public="feeds",
+                quiet=True,
+            ),
+            Route("GET", "/cc.xml", self.cctray, "people", (), public="feeds", quiet=True),
         ]
 
     def badge(self, request: Request) -> Response:

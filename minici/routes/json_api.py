@@ -26,10 +26,10 @@ class Api:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/api/builds", self.list_builds, "people"),
-            Route("POST", "/api/builds", self.start_build, "people"),
-            Route("GET", f"/api/builds/{ID}", self.show_build, "people"),
-            Route("GET", "/api/agents", self.list_agents, "people"),
+            Route("GET", "/api/builds", self.list_builds, "people", ("limit", "before", "status")),
+            Route("POST", "/api/builds", self.start_build, "people", ("commit", "command")),
+            Route("GET", f"/api/builds/{ID}", self.show_build, "people", ()),
+            Route("GET", "/api/agents", self.list_agents, "people", ()),
         ]
 
     def list_builds(self, request: Request) -> Response:

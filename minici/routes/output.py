@@ -19,7 +19,8 @@ from minici.output.checkout_log import CHECKOUT
 from minici.output.excerpt import FIND_LENGTH, find_lines
 from minici.output.reader import Piece
 from minici.routes.common import ID, Records, as_http, whole
-from minici.scheduler.state import State, UnfinishedBuild
+from minici.scheduler.state import State
+from minici.scheduler.unfinished_build import UnfinishedBuild
 from minici.store import NoSuchBuild, Record, Store
 from minici.web.routing import HttpError, Request, Response, Route, json_response, serve_range
 
@@ -44,10 +45,10 @@ class OutputEndpoints:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", f"/build/{ID}/(output|stdout|stderr)", self.text, "people"),
-            Route("GET", f"/build/{ID}/checkout", self.checkout, "people"),
-            Route("GET", f"/build/{ID}/find", self.find, "people"),
-            Route("GET", f"/build/{ID}/live", self.live, "people"),
+            Route("GET", f"/build/{ID}/(output|stdout|stderr)", self.text, "people", ("attempt",)),
+            Route("GET", f"/build/{ID}/checkout", self.checkout, "people", ("attempt",)),
+            Route("GET", f"/build/{ID}/find", self.find, "people", ("attempt", "text")),
+            Route("GET", f"/build/{ID}/live", self.live, "people", ("place", "changes")),
         ]
 
     def _asked_for(self, request: Request, number: str) -> tuple[Build, int]:

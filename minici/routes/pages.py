@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import urllib.parse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Callable, Optional
@@ -25,6 +26,7 @@ from minici.html import (
     Waiting,
 )
 from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
+from minici.reasons import Reason
 from minici.routes.common import (
     ID,
     Records,
@@ -71,15 +73,23 @@ class Pages:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/", self.index, "people"),
-            Route("POST", "/build", self.start, "people"),
-            Route("GET", f"/build/{ID}", self.build, "people"),
-            Route("POST", f"/build/{ID}/cancel", self.cancel, "people"),
-            Route("POST", f"/build/{ID}/rebuild", self.rebuild, "people"),
-            Route("GET", "/agents", self.agents, "people"),
-            Route("POST", "/agents/forget", self.forget, "people"),
-            Route("GET", "/healthz", self.health, "people", quiet=True),
-            Route("GET", "/static/([a-z0-9.-]+)", self.static, "anybody", quiet=True),
+            Route(
+                "GET", "/", self.index, "people", ("before", "status", "text", "commit", "command")
+            ),
+            Route("POST", "/build", self.start, "people", ("commit", "command")),
+            Route(
+                "GET",
+                f"/build/{ID}",
+                self.build,
+                "people",
+                ("attempt", "at", "to", "line", "log", "find"),
+            ),
+            Route("POST", f"/build/{ID}/cancel", self.cancel, "people", ()),
+            Route("POST", f"/build/{ID}/rebuild", self.rebuild, "people", ()),
+            Route("GET", "/agents", self.agents, "people", ()),
+            Route("POST", "/agents/forget", self.forget, "people", ("address",)),
+            Route("GET", "/healthz", self.health, "people", (), public="healthz", quiet=True),
+            Route("GET", "/static/([a-z0-9.-]+)", self.static, "anybody", ("v",), quiet=True),
         ]
 
     # The start page and its form.
@@ -170,7 +180,7 @@ class Pages:
             )
             return self._page(html.build_page(self._language(request), view))
         if shown is not None and not record.knows_attempt(shown):
-            raise HttpError(404, f"build {number} never had an attempt {shown}")
+            raise HttpError(404, Reason("no_attempt", build=int(number), attempt=shown))
         view = BuildView(
             context=context,
             build=self._records.json(request, record),
@@ -180,9 +190,21 @@ class Pages:
             next=after,
             shown_attempt=shown,
         )
+        view = self._with_sizes(view, record)
         if request.query.text("log", "") != "no":
             view = self._with_output(request, view, record, wanted)
         return self._page(html.build_page(self._language(request), view))
+
+    def _with_sizes(self, view: BuildView, record: Build) -> BuildView:
+        """The view with the size of its output and the log of its checkout."""
+        attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
+        with self._store.transcript(record.id, attempt) as transcript:
+            kept = transcript.kept
+        with self._store.checkout_said(record.id, attempt) as log:
+            text = b"".join(block for block, _ in log.follow()).decode("utf-8", "replace")
+            total = log.total
+        sizes = (kept.stdout, kept.stderr, kept.dropped)
+        return dataclasses.replace(view, kept=sizes, checkout=text, checkout_bytes=total)
 
     def _with_output(
         self, request: Request, view: BuildView, record: Build, wanted: Selection
@@ -191,17 +213,16 @@ class Pages:
         find = request.query.text("find", "")[:FIND_LENGTH]
         with self._store.transcript(record.id, attempt) as transcript:
             excerpt = Excerpt(transcript, wanted)
-            kept = transcript.kept if attempt != record.attempt else None
             found = find_lines(transcript, find, _FOUND).lines
         live = None
         if not record.final and attempt == record.attempt and excerpt.later is None:
-            live = f"/build/{record.id}/live?place={place_after(record, excerpt.place)}"
+            place = place_after(record, excerpt.place, view.checkout_bytes)
+            live = f"/build/{record.id}/live?place={place}"
         return dataclasses.replace(
             view,
             output=[html.OutputPiece(*piece) for piece in excerpt.pieces],
             first_line=excerpt.position.begun + 1,
             continued=excerpt.position.open,
-            kept=(kept.stdout, kept.stderr, kept.dropped) if kept else None,
             find=find,
             found=[FoundLine(line.number, line.text) for line in found],
             earlier=_part_url(view, "to", excerpt.earlier, "log-end"),
@@ -224,14 +245,14 @@ class Pages:
 
     def agents(self, request: Request) -> Response:
         agents = self._state.agents()
-        days = self._state.histories()
+        days = self._state.registry.histories()
         shown = [self._agent(agent, days.get(agent.address, [])) for agent in agents]
         view = AgentsView(self._context(request, agents), shown)
         return self._page(html.agents_page(self._language(request), view))
 
     def forget(self, request: Request) -> Response:
         with as_http():
-            self._state.forget(request.params().text("address"))
+            self._state.registry.forget(request.params().text("address"))
         return redirect("/agents")
 
     def health(self, request: Request) -> Response:
@@ -242,7 +263,7 @@ class Pages:
     def static(self, request: Request, name: str) -> Response:
         found = html.static_file(name)
         if found is None:
-            raise HttpError(404, "there is no such file")
+            raise HttpError(404, Reason("no_file"))
         lasting = "max-age=31536000, immutable" if request.query.get("v") else "max-age=300"
         return Response(200, found[0], found[1], {"Cache-Control": f"public, {lasting}"})
 
@@ -251,7 +272,8 @@ class Pages:
         if request.path == "/healthz" and "text/html" not in request.header("Accept"):
             return Response(error.status, f"{error.sentence}\n".encode())
         context = None
-        if error.status not in (401, 403, 421):
+        stranger = self._config.users and request.user is None
+        if not stranger and error.status not in (401, 403, 421):
             context = self._context(request, self._state.agents())
         page = html.error_page(self._language(request), error.status, error.sentence, context)
         return self._page(page, error.status)
@@ -282,6 +304,7 @@ class Pages:
             queued=len(queued),
             oldest_wait=_seconds_since(queued[0].queued_at, now) if queued else None,
             user=request.user,
+            shared_names=_shared_names(agents),
         )
 
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
@@ -291,9 +314,16 @@ class Pages:
         self, records: Sequence[Record], agents: Sequence[KnownAgent]
     ) -> dict[int, Waiting]:
         there = [agent for agent in agents if not agent.gone]
-        full = not any(agent.free_slots for agent in there)
+        able = [agent for agent in there if not _trouble(agent)]
+        full = not any(agent.free_slots for agent in able)
+        troubles = _troubles(agents)
         return {
-            record.id: Waiting(self._state.position(record.id), len(there), full)
+            record.id: Waiting(
+                self._state.position(record.id),
+                len(there),
+                full,
+                troubles if full else (),
+            )
             for record in records
             if isinstance(record, Build) and record.status == builds.QUEUED
         }
@@ -310,7 +340,10 @@ class Pages:
             ],
             note=agent.gone_reason if agent.gone else "",
             gone_since=parse_time(agent.gone_since),
-            day=day,
+            history=day,
+            trouble=_trouble(agent),
+            mirrors_bytes=getattr(agent, "mirrors_bytes", None),
+            workspaces_bytes=getattr(agent, "workspaces_bytes", None),
         )
 
     def _running(self, number: int, attempt: int) -> RunningBuild:
@@ -364,6 +397,27 @@ def _start_agent(url: str, secret: Optional[str]) -> str:
 def _state(agent: KnownAgent) -> str:
     if agent.gone:
         return "gone"
+    if _trouble(agent):
+        return "trouble"
     if agent.needs_ping or agent.refusals:
         return "refusing"
     return "busy" if agent.free_slots == 0 else "ready"
+
+
+def _shared_names(agents: Sequence[KnownAgent]) -> frozenset[str]:
+    counts = Counter(agent.name for agent in agents)
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def _troubles(agents: Sequence[KnownAgent]) -> list[tuple[str, str]]:
+    """The agents that take no builds now, with the reason; by address where a name is shared."""
+    shared = _shared_names(agents)
+    return [
+        (f"{a.name} ({a.address})" if a.name in shared else a.name, _trouble(a))
+        for a in agents
+        if not a.gone and _trouble(a)
+    ]
+
+
+def _trouble(agent: KnownAgent) -> str:
+    return getattr(agent, "trouble", None) or ""

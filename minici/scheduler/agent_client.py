@@ -1,6 +1,6 @@
-"""What the server says to agents: three calls, and what their answers mean for a build.
+"""The calls of the server to agents, and what their answers mean for a build.
 
-Section 3 of the contract, "KnownAgent, for the server", and rule 4 of section 5.
+Section 3 of the contract, "Agent, for the server", and rules 4, 20 and 21 of section 5.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ from typing import Any, Callable, Optional
 
 from minici.build import AttemptId, Build
 from minici.reasons import Reason, sentence_of
-from minici.scheduler.roster import KnownAgent, PingResult, parse_held
+from minici.scheduler.roster import KnownAgent, PingResult, parse_attempts
 from minici.web.client import CallError, Client, Failed
 
-ACCEPTED = "taken"
+INSTANCE_HEADER = "X-Minici-Instance"
+
+ACCEPTED = "accepted"
 REFUSED = "refused"
 IMPOSSIBLE = "impossible"  # 400: no agent can run this build
 UNANSWERED = "unanswered"
 
 _KEPT_CLIENTS = 1000
+_ANOTHER_SERVER_STATUS = 409
+_TROUBLE_LENGTH = 500  # characters that are kept
+_MOST_BYTES = 2**63
 
 
 @dataclass(frozen=True)
 class DispatchResult:
-    """What came of offering a build to an agent: one of the words above, and why, in words."""
+    """The outcome of handing a build to an agent, one of the words above, and the reason."""
 
     outcome: str
-    sentence: str = ""
+    reason: str = ""
 
 
 class AgentClient:
@@ -48,10 +53,10 @@ class AgentClient:
         self._clock = clock
         self._client_at = functools.lru_cache(maxsize=kept_clients)(make_client)
 
-    def offer(
+    def dispatch(
         self, agent: KnownAgent, build: Build, params: Mapping[str, object]
     ) -> DispatchResult:
-        """Hand a build over, with the limits and addresses in `params`."""
+        """Hand a build to an agent, with the limits and addresses in `params`."""
         order = {
             "id": build.id,
             "attempt": build.attempt,
@@ -75,25 +80,39 @@ class AgentClient:
         return DispatchResult(ACCEPTED)
 
     def ping(self, agent: KnownAgent) -> PingResult:
-        """Ask an agent whether it lives and what it has."""
+        """Ask an agent whether it lives, whether it can work, and what it has.
+
+        An agent that works for another server is alive, and nothing else follows: rule 20.
+        """
         sent_at = self._clock()
         try:
             data = self._client(agent).get("/ping").data
         except CallError as error:
             refused = isinstance(error, Failed) and error.refused
-            return PingResult(sent_at, answered=error.status is not None, refused=refused)
+            foreign = error.status == _ANOTHER_SERVER_STATUS
+            return PingResult(
+                sent_at,
+                answered=error.status is not None,
+                refused=refused,
+                trouble=Reason("another_server") if foreign else None,
+            )
+        disk = data.get("disk")
+        disk = disk if isinstance(disk, Mapping) else {}
         return PingResult(
             sent_at,
             answered=True,
-            running=parse_held(data.get("running")),
-            undelivered=parse_held(data.get("undelivered")),
-            slots=_slots(data.get("slots")),
+            running=parse_attempts(data.get("running")),
+            undelivered=parse_attempts(data.get("undelivered")),
+            slots=_whole(data.get("slots"), most=10_000),
+            trouble=_trouble(data.get("trouble")),
+            mirrors_bytes=_whole(disk.get("mirrors"), _MOST_BYTES),
+            workspaces_bytes=_whole(disk.get("workspaces"), _MOST_BYTES),
         )
 
-    def cancel(self, agent: KnownAgent, held: AttemptId, superseded: bool) -> bool:
-        """Tell an agent to stop a build; whether it was told. `superseded`: the result of this
-        attempt is of no more use."""
-        params: dict[str, object] = {"id": held[0], "attempt": held[1]}
+    def cancel(self, agent: KnownAgent, attempt: AttemptId, superseded: bool) -> bool:
+        """Tell an agent to stop a build; return whether it was told. `superseded`: the result
+        of this attempt is of no more use."""
+        params: dict[str, object] = {"id": attempt.build, "attempt": attempt.attempt}
         if superseded:
             params["superseded"] = 1
         try:
@@ -106,5 +125,9 @@ class AgentClient:
         return self._client_at(f"{agent.scheme}://{agent.address}")
 
 
-def _slots(value: Any) -> Optional[int]:
-    return value if type(value) is int and 0 <= value <= 10_000 else None
+def _whole(value: Any, most: int) -> Optional[int]:
+    return value if type(value) is int and 0 <= value <= most else None
+
+
+def _trouble(value: Any) -> Optional[str]:
+    return value[:_TROUBLE_LENGTH] if isinstance(value, str) and value else None

@@ -17,9 +17,9 @@ from minici.output.format import OffsetGap, StreamTail
 from minici.output.writer import OutputWriter
 from minici.reasons import Reason
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import KnownAgent
-from minici.scheduler.state import State, UnfinishedBuild, check_attempt, log_end
-from minici.store import BuildUnusable, StoreUnavailable
+from minici.scheduler.state import State, check_attempt
+from minici.scheduler.unfinished_build import UnfinishedBuild
+from minici.store import BuildUnusable
 
 log = logging.getLogger("minici.scheduler.agent_updates")
 
@@ -31,10 +31,14 @@ class StaleAttempt(Exception):
 
 
 class AgentUpdates:
-    """Takes in what agents report. Any thread may call it."""
+    """Takes in what agents report. Any thread may call it.
 
-    def __init__(self, state: State, dispatcher: Dispatcher) -> None:
+    `instance` is the word of this start of the server.
+    """
+
+    def __init__(self, state: State, dispatcher: Dispatcher, instance: str) -> None:
         self._state = state
+        self._instance = instance
         self._dispatcher = dispatcher
 
     def register(
@@ -45,40 +49,13 @@ class AgentUpdates:
         slots: Optional[int] = None,
         running: Optional[frozenset[int]] = None,
         scheme: str = "http",
-    ) -> None:
-        """An agent announces itself, or says that it is still there. Raises StoreUnavailable.
+    ) -> str:
+        """Register an agent, or renew it; return the word of this start of the server: rule 20.
 
-        Without `slots` it has what its pings say, and one until then.
+        Without `slots` it has what its pings say, and one until then. Raises StoreUnavailable.
         """
-        now, at = self._state.clock(), self._state.now()
-        fresh = KnownAgent(host, port, name or "", slots or 1, now, scheme=scheme, registered=at)
-        fresh.name = name or fresh.address
-        with self._state.lock:
-            agent = self._state.roster.get(fresh.address)
-            known = agent is not None
-            if agent is None:
-                agent = fresh
-                self._state.roster.add(agent)
-            if slots is None:
-                fresh.slots = agent.slots
-            changed = not known or _identity(agent) != _identity(fresh)
-            agent.name, agent.slots, agent.scheme = fresh.name, fresh.slots, scheme
-            agent.slots_registered, agent.closing = slots is not None, False
-            back = self._state.roster.heard(agent, now, at)
-            if running is not None and any(build not in running for build in agent.assignments):
-                agent.next_ping = now
-                self._state.attention.set()
-            self._state.agents_changed()
-        if not known:
-            log.info("agent %s at %s is new", agent.name, agent.address)
-        elif back:
-            log.info("agent %s at %s is back", agent.name, agent.address)
-        if changed:
-            self._state.attention.set()
-            self._state.save_agents()
-        elif back:  # nobody waits for that to be durable
-            with contextlib.suppress(StoreUnavailable):
-                self._state.save_agents()
+        self._state.registry.register(host, port, name, slots, running, scheme)
+        return self._instance
 
     def add_output(
         self,
@@ -93,27 +70,28 @@ class AgentUpdates:
 
         Raises NoSuchBuild, NoSuchAttempt, StaleAttempt, OffsetGap, StoreUnavailable.
         """
-        entry = self._state.unfinished_build(number)
-        if entry is None:
+        unfinished = self._state.unfinished_build(number)
+        if unfinished is None:
             self._state.check_known(number, attempt)
             raise StaleAttempt
-        with entry.lock:
-            current = entry.build.current
+        with unfinished.lock:
+            current = unfinished.build.current
             if current is None or current.number != attempt:
-                check_attempt(entry.build, attempt)
+                check_attempt(unfinished.build, attempt)
                 raise StaleAttempt
             if stream == CHECKOUT:
-                with self._folder_of(entry), self._state.store.checkout_log(number, attempt) as log:
-                    log.append(offset, data)
-                    total = log.total
+                store = self._state.store
+                with self._folder_of(unfinished), store.checkout_log(number, attempt) as checkout:
+                    checkout.append(offset, data)
+                    total = checkout.total
             else:
-                passed = self._state.clock() - entry.since
-                with self._output(entry, attempt) as output:
+                passed = self._state.clock() - unfinished.began_at
+                with self._output(unfinished, attempt) as output:
                     if output.total(stream) != offset:
                         raise OffsetGap(output.totals)
                     output.append(stream, data, passed if seconds is None else seconds)
                     total = output.total(stream)
-        entry.touch()
+        unfinished.touch()
         return total
 
     def finish(
@@ -129,72 +107,75 @@ class AgentUpdates:
 
         Raises NoSuchBuild, NoSuchAttempt, OffsetGap, StoreUnavailable.
         """
-        entry = self._state.unfinished_build(number)
-        if entry is None:
+        unfinished = self._state.unfinished_build(number)
+        if unfinished is None:
             self._state.check_known(number, attempt)
             log.info("build %d: a result came after its end: nothing changes", number)
             return
-        with entry.lock:
-            build = entry.build
+        with unfinished.lock:
+            build = unfinished.build
             source = attempt if attempt is not None else build.last_attempt
             check_attempt(build, source)
             if build.final:
                 return
-            if self._of_our_own_making(entry, source, result):
+            if self._stopped_by_server(unfinished, source, result):
                 log.info("build %d: attempt %d has been stopped", number, source)
                 return
             losers = [a for a in build.attempts if a.ending is None and a.number != source]
-            with self._output(entry, source) as output:
-                kept = output.finish(rests, self._state.clock() - entry.since, timeline)
-            build = self._state.change(
-                entry, builds.finish(build, source, result, kept, self._state.now())
+            with self._output(unfinished, source) as output:
+                kept = output.finish(rests, self._state.clock() - unfinished.began_at, timeline)
+            self._state.record(
+                unfinished, builds.finish(build, source, result, kept, self._state.now())
             )
-        log_end(build)
         for loser in losers:
             log.info("build %d: attempt %d is told to stop", number, loser.number)
             self._dispatcher.tell_superseded(loser.address, AttemptId(number, loser.number))
 
     @contextlib.contextmanager
-    def _output(self, entry: UnfinishedBuild, attempt: int) -> Iterator[OutputWriter]:
-        with self._folder_of(entry), self._state.store.output(entry.build.id, attempt) as output:
+    def _output(self, unfinished: UnfinishedBuild, attempt: int) -> Iterator[OutputWriter]:
+        store, number = self._state.store, unfinished.build.id
+        with self._folder_of(unfinished), store.output(number, attempt) as output:
             yield output
 
     @contextlib.contextmanager
-    def _folder_of(self, entry: UnfinishedBuild) -> Iterator[None]:
+    def _folder_of(self, unfinished: UnfinishedBuild) -> Iterator[None]:
         """Give up a build whose folder can't be used any more."""
         try:
             yield
         except BuildUnusable as error:
-            self._state.drop(entry, error)
+            self._state.drop(unfinished, error)
             raise
 
-    def _of_our_own_making(self, entry: UnfinishedBuild, attempt: int, result: Result) -> bool:
-        """Whether the result only says that an attempt was ended which the server had given up:
-        to be killed for having been superseded is no result of the build."""
-        current = entry.build.current
+    def _stopped_by_server(self, unfinished: UnfinishedBuild, attempt: int, result: Result) -> bool:
+        """Return whether the result is of a superseded attempt that was told to stop.
+
+        To be killed for having been superseded is no result of the build.
+        """
+        current = unfinished.build.current
         superseded = current is None or current.number != attempt
-        return superseded and result.exit_status in (-15, -9) and not entry.build.cancel_requested
+        return (
+            superseded and result.exit_status in (-15, -9) and not unfinished.build.cancel_requested
+        )
 
-    def give_back(self, number: int, attempt: int) -> None:
-        """An agent that stops hands back a build unfinished: it is requeued at once.
+    def give_back(self, number: int, attempt: int, trouble: Optional[str] = None) -> None:
+        """An agent hands back a build unfinished: it is requeued at once.
 
+        `trouble` is why the agent can't work; without it the agent stops, rules 11 and 21.
         Raises NoSuchBuild, NoSuchAttempt, StoreUnavailable.
         """
-        entry = self._state.unfinished_build(number)
-        if entry is None:
+        unfinished = self._state.unfinished_build(number)
+        if unfinished is None:
             self._state.check_known(number, attempt)
             return
-        with entry.lock:
-            check_attempt(entry.build, attempt)
-            current = entry.build.current
+        with unfinished.lock:
+            check_attempt(unfinished.build, attempt)
+            current = unfinished.build.current
             if current is None or current.number != attempt:
                 return
-            with self._state.lock:
-                agent = self._state.roster.get(current.address)
-                if agent is not None:
-                    self._state.roster.refused(agent, self._state.clock())
-            self._state.requeue(entry, builds.RETURNED, Reason("returned", agent=current.agent))
-
-
-def _identity(agent: KnownAgent) -> tuple[str, int, str]:
-    return agent.name, agent.slots, agent.scheme
+            self._state.registry.gave_back(current.address, trouble)
+            if trouble:
+                reason = Reason("gave_back", agent=current.agent, reason=trouble)
+                self._state.requeue(unfinished, builds.UNABLE, reason)
+            else:
+                reason = Reason("returned", agent=current.agent)
+                self._state.requeue(unfinished, builds.RETURNED, reason)

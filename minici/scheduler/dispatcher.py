@@ -1,6 +1,6 @@
-"""Who gets what: builds go to agents, oldest first, the moment there is a free slot.
+"""The dispatcher: builds go to agents, oldest first, the moment there is a free slot.
 
-Rules 3, 4 and 14 of section 5. One thread waits and assigns; the calls run beside it.
+Rules 3, 4 and 14 of section 5. One thread waits and decides; agents are called in the background.
 """
 
 from __future__ import annotations
@@ -24,35 +24,37 @@ from minici.scheduler.agent_client import (
     DispatchResult,
 )
 from minici.scheduler.roster import KnownAgent
-from minici.scheduler.state import CANCEL_SECONDS, State, UnfinishedBuild
+from minici.scheduler.state import State
+from minici.scheduler.unfinished_build import Dispatch, UnfinishedBuild
 from minici.store import BuildUnusable, StoreUnavailable
 
 log = logging.getLogger("minici.scheduler.dispatcher")
 
-_DISK_PAUSE = 1.0  # seconds before the disk is tried again when it refused
+_FAULT_PAUSE_SECONDS = 1.0  # after an error in the dispatcher itself
+
+InBackground = Callable[[str, Callable[[], object]], None]
 
 
 class Dispatcher:
     """Hands builds to agents, and tells agents to stop them. Any thread may call it.
 
-    `beside` is how agents are called without waiting for them. `page_url` gives the address of a
-    build's page, where the configuration has one; an agent without it takes the address by which
-    it reaches the server.
+    `in_background` calls a function, by a name for the log, without waiting for it. `page_url`
+    gives the address of a build's page, where the configuration has one; an agent without it
+    takes the address by which it reaches the server.
     """
 
     def __init__(
         self,
         state: State,
-        calls: AgentClient,
-        beside: Callable[[str, Callable[[], object]], None],
+        client: AgentClient,
+        in_background: InBackground,
         page_url: Optional[Callable[[int], str]] = None,
     ) -> None:
         self._state = state
-        self._calls = calls
+        self._client = client
         self._page_url = page_url
-        self._beside = beside
-        self._not_before = 0.0  # guarded by the state's lock
-        self._thread = threading.Thread(target=self._dispatch, name="dispatcher", daemon=True)
+        self._in_background = in_background
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -62,214 +64,173 @@ class Dispatcher:
         if self._thread.is_alive():
             self._thread.join(timeout=1)
 
-    # Handing over.
+    # Dispatching.
 
-    def _dispatch(self) -> None:
-        while self._await_choice():
+    def _run(self) -> None:
+        while self._state.wait_for_dispatch():
             try:
                 self.dispatch()
             except Exception:
-                log.exception("the dispatcher stumbled, and goes on")
-                time.sleep(_DISK_PAUSE)
-
-    def _await_choice(self) -> bool:
-        """Wait until a build can be handed over; False when the server stops."""
-        with self._state.lock:
-            while not self._state.stopping and self._ready() is None:
-                self._state.lock.wait(self._pause())
-            return not self._state.stopping
+                log.exception("internal error in the dispatcher; it goes on")
+                time.sleep(_FAULT_PAUSE_SECONDS)
 
     def dispatch(self) -> bool:
-        """Hand the oldest queued build over, if there is an agent for it; whether there was."""
-        with self._state.lock:
-            agent, entry = self._ready(), self._state.first_queued()
-            if agent is None or entry is None:
-                return False
-            self._state.take(entry)
-            number, attempt = entry.build.id, entry.build.last_attempt + 1
-            self._state.roster.assign(agent, number, attempt, self._state.clock())
+        """Dispatch the oldest build for which there is an agent; return whether there was one.
+
+        Raises RuntimeError where no thread can be started; the build is then back in the queue.
+        """
+        dispatch = self._state.take_dispatch()
+        if dispatch is None:
+            return False
+        name = f"dispatch-{dispatch.attempt.build}"
         try:
-            self._beside(f"hand-over-{number}", lambda: self._try_to_hand_over(entry, agent))
-        except RuntimeError:  # no thread can be started now
-            self._postpone(entry, agent, AttemptId(number, attempt))
+            self._in_background(name, lambda: self._dispatch_safely(dispatch))
+        except RuntimeError:
+            self._state.postpone(dispatch)
             raise
         return True
 
-    def _pause(self) -> Optional[float]:
-        """Seconds after which a build might go out though nothing happened; None: never."""
-        if not self._state.first_queued():
-            return None
-        now = self._state.clock()
-        moments = [agent.not_before for agent in self._state.roster if agent.not_before > now]
-        moments = [moment - now for moment in (*moments, self._not_before) if moment > now]
-        return min(moments, default=None)
-
-    def _ready(self) -> Optional[KnownAgent]:
-        """The agent for the oldest queued build, if both are there."""
-        now = self._state.clock()
-        if self._state.stopping or now < self._not_before or not self._state.first_queued():
-            return None
-        return self._state.roster.choose(now)
-
-    def _try_to_hand_over(self, entry: UnfinishedBuild, agent: KnownAgent) -> None:
-        """Whatever goes wrong here, no build is left out of the queue for it."""
-        held = AttemptId(entry.build.id, entry.build.last_attempt + 1)
+    def _dispatch_safely(self, dispatch: Dispatch) -> None:
+        """Dispatch a build; whatever goes wrong, it is not left out of the queue."""
         try:
-            self._hand_over(entry, agent)
+            self._dispatch(dispatch)
         except Exception:
-            log.exception("build %d: its hand-over stumbled", held[0])
-            if entry.build.status == builds.QUEUED:
-                self._postpone(entry, agent, held)
-                return
-            with self._state.lock:  # the watchdog finds out whether the agent has it
-                self._state.roster.accepted(agent, held[0], self._state.clock())
+            number = dispatch.attempt.build
+            log.exception("build %d: dispatch failed", number)
+            if dispatch.unfinished.build.status == builds.QUEUED:
+                self._state.postpone(dispatch)
+            else:  # pings tell whether the agent has it
+                self._state.registry.accepted(dispatch.agent, number)
 
-    def _hand_over(self, entry: UnfinishedBuild, agent: KnownAgent) -> None:
-        held = AttemptId(entry.build.id, entry.build.last_attempt + 1)
-        with entry.lock:
-            if entry.build.status != builds.QUEUED:
-                self._state.release(agent.address, held)
+    def _dispatch(self, dispatch: Dispatch) -> None:
+        agent, attempt = dispatch.agent, dispatch.attempt
+        with dispatch.unfinished.lock:
+            if dispatch.unfinished.build.status != builds.QUEUED:
+                self._state.registry.release(agent.address, attempt)
                 return
-            build = builds.assign(entry.build, agent.name, agent.address, self._state.now())
             try:
-                self._state.store.prepare_attempt(build)
-                entry.since = self._state.clock()
-                entry.cancel_told = False
-                self._state.change(entry, build)
+                build = self._state.begin_attempt(dispatch)
             except StoreUnavailable:
-                self._postpone(entry, agent, held)
+                self._state.postpone(dispatch)
                 return
-            except BuildUnusable as error:
-                self._state.drop(entry, error)
-                self._state.release(agent.address, held)
+            except BuildUnusable:
+                self._state.registry.release(agent.address, attempt)
                 return
-        offered = self._offer(agent, build)
-        self._settle(entry, agent, held, offered.outcome, offered.sentence)
+        self._settle(dispatch, self._call(agent, build))
 
-    def _offer(self, agent: KnownAgent, build: Build) -> DispatchResult:
+    def _call(self, agent: KnownAgent, build: Build) -> DispatchResult:
         try:
-            return self._calls.offer(agent, _ordered(build), self._limits(build))
+            return self._client.dispatch(agent, _at_its_revision(build), self._params(build))
         except Exception:
-            log.exception("build %d: the call to %s stumbled", build.id, agent.name)
+            log.exception("build %d: the call to %s failed", build.id, agent.name)
             return DispatchResult(UNANSWERED, Reason("internal_error"))
 
-    def _limits(self, build: Build) -> Mapping[str, object]:
-        limits: dict[str, object] = {
-            "timeout": f"{self._state.config.build_timeout:.3f}",
-            "output_limit": self._state.config.output_limit,
+    def _params(self, build: Build) -> Mapping[str, object]:
+        config = self._state.config
+        params: dict[str, object] = {
+            "timeout": f"{config.build_timeout:.3f}",
+            "output_limit": config.output_limit,
         }
+        if config.submodules:
+            params["submodules"] = 1
         if self._page_url is not None:
-            limits["url"] = self._page_url(build.id)
-        return limits
+            params["url"] = self._page_url(build.id)
+        return params
 
-    def _postpone(self, entry: UnfinishedBuild, agent: KnownAgent, held: AttemptId) -> None:
-        """Put a build back that could not be handed over, for want of disk or threads here."""
-        with self._state.lock:
-            self._state.roster.release(agent.address, held)
-            self._not_before = self._state.clock() + _DISK_PAUSE
-            self._state.put_back(entry)
-
-    def _settle(
-        self,
-        entry: UnfinishedBuild,
-        agent: KnownAgent,
-        held: AttemptId,
-        outcome: str,
-        sentence: str,
-    ) -> None:
-        """Draw the consequence of what an agent said to a build: rule 4."""
-        number, attempt = held
-        if outcome == ACCEPTED:
-            log.info("build %d: attempt %d on %s", number, attempt, agent.name)
-            with self._state.lock:
-                self._state.roster.accepted(agent, number, self._state.clock())
-            if entry.build.cancel_requested and not entry.build.final:
-                self.tell(entry)
+    def _settle(self, dispatch: Dispatch, result: DispatchResult) -> None:
+        """Draw the consequence of an agent's answer to a build: rule 4."""
+        unfinished, agent, attempt = dispatch.unfinished, dispatch.agent, dispatch.attempt
+        registry = self._state.registry
+        if result.outcome == ACCEPTED:
+            log.info("build %d: attempt %d on %s", *attempt, agent.name)
+            registry.accepted(agent, attempt.build)
+            if unfinished.build.cancel_requested and not unfinished.build.final:
+                self.tell_cancelled(unfinished)
             return
-        with self._state.lock:  # before the build goes back: it must not come here again at once
-            if outcome == UNANSWERED:
-                self._state.roster.distrust(agent, self._state.clock())
-            else:
-                self._state.roster.refused(agent, self._state.clock())
-        with entry.lock:
-            current = entry.build.current
-            if current is not None and current.number == attempt:
-                self._end_unaccepted(entry, agent, outcome, sentence)
-        if outcome == UNANSWERED:
-            self.tell_superseded(agent.address, held)
+        # Before the build goes back: it must not come here again at once.
+        if result.outcome == UNANSWERED:
+            registry.distrust(agent)
+        else:
+            registry.refused(agent)
+        with unfinished.lock:
+            current = unfinished.build.current
+            if current is not None and current.number == attempt.attempt:
+                self._end_unaccepted(unfinished, agent, result)
+        if result.outcome == UNANSWERED:
+            self.tell_superseded(agent.address, attempt)
 
     def _end_unaccepted(
-        self, entry: UnfinishedBuild, agent: KnownAgent, outcome: str, sentence: str
+        self, unfinished: UnfinishedBuild, agent: KnownAgent, result: DispatchResult
     ) -> None:
-        number = entry.build.id
+        build, reason = unfinished.build, result.reason
         try:
-            if outcome == IMPOSSIBLE:
-                self._state.change(entry, builds.reject(entry.build, sentence, self._state.now()))
-                log.info("build %d: %s will not run it: %s", number, agent.name, sentence)
-            elif outcome == UNANSWERED:
-                reason = Reason("no_answer_from", agent=agent.name, reason=sentence)
-                self._state.requeue(entry, builds.UNANSWERED, reason)
+            if result.outcome == IMPOSSIBLE:
+                log.info("build %d: %s will not run it: %s", build.id, agent.name, reason)
+                self._state.record(unfinished, builds.reject(build, reason, self._state.now()))
+            elif result.outcome == UNANSWERED:
+                reason = Reason("no_answer_from", agent=agent.name, reason=reason)
+                self._state.requeue(unfinished, builds.UNANSWERED, reason)
             else:
-                reason = Reason("refused_by", agent=agent.name, reason=sentence)
-                self._state.requeue(entry, builds.REFUSED, reason)
+                reason = Reason("refused_by", agent=agent.name, reason=reason)
+                self._state.requeue(unfinished, builds.REFUSED, reason)
         except StoreUnavailable as error:
-            # Left as it is: the agent will not have the build, and the watchdog finds that out.
+            # Left as it is: the agent will not have the build, and its pings will tell.
             log.error(
                 "build %d: %s did not take it, which can't be written (%s): put back when it can",
-                number,
+                build.id,
                 agent.name,
                 error,
             )
-            with self._state.lock:
-                self._state.roster.accepted(agent, number, self._state.clock())
+            self._state.registry.accepted(agent, build.id)
         except BuildUnusable:
-            return  # given up, and said so
+            return  # it has been dropped, and the log says so
 
     # Telling agents to stop.
 
     def cancel(self, number: int, by: Optional[str] = None) -> None:
         """Stop a build; a final one stays as it is. Raises NoSuchBuild or StoreUnavailable."""
-        entry = self._state.unfinished_build(number)
-        if entry is None:
+        unfinished = self._state.unfinished_build(number)
+        if unfinished is None:
             self._state.check_known(number)
             return
-        with entry.lock:
-            before = entry.build
-            build = self._state.change(entry, builds.request_cancel(before, by, self._state.now()))
-            if build is before or build.final:
+        with unfinished.lock:
+            if not self._state.request_cancel(unfinished, by):
                 return
-            entry.cancel_by = self._state.clock() + CANCEL_SECONDS
-        log.info("build %d: to be cancelled on %s", number, build.agent)
-        self.tell(entry)
+        log.info("build %d: to be cancelled on %s", number, unfinished.build.agent)
+        self.tell_cancelled(unfinished)
 
-    def tell(self, entry: UnfinishedBuild) -> None:
+    def tell_cancelled(self, unfinished: UnfinishedBuild) -> None:
         """Tell the agent of a running build that a person has cancelled it."""
-        current = entry.build.current
-        agent = self._state.agent(current.address) if current else None
+        current = unfinished.build.current
+        agent = self._state.registry.get(current.address) if current else None
         if agent is None or current is None:
             return
-        held = AttemptId(entry.build.id, current.number)
+        attempt = AttemptId(unfinished.build.id, current.number)
 
         def call() -> None:
-            entry.cancel_told = self._calls.cancel(agent, held, superseded=False)
+            unfinished.cancel_told = self._client.cancel(agent, attempt, superseded=False)
 
-        entry.cancel_told = True
+        unfinished.cancel_told = True
         try:
-            self._beside(f"cancel-{held[0]}", call)
+            self._in_background(f"cancel-{attempt.build}", call)
         except RuntimeError:  # no thread can be started now: its next ping is another chance
-            entry.cancel_told = False
+            unfinished.cancel_told = False
 
-    def tell_superseded(self, address: str, held: AttemptId) -> None:
-        """Tell an agent that nobody waits for this attempt any more. Where it is not heard, or
-        no thread can be started, the next ping shows that the agent still has it."""
-        agent = self._state.agent(address)
+    def tell_superseded(self, address: str, attempt: AttemptId) -> None:
+        """Tell an agent that nobody waits for this attempt any more.
+
+        Where that fails, the next ping shows that the agent still has it.
+        """
+        agent = self._state.registry.get(address)
         if agent is not None:
             with contextlib.suppress(RuntimeError):
-                self._beside(f"stop-{held[0]}", lambda: self._calls.cancel(agent, held, True))
+                self._in_background(
+                    f"stop-{attempt.build}", lambda: self._client.cancel(agent, attempt, True)
+                )
 
 
-def _ordered(build: Build) -> Build:
-    """What the agent is asked for: a repeat is of the revision, wherever the branch is now."""
+def _at_its_revision(build: Build) -> Build:
+    """A repeat is of the same revision, wherever the branch is now."""
     if build.rebuild_of and build.revision:
         return dataclasses.replace(build, commit=build.revision)
     return build

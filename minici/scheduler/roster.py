@@ -1,7 +1,7 @@
 """The agents that a server knows, and what it concludes of them.
 
-Pure but for its own state: time comes as a parameter, in seconds of a monotonic clock, nothing
-here calls anyone, and the Dispatcher's lock guards it. Rules 3 to 5 of section 5.
+Pure but for its own state: time is a parameter, in seconds of a monotonic clock, nothing here
+calls anyone, and the State's lock guards it. Rules 3 to 6, 20 and 21 of section 5.
 """
 
 from __future__ import annotations
@@ -14,25 +14,33 @@ from minici.build import AttemptId
 from minici.reasons import Reason
 from minici.scheduler.agent_history import AgentHistory
 
-_MOST_DELAY = 60.0  # seconds, after many refusals
-_REFUSED_PINGS = 2
-_MISSES = 2
-_GONE_PACE = 5  # an agent that is gone is pinged so many times more slowly
+_MOST_REFUSAL_DELAY_SECONDS = 60.0
+_REFUSED_PINGS_TO_BE_GONE = 2
+_PINGS_TO_BE_FORGOTTEN = 2
+_GONE_PING_FACTOR = 5  # an agent that is gone is pinged this many times less often
 
 
 @dataclass
 class Assignment:
-    """An attempt that is out with an agent. `taken_at` is when the agent accepted it."""
+    """An attempt that an agent has been given. `taken_at` is when the agent accepted it.
 
-    build: int
-    attempt: int
+    `alone`: the agent is given nothing beside it. `misses` counts the pings in a row that were
+    answered without it.
+    """
+
+    id: AttemptId
     assigned_at: float
+    alone: bool = False
     taken_at: Optional[float] = None
     misses: int = 0
 
     @property
-    def held(self) -> AttemptId:
-        return AttemptId(self.build, self.attempt)
+    def build(self) -> int:
+        return self.id.build
+
+    @property
+    def attempt(self) -> int:
+        return self.id.attempt
 
 
 @dataclass
@@ -62,6 +70,9 @@ class KnownAgent:
     slots_registered: bool = False  # it has said how many; else a ping's answer counts
     closing: bool = False  # it answers that it has no slots: it stops
     scheme: str = "http"
+    trouble: Optional[str] = None  # why it takes no builds now
+    mirrors_bytes: Optional[int] = None  # of its disk, as far as it says
+    workspaces_bytes: Optional[int] = None
 
     @property
     def address(self) -> str:
@@ -69,15 +80,18 @@ class KnownAgent:
 
     @property
     def taken_slots(self) -> int:
-        """Slots that something is known to fill: builds of ours, and others that it reports."""
+        """The slots known to be taken, by builds of ours or by others that it reports."""
         if not self.reported:
             return len(self.assignments)
-        ours = {assignment.held for assignment in self.assignments.values()}
-        return len(ours) + sum(held not in ours for held in self.reported)
+        ours = {assignment.id for assignment in self.assignments.values()}
+        return len(ours) + sum(attempt not in ours for attempt in self.reported)
 
     @property
     def free_slots(self) -> int:
-        return 0 if self.closing else max(0, self.slots - self.taken_slots)
+        """The slots that a build can be given: none beside a build that runs alone."""
+        if self.closing or any(each.alone for each in self.assignments.values()):
+            return 0
+        return max(0, self.slots - self.taken_slots)
 
     @property
     def busy(self) -> float:
@@ -89,16 +103,17 @@ class KnownAgent:
         return self.distrusted_at is not None
 
     def is_trusted(self, now: float) -> bool:
-        """Whether it gets builds at all."""
-        return not self.gone and not self.needs_ping and now >= self.not_before
+        """Return whether it gets builds at all."""
+        return not (self.gone or self.trouble or self.needs_ping) and now >= self.not_before
 
 
 @dataclass(frozen=True)
 class PingResult:
-    """What came of a ping that was sent at `sent_at`.
+    """The result of a ping that was sent at `sent_at`.
 
-    `answered` is whether anything came back over HTTP; `refused` is whether the port refused
-    the connection. `running` and `undelivered` are None unless the answer had both lists.
+    `answered`: something came back over HTTP. `refused`: the port refused the connection.
+    `running` and `undelivered` are None unless the answer had both lists. `trouble` is why the
+    agent takes no builds now, if it can't.
     """
 
     sent_at: float
@@ -107,6 +122,9 @@ class PingResult:
     running: Optional[tuple[AttemptId, ...]] = None
     undelivered: Optional[tuple[AttemptId, ...]] = None
     slots: Optional[int] = None
+    trouble: Optional[str] = None
+    mirrors_bytes: Optional[int] = None
+    workspaces_bytes: Optional[int] = None
 
 
 class Roster:
@@ -137,39 +155,65 @@ class Roster:
     def forget(self, address: str) -> None:
         self._agents.pop(address, None)
 
-    def choose(self, now: float) -> Optional[KnownAgent]:
-        """The live agent with the most free slots, or None if nobody can take a build."""
+    def choose(
+        self, ordinary: Optional[int], alone: Optional[int], now: float
+    ) -> Optional[tuple[int, KnownAgent]]:
+        """Decide which build is dispatched next, and to which agent; None if none can be.
+
+        `ordinary` is the oldest queued build that may share an agent, `alone` the oldest that
+        has to run alone: rule 6. For the latter one agent is kept free of younger builds until
+        it is idle.
+        """
+        reserved = None if alone is None else self._reserved(now)
+        older = ordinary is not None and (alone is None or ordinary < alone)
+        if alone is not None and reserved and not reserved.taken_slots and not older:
+            return alone, reserved
+        if ordinary is not None:
+            agent = self._freest(now, reserved) or (self._freest(now) if older else None)
+            if agent is not None:
+                return ordinary, agent
+        return None
+
+    def _freest(self, now: float, reserved: Optional[KnownAgent] = None) -> Optional[KnownAgent]:
+        """The agent with the most free slots, or None if nobody else can take a build."""
         most, chosen = 0, None
         for agent in self._agents.values():
-            if agent.is_trusted(now) and agent.free_slots > most:
+            if agent is not reserved and agent.is_trusted(now) and agent.free_slots > most:
                 most, chosen = agent.free_slots, agent
         return chosen
 
-    def assign(self, agent: KnownAgent, build: int, attempt: int, now: float) -> None:
-        agent.assignments[build] = Assignment(build, attempt, assigned_at=now)
+    def _reserved(self, now: float) -> Optional[KnownAgent]:
+        """The agent that has the least to do, for a build that has to run alone."""
+        able = (a for a in self._agents.values() if a.is_trusted(now) and not a.closing)
+        return min(able, key=lambda agent: agent.taken_slots, default=None)
 
-    def release(self, address: str, held: AttemptId, *, still_there: bool = False) -> None:
-        """The attempt is the agent's no longer. `still_there`: its command may go on for a bit,
-        and fills the slot until a ping says otherwise."""
+    def assign(
+        self, agent: KnownAgent, attempt: AttemptId, now: float, alone: bool = False
+    ) -> None:
+        agent.assignments[attempt.build] = Assignment(attempt, assigned_at=now, alone=alone)
+
+    def release(self, address: str, attempt: AttemptId, *, still_there: bool = False) -> None:
+        """Take an attempt from an agent. `still_there`: its command may go on for a moment, and
+        takes the slot until a ping is answered without it."""
         agent = self._agents.get(address)
         if agent is None:
             return
-        build, attempt = held
-        if build in agent.assignments and agent.assignments[build].attempt == attempt:
-            del agent.assignments[build]
-        agent.reported = tuple(each for each in agent.reported if each != held)
+        assignment = agent.assignments.get(attempt.build)
+        if assignment is not None and assignment.id == attempt:
+            del agent.assignments[attempt.build]
+        agent.reported = tuple(each for each in agent.reported if each != attempt)
         if still_there:
-            agent.reported += (held,)
+            agent.reported += (attempt,)
 
     def strays(self, agent: KnownAgent) -> list[AttemptId]:
-        """What the agent runs although the server has moved on."""
-        ours = {assignment.held for assignment in agent.assignments.values()}
-        return [held for held in agent.reported if held not in ours]
+        """The attempts that the agent runs and should not."""
+        ours = {assignment.id for assignment in agent.assignments.values()}
+        return [attempt for attempt in agent.reported if attempt not in ours]
 
-    # What an agent says and does.
+    # Events.
 
     def heard(self, agent: KnownAgent, now: float, at: str) -> bool:
-        """It said something. Returns whether it was thought to be gone."""
+        """Note a sign of life; return whether the agent was thought to be gone."""
         was_gone, agent.gone, agent.gone_since = agent.gone, False, None
         agent.heard_at, agent.heard = max(agent.heard_at, now), at
         agent.refused_pings = 0
@@ -177,20 +221,20 @@ class Roster:
         return was_gone
 
     def lost(self, agent: KnownAgent, reason: str, now: float, at: str) -> None:
-        """It is concluded that the agent is gone."""
+        """Note that the agent is gone."""
         agent.gone, agent.gone_since, agent.gone_reason = True, at, reason
         agent.history.note(now, here=False)
 
     def refused(self, agent: KnownAgent, now: float) -> None:
-        """It did not take a build: it gets none before a good ping, and later and later."""
+        """Give it no build before a good ping, and later and later if it goes on refusing."""
         agent.refusals += 1
         self.distrust(agent, now)
         if agent.refusals > 1:
             delay = self._interval * 2.0 ** min(agent.refusals - 2, 10)
-            agent.not_before = now + min(_MOST_DELAY, delay)
+            agent.not_before = now + min(_MOST_REFUSAL_DELAY_SECONDS, delay)
 
     def distrust(self, agent: KnownAgent, now: float) -> None:
-        """Nobody knows how it is: it gets no build before a good ping."""
+        """Give it no build before a ping sent from now on is answered."""
         agent.distrusted_at = now
 
     def accepted(self, agent: KnownAgent, build: int, now: float) -> None:
@@ -200,9 +244,9 @@ class Roster:
             agent.assignments[build].taken_at = now
 
     def pinged(self, agent: KnownAgent, ping: PingResult, now: float, at: str) -> None:
-        """Take in what came of a ping, and say when the next one is due."""
+        """Take in the result of a ping, and set when the next one is due."""
         agent.pinging = False
-        agent.next_ping = ping.sent_at + self._interval * (_GONE_PACE if agent.gone else 1)
+        agent.next_ping = ping.sent_at + self._interval * (_GONE_PING_FACTOR if agent.gone else 1)
         if not ping.answered:
             agent.refused_pings = agent.refused_pings + 1 if ping.refused else 0
             return
@@ -210,6 +254,8 @@ class Roster:
         if agent.distrusted_at is not None and ping.sent_at >= agent.distrusted_at:
             agent.distrusted_at = None  # one sent before says nothing of what came since
         agent.closing = ping.slots == 0
+        agent.trouble = ping.trouble
+        agent.mirrors_bytes, agent.workspaces_bytes = ping.mirrors_bytes, ping.workspaces_bytes
         if ping.slots and not agent.slots_registered:
             agent.slots = ping.slots
         if ping.running is None or ping.undelivered is None:
@@ -222,13 +268,13 @@ class Roster:
     ) -> None:
         for assignment in agent.assignments.values():
             taken = assignment.taken_at
-            if assignment.held in has:
+            if assignment.id in has:
                 assignment.misses = 0
             elif taken is not None and ping.sent_at > taken:
                 assignment.misses += 1
                 agent.next_ping = now  # the second look, that settles it, need not wait
 
-    # What is to be concluded at a moment.
+    # Conclusions.
 
     def due_pings(self, now: float) -> list[KnownAgent]:
         return [a for a in self._agents.values() if not a.pinging and a.next_ping <= now]
@@ -245,7 +291,7 @@ class Roster:
             silence = now - agent.heard_at
             if agent.gone:
                 continue
-            if agent.refused_pings >= _REFUSED_PINGS:
+            if agent.refused_pings >= _REFUSED_PINGS_TO_BE_GONE:
                 found.append((agent, Reason("port_refuses")))
             elif silence >= self._timeout:
                 found.append((agent, Reason("silent", seconds=f"{silence:.1f}")))
@@ -263,23 +309,23 @@ class Roster:
                     continue
                 if agent.gone:
                     found.append((agent, assignment, "silent"))
-                elif assignment.misses >= _MISSES:
+                elif assignment.misses >= _PINGS_TO_BE_FORGOTTEN:
                     found.append((agent, assignment, "forgotten"))
                 elif now - assignment.taken_at >= self._overdue:
                     found.append((agent, assignment, "overdue"))
         return found
 
 
-def parse_held(value: Any) -> Optional[tuple[AttemptId, ...]]:
-    """The list of builds in a ping's answer, or None if it is not one: then nothing follows."""
+def parse_attempts(value: Any) -> Optional[tuple[AttemptId, ...]]:
+    """The list of attempts in a ping's answer; None if it is not one."""
     if not isinstance(value, list):
         return None
-    held = []
+    attempts = []
     for each in value:
         build, attempt = (
             (each.get("id"), each.get("attempt")) if isinstance(each, Mapping) else (0, 0)
         )
         if type(build) is not int or type(attempt) is not int or build < 1:
             return None
-        held.append(AttemptId(build, attempt))
-    return tuple(held)
+        attempts.append(AttemptId(build, attempt))
+    return tuple(attempts)

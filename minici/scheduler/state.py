@@ -1,4 +1,4 @@
-"""What the server knows at this moment: the builds that are not final, and the agents.
+"""The builds that are not final, their queue, and who gets the next one.
 
 One lock guards the queue and the roster; it is never held across a call to an agent or a write
 to disk. Each unfinished build has a lock of its own, which is taken first and held while its
@@ -8,29 +8,30 @@ before it is durable. Section 5 of the contract.
 
 from __future__ import annotations
 
-import bisect
-import contextlib
-import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Callable, Optional
 
 from minici import build as builds
 from minici.build import AttemptId, Build
 from minici.config import ServerConfig
 from minici.reasons import Reason
-from minici.scheduler.agent_history import Quarter
+from minici.scheduler.agent_registry import AgentRegistry
+from minici.scheduler.agents_file import AgentsFile
+from minici.scheduler.build_queue import BuildQueue
 from minici.scheduler.roster import KnownAgent, Roster
 from minici.scheduler.typical_durations import TypicalDurations
+from minici.scheduler.unfinished_build import Dispatch, UnfinishedBuild
 from minici.store import BuildUnusable, DamagedBuild, Record, Store
-from minici.timestamps import parse_time, utc_now
+from minici.timestamps import utc_now
 
 log = logging.getLogger("minici.scheduler.state")
 
-CANCEL_SECONDS = 11.5  # an agent has 10 s to end a command, and a moment to say so
-OVERDUE_SECONDS = 60.0
+_CANCEL_SECONDS = 11.5  # an agent has 10 s to end a command, and a moment to say so
+_OVERDUE_SECONDS = 60.0  # beyond `build_timeout`
+_POSTPONED_SECONDS = 1.0  # before a build is dispatched again for want of disk or threads here
 
 
 class QueueFull(Exception):
@@ -41,29 +42,11 @@ class NoSuchAttempt(LookupError):
     """The build was never handed over under this number."""
 
 
-class UnfinishedBuild:
-    """A build that is not final. `lock` is held to change it; `touch` tells who watches it."""
-
-    def __init__(self, build: Build, since: float, watched: Callable[[int], None]) -> None:
-        self.lock = threading.RLock()
-        self.build = build
-        self.since = since  # when the current attempt began, on the monotonic clock
-        self.cancel_by: Optional[float] = None
-        self.cancel_told = False
-        self.version = object()  # another one with whatever a viewer could see
-        self._watched = watched
-
-    def touch(self) -> None:
-        """There is more output, or another state: after it can be read."""
-        self.version = object()
-        self._watched(self.build.id)
-
-
 class State:
-    """All builds that are not final and all agents. Any thread may call it.
+    """All builds that are not final; `registry` has the agents. Any thread may call it.
 
-    `clock` is monotonic, in seconds; `now` is the moment as people write it. `lock` guards the
-    queue and `roster`; it is notified whenever a build or an agent may have become ready.
+    `clock` is monotonic, in seconds; `now` is the present time for records. `watched` is called
+    with the id of a build whenever its viewers could see something new.
     """
 
     def __init__(
@@ -72,91 +55,60 @@ class State:
         config: ServerConfig,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], str] = utc_now,
+        watched: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.store = store
         self.config = config
         self.clock = clock
         self.now = now
-        self.lock = threading.Condition()  # guards everything below
-        self.roster = Roster(
-            config.ping_interval, config.agent_timeout, config.build_timeout + OVERDUE_SECONDS
-        )
         self.typical_durations = TypicalDurations()
-        self.attention = threading.Event()  # the watchdog has something to look at now
-        # Told of news of a build. Set before `restore`.
-        self.watched: Callable[[int], None] = lambda _: None
-        self.stopping = False
-        self._entries: dict[int, UnfinishedBuild] = {}
-        self._queue: list[int] = []  # ids of queued builds, oldest first
+        self._watched = watched
+        # Guards what follows and the roster; notified when a build may have become ready to go.
+        self._lock = threading.Condition()
+        self._roster = Roster(
+            config.ping_interval, config.agent_timeout, config.build_timeout + _OVERDUE_SECONDS
+        )
+        self._queue = BuildQueue()
+        self._unfinished: dict[int, UnfinishedBuild] = {}
         self._starting = 0
-        self._saving = threading.Lock()  # held while agents.json is written; guards _saves_done
-        self._saves_wanted = self._saves_done = 0
-        self._days_saved = self.clock()
+        self._postponed_until = 0.0
+        self._stopping = False
+        self.registry = AgentRegistry(
+            self._lock, self._roster, AgentsFile(store), clock, now, self._agent_ready
+        )
 
     # Starting and ending.
 
     def restore(self, unfinished: Iterable[Build]) -> None:
-        """Go on with what a server before this one left. Before `start`, once."""
+        """Go on with what a server before this one left. Once, before any other call."""
+        self.registry.restore()
         now = self.clock()
-        for record in self.store.load_agents():
-            self._restore_agent(record, now)
         for build in unfinished:
-            self._entries[build.id] = entry = self._entry(build, now)
+            self._unfinished[build.id] = restored = UnfinishedBuild(build, now, self._watched)
             attempt = build.current
             if attempt is None:
-                bisect.insort(self._queue, build.id)
+                self._queue.add(build.id, self._alone(build))
                 continue
             if build.cancel_requested:
-                entry.cancel_by = now + CANCEL_SECONDS
-            self._restore_assignment(build, attempt, now)
-        self._restore_days(now)
+                restored.cancel_by = now + _CANCEL_SECONDS
+            self.registry.restore_attempt(build.id, attempt, self._alone(build))
         log.info(
             "%d builds queued, %d running, %d agents known",
             len(self._queue),
-            len(self._entries) - len(self._queue),
-            len(self.roster),
+            len(self._unfinished) - len(self._queue),
+            len(self._roster),
         )
 
-    def _restore_agent(self, record: Mapping[str, object], now: float) -> None:
-        try:
-            agent = KnownAgent(
-                host=str(record["host"]),
-                port=int(str(record["port"])),
-                name=str(record["name"]),
-                slots=int(str(record["slots"])),
-                heard_at=now,
-                heard=str(record.get("heard") or ""),
-                registered=str(record.get("registered") or ""),
-                scheme="https" if record.get("scheme") == "https" else "http",
-            )
-            if record.get("gone_since"):
-                agent.gone, agent.gone_since = True, str(record["gone_since"])
-                agent.gone_reason = str(record.get("gone_reason") or "")
-        except (KeyError, ValueError):
-            log.warning("agents.json: an agent can't be read; it will announce itself")
-            return
-        self.roster.add(agent)
-        self.roster.distrust(agent, now)  # it may have gone while nobody looked
-
-    def _restore_assignment(self, build: Build, attempt: builds.Attempt, now: float) -> None:
-        agent = self.roster.get(attempt.address)
-        if agent is None:
-            host, _, port = attempt.address.rpartition(":")
-            agent = KnownAgent(host.strip("[]"), int(port or 0), attempt.agent, 1, now)
-            self.roster.add(agent)
-        agent.gone, agent.gone_since = False, None  # it has a build: it may have come back
-        self.roster.assign(agent, build.id, attempt.number, now)
-        self.roster.accepted(agent, build.id, now)
-
-    def _entry(self, build: Build, since: float) -> UnfinishedBuild:
-        return UnfinishedBuild(build, since, self.watched)
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
     def stop(self) -> None:
-        """Hand over no more builds. What runs goes on, and is found by the next server."""
-        with self.lock:
-            self.stopping = True
-            self.lock.notify_all()
-        self.attention.set()
+        """Dispatch no more builds. What runs goes on, and is found by the next server."""
+        with self._lock:
+            self._stopping = True
+            self._lock.notify_all()
+        self.registry.wake_watchdog()
 
     # Builds.
 
@@ -171,7 +123,7 @@ class State:
 
         `repeats` is the build that it is a repeat of. Raises QueueFull or StoreUnavailable.
         """
-        with self.lock:
+        with self._lock:
             if len(self._queue) + self._starting >= self.config.max_queue:
                 raise QueueFull(Reason("queue_full", count=self.config.max_queue))
             self._starting += 1
@@ -193,65 +145,54 @@ class State:
             build = self.store.create(make)
             return build
         finally:
-            with self.lock:
+            with self._lock:
                 self._starting -= 1
                 if build is not None:
-                    self._entries[build.id] = self._entry(build, self.clock())
-                    bisect.insort(self._queue, build.id)
-                    if self._queue[0] == build.id:  # others wait behind one that waits already
-                        self.lock.notify_all()
+                    unfinished = UnfinishedBuild(build, self.clock(), self._watched)
+                    self._unfinished[build.id] = unfinished
+                    self._queue.add(build.id, alone=False)
+                    if self._queue.first_ordinary == build.id:  # else it waits behind another
+                        self._lock.notify_all()
 
     def load(self, number: int) -> Record:
-        """A build as it is now. Raises NoSuchBuild."""
-        entry = self.unfinished_build(number)
-        return entry.build if entry else self.store.load(number)
+        """Return a build as it is now. Raises NoSuchBuild."""
+        unfinished = self.unfinished_build(number)
+        return unfinished.build if unfinished else self.store.load(number)
 
     def unfinished_build(self, number: int) -> Optional[UnfinishedBuild]:
-        """The unfinished build to wait on, or None when it is final or never was."""
-        with self.lock:
-            return self._entries.get(number)
+        """The build if it is not final; None if it is, or never was."""
+        with self._lock:
+            return self._unfinished.get(number)
 
     def position(self, number: int) -> int:
         """The place of a queued build, 1 for the next; 0 if it does not wait."""
-        with self.lock:
-            index = bisect.bisect_left(self._queue, number)
-            found = index < len(self._queue) and self._queue[index] == number
-            return index + 1 if found else 0
+        with self._lock:
+            return self._queue.position(number)
 
     def queued(self) -> list[Build]:
         """The builds that wait, oldest first."""
-        with self.lock:
-            return [self._entries[number].build for number in self._queue]
+        with self._lock:
+            return [self._unfinished[number].build for number in self._queue]
 
     def unfinished(self) -> list[int]:
         """The ids of the builds that are not final, in no order."""
-        with self.lock:
-            return list(self._entries)
+        with self._lock:
+            return list(self._unfinished)
 
     def count(self) -> int:
-        """How many builds are not final, those included that are being started."""
-        with self.lock:
-            return len(self._entries) + self._starting
+        """The number of builds that are not final, those included that are being started."""
+        with self._lock:
+            return len(self._unfinished) + self._starting
 
-    def first_queued(self) -> Optional[UnfinishedBuild]:
-        """The oldest queued build. The lock is held by the caller."""
-        return self._entries[self._queue[0]] if self._queue else None
+    def agents(self) -> list[KnownAgent]:
+        """The agents as they are now, by name: copies."""
+        return self.registry.agents()
 
-    def take(self, entry: UnfinishedBuild) -> None:
-        """Take a build from the queue, to hand it over. The lock is held by the caller."""
-        self._queue.remove(entry.build.id)
-
-    def put_back(self, entry: UnfinishedBuild) -> None:
-        """Put a build that could not be handed over at its old place, unless it has ended
-        meanwhile. The lock is held."""
-        if entry.build.id in self._entries and entry.build.id not in self._queue:
-            bisect.insort(self._queue, entry.build.id)
-        self.lock.notify_all()
-
-    def late_cancels(self) -> list[UnfinishedBuild]:
-        """The cancelled builds whose agents have had their time. The lock is held."""
+    def overdue_cancels(self) -> list[UnfinishedBuild]:
+        """The cancelled builds whose agents have not ended them in time."""
         now = self.clock()
-        return [e for e in self._entries.values() if e.cancel_by and now >= e.cancel_by]
+        with self._lock:
+            return [e for e in self._unfinished.values() if e.cancel_by and now >= e.cancel_by]
 
     def check_known(self, number: int, attempt: Optional[int] = None) -> None:
         """Raise NoSuchBuild or NoSuchAttempt for what never was."""
@@ -261,172 +202,171 @@ class State:
         if attempt is not None:
             check_attempt(record, attempt)
 
-    # Changing a build.
+    # Dispatching.
 
-    def drop(self, entry: UnfinishedBuild, error: BuildUnusable) -> None:
-        """Let go of a build whose folder somebody has removed: all others go on."""
-        build, attempt = entry.build, entry.build.current
-        with self.lock:
-            self._entries.pop(build.id, None)
-            if build.id in self._queue:
-                self._queue.remove(build.id)
-            if attempt is not None:
-                self.roster.release(attempt.address, AttemptId(build.id, attempt.number))
-            self.lock.notify_all()
-        entry.touch()
-        log.error("build %d: %s: it is given up, all others go on", build.id, error)
+    def wait_for_dispatch(self) -> bool:
+        """Wait until a build can be dispatched; False when the server stops."""
+        with self._lock:
+            while not self._stopping and self._choose() is None:
+                self._lock.wait(self._pause())
+            return not self._stopping
 
-    def change(self, entry: UnfinishedBuild, build: Build) -> Build:
-        """Make a build's next state durable, then known. Its lock is held by the caller."""
-        before = entry.build
-        if build is before:
-            return build
+    def take_dispatch(self) -> Optional[Dispatch]:
+        """Take the next build from the queue for the agent that is to have it, if there is one.
+
+        The caller dispatches it, or calls `postpone`.
+        """
+        with self._lock:
+            chosen = self._choose()
+            if chosen is None:
+                return None
+            number, agent = chosen
+            unfinished = self._unfinished[number]
+            attempt = AttemptId(number, unfinished.build.last_attempt + 1)
+            self._queue.discard(number)
+            alone = self._alone(unfinished.build)
+            self._roster.assign(agent, attempt, self.clock(), alone)
+            return Dispatch(unfinished, agent, attempt)
+
+    def postpone(self, dispatch: Dispatch) -> None:
+        """Put a build back at its old place that could not be dispatched, unless it has ended
+        meanwhile; nothing is dispatched for a moment."""
+        build = dispatch.unfinished.build
+        with self._lock:
+            self._roster.release(dispatch.agent.address, dispatch.attempt)
+            self._postponed_until = self.clock() + _POSTPONED_SECONDS
+            if build.id in self._unfinished:
+                self._queue.add(build.id, self._alone(build))
+            self._lock.notify_all()
+
+    def begin_attempt(self, dispatch: Dispatch) -> Build:
+        """Make the attempt durable, before its agent is called; the build's lock is held.
+
+        Raises StoreUnavailable or BuildUnusable.
+        """
+        unfinished, agent = dispatch.unfinished, dispatch.agent
+        build = builds.assign(unfinished.build, agent.name, agent.address, self.now())
         try:
-            self.store.save(build)
+            self.store.prepare_attempt(build)
         except BuildUnusable as error:
-            self.drop(entry, error)
+            self.drop(unfinished, error)
             raise
-        with self.lock:
-            entry.build = build
-            self._requeue_or_remove(build, before)
-            self._free(before, build)
-            if build.status != builds.RUNNING:  # it waits again, or has left a slot
-                self.agents_changed()
-        entry.touch()
-        self.typical_durations.note(build)
-        return build
+        unfinished.began_at = self.clock()
+        unfinished.cancel_told = False
+        return self.record(unfinished, build)
 
-    def _requeue_or_remove(self, build: Build, before: Build) -> None:
-        if build.status == builds.QUEUED and before.status != builds.QUEUED:
-            bisect.insort(self._queue, build.id)
-        elif before.status == builds.QUEUED:
-            index = bisect.bisect_left(self._queue, build.id)
-            if index < len(self._queue) and self._queue[index] == build.id:
-                del self._queue[index]
-        if build.final:
-            self._entries.pop(build.id, None)
+    def _choose(self) -> Optional[tuple[int, KnownAgent]]:
+        now = self.clock()
+        if self._stopping or now < self._postponed_until or not self._queue:
+            return None
+        return self._roster.choose(self._queue.first_ordinary, self._queue.first_alone, now)
 
-    def _free(self, before: Build, build: Build) -> None:
-        """Free the slot of an attempt that has ended."""
-        attempt = before.current
-        if attempt is None or (build.current and build.current.number == attempt.number):
-            return
-        ended = next((a.ending for a in build.attempts if a.number == attempt.number), None)
-        still_there = ended in (builds.SUPERSEDED, builds.OVERDUE, builds.STOPPED)
-        held = AttemptId(build.id, attempt.number)
-        self.roster.release(attempt.address, held, still_there=still_there)
-        if build.final and build.attempt != attempt.number:
-            winner = next((a for a in build.attempts if a.number == build.attempt), None)
-            if winner is not None:
-                self.roster.release(winner.address, AttemptId(build.id, winner.number))
+    def _pause(self) -> Optional[float]:
+        """Seconds after which a build may go though nothing has happened; None: never."""
+        if not self._queue:
+            return None
+        now = self.clock()
+        moments = (self._postponed_until, *(agent.not_before for agent in self._roster))
+        return min((moment - now for moment in moments if moment > now), default=None)
 
-    def requeue(self, entry: UnfinishedBuild, ending: str, reason: str) -> None:
-        build = builds.requeue(entry.build, ending, reason, self.now(), self.config.max_attempts)
-        self.change(entry, build)
-        if build.final:
-            log_end(build)
-        else:
-            log.warning("build %d: %s; back in the queue", build.id, reason)
+    def _alone(self, build: Build) -> bool:
+        return build.runs_alone(self.config.max_attempts)
 
-    # Agents.
-
-    def agents_changed(self) -> None:
+    def _agent_ready(self) -> None:
         """An agent may have become ready for a build. The lock is held by the caller.
 
         A thousand agents are heard hundreds of times a second: where no build waits, nobody is
         woken for that.
         """
         if self._queue:
-            self.lock.notify_all()
+            self._lock.notify_all()
 
-    def agents(self) -> list[KnownAgent]:
-        """The agents as they are now, copied but for their days, by name."""
-        with self.lock:
-            copies = [
-                dataclasses.replace(agent, assignments=dict(agent.assignments))
-                for agent in self.roster
-            ]
-        return sorted(copies, key=lambda agent: (agent.name, agent.address))
+    # Changing a build. Its lock is held by the caller.
 
-    def histories(self) -> dict[str, list[Quarter]]:
-        """The last 24 hours of each agent, by its address."""
-        with self.lock:
-            days = {agent.address: agent.history.copy() for agent in self.roster}
-        now = self.clock()
-        return {address: day.quarters(now) for address, day in days.items()}
+    def record(self, unfinished: UnfinishedBuild, build: Build) -> Build:
+        """Make a build's next state durable, then known; return it.
 
-    def agent(self, address: str) -> Optional[KnownAgent]:
-        with self.lock:
-            return self.roster.get(address)
+        Raises StoreUnavailable, or BuildUnusable, and then the build is dropped.
+        """
+        before = unfinished.build
+        if build is before:
+            return build
+        if build.final and build.exit_status is None and build.attempt:  # it has no result
+            kept = self.store.kept_output(build.id, build.attempt)
+            build = builds.with_kept(build, kept)
+        try:
+            self.store.save(build)
+        except BuildUnusable as error:
+            self.drop(unfinished, error)
+            raise
+        with self._lock:
+            unfinished.build = build
+            self._requeue_or_remove(build, before)
+            self._free_slots(before, build)
+            if build.status != builds.RUNNING:  # it waits again, or has left a slot
+                self._agent_ready()
+        unfinished.touch()
+        self.typical_durations.note(build)
+        if build.final:
+            log_end(build)
+        return build
 
-    def forget(self, address: str) -> bool:
-        """Take an agent that is gone from the list; whether it was there and gone."""
-        with self.lock:
-            agent = self.roster.get(address)
-            if agent is None or not agent.gone:
-                return False
-            self.roster.forget(address)
-        self.save_agents()
+    def requeue(self, unfinished: UnfinishedBuild, ending: str, reason: str) -> None:
+        """End the current attempt, and put the build back or end it: rules 5 and 6.
+
+        Raises as `record` does.
+        """
+        build = unfinished.build
+        build = builds.requeue(build, ending, reason, self.now(), self.config.max_attempts)
+        self.record(unfinished, build)
+        if not build.final:
+            log.warning("build %d: %s; back in the queue", build.id, reason)
+
+    def request_cancel(self, unfinished: UnfinishedBuild, by: Optional[str]) -> bool:
+        """Cancel a build for a person; return whether an agent has to be told.
+
+        Raises as `record` does.
+        """
+        before = unfinished.build
+        build = self.record(unfinished, builds.request_cancel(before, by, self.now()))
+        if build is before or build.final:
+            return False
+        unfinished.cancel_by = self.clock() + _CANCEL_SECONDS
         return True
 
-    def save_agents(self) -> None:
-        """Make durable which agents there are, and which are gone. Raises StoreUnavailable.
+    def drop(self, unfinished: UnfinishedBuild, error: BuildUnusable) -> None:
+        """Let go of a build whose folder can't be used any more: all others go on."""
+        build, attempt = unfinished.build, unfinished.build.current
+        with self._lock:
+            self._unfinished.pop(build.id, None)
+            self._queue.discard(build.id)
+            if attempt is not None:
+                self._roster.release(attempt.address, AttemptId(build.id, attempt.number))
+            self._lock.notify_all()
+        unfinished.touch()
+        log.error("build %d: %s: it is given up, all others go on", build.id, error)
 
-        Who had to wait while another wrote may find that this was written too: a thousand
-        agents that register at once are some dozen files.
-        """
-        with self.lock:
-            self._saves_wanted += 1
-            wanted = self._saves_wanted
-        with self._saving:
-            if self._saves_done >= wanted:
-                return
-            with self.lock:
-                done = self._saves_wanted
-                records = [_agent_record(agent) for agent in self.roster]
-            self.store.save_agents(records)
-            self._saves_done = done
+    def _requeue_or_remove(self, build: Build, before: Build) -> None:
+        if build.status == builds.QUEUED and before.status != builds.QUEUED:
+            self._queue.add(build.id, self._alone(build))
+        elif before.status == builds.QUEUED:
+            self._queue.discard(build.id)
+        if build.final:
+            self._unfinished.pop(build.id, None)
 
-    def save_days(self, least: float = 0.0) -> None:
-        """Keep the agents' last 24 hours for the next server, unless that was done less than
-        `least` seconds ago. Raises StoreUnavailable."""
-        now = self.clock()
-        if now - self._days_saved < least:
+    def _free_slots(self, before: Build, build: Build) -> None:
+        """Free the slot of an attempt that has ended."""
+        attempt = before.current
+        if attempt is None or (build.current and build.current.number == attempt.number):
             return
-        self._days_saved = now
-        with self.lock:
-            days = {agent.address: agent.history.copy() for agent in self.roster}
-        written = {address: day.written(now) for address, day in days.items()}
-        self.store.save_days(self.now(), written)
-
-    def _restore_days(self, now: float) -> None:
-        saved_at, written = self.store.load_days()
-        begun, ended = parse_time(saved_at), parse_time(self.now())
-        if begun is None or ended is None:
-            return
-        ago = max(0.0, (ended - begun).total_seconds())
-        for agent in self.roster:
-            with contextlib.suppress(ValueError, TypeError):
-                agent.history.read(written.get(agent.address, ()), ago)
-
-    def release(self, address: str, held: AttemptId) -> None:
-        with self.lock:
-            self.roster.release(address, held)
-            self.lock.notify_all()
-
-
-def _agent_record(agent: KnownAgent) -> dict[str, object]:
-    gone = {"gone_since": agent.gone_since, "gone_reason": agent.gone_reason}
-    return {
-        "host": agent.host,
-        "port": agent.port,
-        "name": agent.name,
-        "slots": agent.slots,
-        "scheme": agent.scheme,
-        "registered": agent.registered,
-        "heard": agent.heard,
-        **(gone if agent.gone else {}),
-    }
+        ended = next((a.ending for a in build.attempts if a.number == attempt.number), None)
+        still_there = ended in (builds.SUPERSEDED, builds.OVERDUE, builds.STOPPED)
+        left = AttemptId(build.id, attempt.number)
+        self._roster.release(attempt.address, left, still_there=still_there)
+        if build.final and build.attempt != attempt.number:
+            winner = next((a for a in build.attempts if a.number == build.attempt), None)
+            if winner is not None:
+                self._roster.release(winner.address, AttemptId(build.id, winner.number))
 
 
 def check_attempt(build: Build, attempt: int) -> None:

@@ -1,10 +1,8 @@
-"""The page of all agents: what each runs, and how its last day went."""
+"""The page of all agents: their builds, troubles and last 24 hours."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 
 from minici.ui.components import (
     ago,
@@ -15,6 +13,7 @@ from minici.ui.components import (
     sign_and_word,
     summary,
 )
+from minici.ui.history_chart import history_chart
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, input_value, join, markup, phrase
 from minici.ui.models import AgentsView, AgentView, PageContext, RunningBuild
@@ -25,10 +24,8 @@ _STATES = {
     "busy": "agent_busy",
     "gone": "agent_gone",
     "refusing": "agent_refusing",
+    "trouble": "agent_trouble",
 }
-_SIX_HOURS = 24  # quarters from one mark below the drawing to the next
-_WIDE, _HIGH = 2, 22  # a quarter of an hour in the drawing
-_FULL = _HIGH - 1
 
 
 def agents_page(language: str, view: AgentsView) -> Html:
@@ -68,22 +65,35 @@ def _agent(translate: Translator, context: PageContext, agent: AgentView) -> Htm
         running=_doing(translate, context, agent, state),
         heard=heard,
         forget=_forget(translate, agent) if state == "gone" else "",
-        day=_day(translate, agent.day),
+        disk=_disk_usage(translate, agent),
+        day=history_chart(translate, agent.history),
     )
 
 
 def _doing(translate: Translator, context: PageContext, agent: AgentView, state: str) -> Html:
-    """What it runs; of an agent that is gone, since when and why."""
+    """The builds that it runs; of an agent that is gone or has trouble, why."""
     note = NOTHING
     if state == "gone" and agent.gone_since:
         lost = phrase(translate, "agent_lost", ago=ago(translate, agent.gone_since, context.now))
         note = markup('<span class="note">$lost</span>', lost=lost)
     reason = NOTHING
-    if agent.note:
-        reason = markup('<span class="note">$note</span>', note=reason_text(translate, agent.note))
+    if agent.trouble or agent.note:
+        text = reason_text(translate, agent.trouble or agent.note)
+        reason = markup('<span class="note">$note</span>', note=text)
     parts = [note, reason, *(_running(translate, context, build) for build in agent.running)]
     idle = markup('<span class="none">$text</span>', text=translate("agent_idle"))
     return join(parts) or idle
+
+
+def _disk_usage(translate: Translator, agent: AgentView) -> Html:
+    if agent.mirrors_bytes is None or agent.workspaces_bytes is None:
+        return NOTHING
+    text = translate(
+        "agent_disk",
+        mirrors=translate.size(agent.mirrors_bytes),
+        workspaces=translate.size(agent.workspaces_bytes),
+    )
+    return markup('<span class="disk">$text</span>', text=text)
 
 
 def _forget(translate: Translator, agent: AgentView) -> Html:
@@ -107,54 +117,3 @@ def _running(translate: Translator, context: PageContext, build: RunningBuild) -
         commit=short_commit({"commit": build.commit}),
         since=elapsed_html(translate, build.since, context.now),
     )
-
-
-# The last 24 hours: a band where the agent was there, filled as far as it was busy, and a broken
-# line where it was gone.
-
-
-def _day(translate: Translator, day: Sequence[tuple[float, float, float]]) -> Html:
-    if not day:
-        return NOTHING
-    return markup(
-        '<svg class="day" viewBox="0 0 $width $height" width="$width" height="$height" role="img" '
-        'aria-label="$text"><title>$text</title><path class="here" d="$here"/>'
-        '<path class="busy" d="$busy"/><path class="gone" d="$gone"/>'
-        '<path class="base" d="$scale"/></svg>',
-        width=_WIDE * len(day),
-        height=_HIGH,
-        text=_day_text(translate, day),
-        here="".join(_bar(*run) for run in _runs([_FULL * (here > 0) for here, _, _ in day])),
-        busy="".join(_bar(*run) for run in _runs([_filling(*quarter) for quarter in day])),
-        gone="".join(f"M{a} {_HIGH // 2}H{b}" for a, b, _ in _runs([g > h for h, g, _ in day])),
-        scale=f"M0 {_HIGH - 0.5}H{_WIDE * len(day)}"
-        + "".join(f"M{at * _WIDE} {_HIGH}v-4" for at in range(_SIX_HOURS, len(day), _SIX_HOURS)),
-    )
-
-
-def _day_text(translate: Translator, day: Sequence[tuple[float, float, float]]) -> str:
-    here, gone, busy = map(sum, zip(*day))
-    parts = [
-        translate("day_here", duration=translate.duration(here)),
-        translate("day_busy", percent=round(100 * busy / here) if here else 0),
-    ]
-    if gone >= 1:
-        parts.append(translate("day_gone", duration=translate.duration(gone)))
-    return f"{translate('agent_day')}: {', '.join(parts)}"
-
-
-def _filling(here: float, _: float, busy: float) -> int:
-    return round(_FULL * busy / here) if here else 0
-
-
-def _runs(levels: Iterable[int]) -> Iterator[tuple[int, int, int]]:
-    """Where in the drawing a level that is not 0 begins and ends: a quiet day is one stroke."""
-    end = 0
-    for level, alike in groupby(levels):
-        begin, end = end, end + _WIDE * len(list(alike))
-        if level:
-            yield begin, end, level
-
-
-def _bar(begin: int, end: int, high: int) -> str:
-    return f"M{begin} {_HIGH - high}H{end}V{_HIGH}H{begin}z"

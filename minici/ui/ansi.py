@@ -243,6 +243,18 @@ def render(log: Log, numbered: str) -> Html:
     return join(_line_html(line, numbered) for line in log.lines)
 
 
+def render_unnumbered(log: Log) -> Html:
+    """The lines as HTML without numbers, times and links to themselves."""
+    return join(
+        markup(
+            '<div class="line" id="C$n"><span class="text">$text</span></div>\n',
+            n=line.number,
+            text=join(_span(classes, text) for classes, text in _merged(line.spans)),
+        )
+        for line in log.lines
+    )
+
+
 def _line_html(line: Line, numbered: str) -> Html:
     return markup(
         '<div class="line $stream" id="L$n"><a class="n" href="#L$n" title="$name">$n</a>'

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Optional
 
 from minici.timestamps import parse_time
+from minici.ui.checkout import checkout_section
 from minici.ui.components import (
     FINAL,
+    agent_name,
     duration_html,
     frame,
     panel,
@@ -24,10 +26,16 @@ from minici.ui.components import (
 )
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase
-from minici.ui.models import BuildJson, BuildView
-from minici.ui.output import output_section
-from minici.ui.reasons import is_exit, reason_text
-from minici.ui.summary import ending_text, signal_name, verdict_html, verdict_sentence
+from minici.ui.models import BuildJson, BuildView, PageContext, Waiting
+from minici.ui.output import kept_of, output_section
+from minici.ui.reasons import is_exit, reason_of, reason_text
+from minici.ui.summary import (
+    ending_text,
+    signal_name,
+    uncounted_sentence,
+    verdict_html,
+    verdict_sentence,
+)
 
 
 def build_page(language: str, view: BuildView) -> Html:
@@ -59,6 +67,8 @@ def build_page(language: str, view: BuildView) -> Html:
         command=_command(translate, build),
         facts=fill("facts", translate, facts=_facts(translate, view)),
         attempts=_attempts(translate, view),
+        uncounted=_uncounted(translate, build),
+        checkout=checkout_section(translate, view),
         output=output_section(translate, view, status),
         repeat=_repeat(translate, build),
     )
@@ -107,6 +117,12 @@ def _origin(translate: Translator, build: BuildJson) -> Html:
     return markup('<p class="origin">$parts</p>', parts=join(parts, " · "))
 
 
+def _uncounted(translate: Translator, build: BuildJson) -> Html:
+    """Why the attempt's number is higher than the number of lost agents tells."""
+    text = uncounted_sentence(translate, build)
+    return markup('<p class="uncounted">$text</p>', text=text) if text else NOTHING
+
+
 def _person(name: object) -> Html:
     return markup('<span class="author">$name</span>', name=name)
 
@@ -136,13 +152,13 @@ def _button(build: BuildJson, verb: str, text: str) -> Html:
 def _notes(translate: Translator, view: BuildView, status: str) -> Html:
     if status == "damaged":
         text = translate(
-            "damaged_text", reason=reason_text(translate, str(view.build.get("damaged") or ""))
+            "damaged_text", reason=reason_text(translate, view.build.get("damaged") or "")
         )
         advice = translate("damaged_advice", id=view.build.get("id"))
         return panel(translate, text, advice, "", "panel-warn")
     if status == "queued" and view.waiting is not None:
         return _why_waits(translate, view)
-    reason = reason_text(translate, str(view.build.get("reason") or ""))
+    reason = reason_text(translate, reason_of(view.build))
     if not _says_more(translate, view, reason):
         return NOTHING
     return panel(translate, translate("reason"), reason, "", f"panel-reason panel-{status}")
@@ -150,7 +166,7 @@ def _notes(translate: Translator, view: BuildView, status: str) -> Html:
 
 def _says_more(translate: Translator, view: BuildView, reason: str) -> bool:
     """Whether the reason is more than what the verdict says already."""
-    if is_exit(view.build.get("reason")) or status_of(view.build) == "cancelled":
+    if is_exit(reason_of(view.build)) or status_of(view.build) == "cancelled":
         return False
     return reason.strip().rstrip(".") not in verdict_sentence(translate, view)
 
@@ -161,11 +177,23 @@ def _why_waits(translate: Translator, view: BuildView) -> Html:
     if not waiting.agents:
         command = view.context.start_agent_command
         return panel(translate, title, translate("waits_no_agent"), command, "panel-warn")
+    if waiting.troubles:
+        return panel(translate, title, _troubles(translate, waiting), "", "panel-warn")
     if not waiting.full:
         return panel(translate, title, translate("waits_soon"))
     if waiting.position <= 1:
         return panel(translate, title, translate("waits_next"))
     return panel(translate, title, translate("waits_full", n=waiting.position - 1))
+
+
+def _troubles(translate: Translator, waiting: Waiting) -> Html:
+    """The agents that take no builds now, each with its own reason."""
+    head = phrase(translate, "waits_trouble")
+    each = [
+        markup("<li>$name: $text</li>", name=name, text=reason_text(translate, trouble))
+        for name, trouble in waiting.troubles
+    ]
+    return join((head, markup("<ul>$each</ul>", each=join(each))))
 
 
 def _command(translate: Translator, build: BuildJson) -> Html:
@@ -186,7 +214,7 @@ def _facts(translate: Translator, view: BuildView) -> Html:
         _fact(translate("duration"), _duration(translate, view)),
         _fact(translate("attempt"), build.get("attempt") or None),
         _fact(translate("waited"), _waited(translate, view)),
-        _fact(translate("agent"), build.get("agent"), "row-fact"),
+        _fact(translate("agent"), agent_name(view.context, build), "row-fact"),
         _fact(translate("commit"), _code(build.get("commit")), "wide-fact"),
         _fact(translate("revision"), _code(build.get("revision")), "wide-fact"),
         _fact(translate("subject"), build.get("subject"), "wide-fact"),
@@ -195,9 +223,7 @@ def _facts(translate: Translator, view: BuildView) -> Html:
         _fact(translate("queued_at"), _moment(translate, build, "queued_at"), "row-fact"),
         _fact(translate("started_at"), _moment(translate, build, "started_at"), "row-fact"),
         _fact(translate("finished_at"), _moment(translate, build, "finished_at"), "row-fact"),
-        _fact("stdout", _size(translate, build, "stdout_bytes")),
-        _fact("stderr", _size(translate, build, "stderr_bytes")),
-        _fact(translate("dropped"), _size(translate, build, "dropped_bytes", shown_from=1)),
+        *_sizes(translate, view),
         _fact(translate("rebuild_of"), _build_link(build.get("rebuild_of")), "row-fact"),
         _fact(translate("started_by"), build.get("started_by"), "row-fact"),
         _fact(translate("cancelled_by"), build.get("cancelled_by"), "row-fact"),
@@ -221,11 +247,18 @@ def _moment(translate: Translator, build: BuildJson, key: str) -> Optional[Html]
     return time_html(translate, build[key]) if build.get(key) else None
 
 
-def _size(translate: Translator, build: BuildJson, key: str, shown_from: int = 0) -> Optional[str]:
-    count = build.get(key)
-    if count is None or status_of(build) not in FINAL or int(count) < shown_from:
-        return None  # of one that runs, the head of the output says it as it grows
-    return translate.size(int(count))
+def _sizes(translate: Translator, view: BuildView) -> list[Html]:
+    """The sizes of the output, once it has ended; before, its head shows them as they grow."""
+    if status_of(view.build) not in FINAL or view.build.get("stdout_bytes") is None:
+        return []
+    stdout, stderr, dropped = kept_of(view)
+    facts = [
+        _fact("stdout", translate.size(stdout)),
+        _fact("stderr", translate.size(stderr)),
+    ]
+    if dropped:
+        facts.append(_fact(translate("dropped"), translate.size(dropped)))
+    return facts
 
 
 def _code(value: object) -> Optional[Html]:
@@ -276,7 +309,7 @@ def _attempt(translate: Translator, view: BuildView, attempt: BuildJson) -> Html
         translate,
         attempt=attempt.get("attempt"),
         kind=attempt.get("ending") or "open",
-        agent=_attempt_agent(attempt),
+        agent=_attempt_agent(view.context, attempt),
         started=time_html(translate, attempt.get("started_at")),
         finished=time_html(translate, attempt.get("finished_at")),
         duration="—" if seconds is None else duration_html(translate, attempt, view.context.now),
@@ -285,8 +318,8 @@ def _attempt(translate: Translator, view: BuildView, attempt: BuildJson) -> Html
     )
 
 
-def _attempt_agent(attempt: BuildJson) -> Html:
-    name, address = attempt.get("agent") or "—", attempt.get("address")
+def _attempt_agent(context: PageContext, attempt: BuildJson) -> Html:
+    name, address = agent_name(context, attempt) or "—", attempt.get("address")
     return markup('<span class="agent" title="$address">$name</span>', name=name, address=address)
 
 
@@ -294,7 +327,7 @@ def _ending(translate: Translator, attempt: BuildJson) -> Html:
     text = ending_text(translate, attempt)
     if not attempt.get("reason"):
         return escape(text)
-    reason = reason_text(translate, str(attempt["reason"]))
+    reason = reason_text(translate, reason_of(attempt))
     return markup('$text<span class="ending-reason">$reason</span>', text=text, reason=reason)
 
 

@@ -12,7 +12,16 @@ from typing import Optional
 from minici.timestamps import parse_time
 from minici.ui.ansi import palette_css
 from minici.ui.i18n import Translator
-from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase, resource
+from minici.ui.markup import (
+    NOTHING,
+    Html,
+    escape,
+    fill,
+    join,
+    markup,
+    phrase,
+    resource,
+)
 from minici.ui.models import BuildJson, PageContext
 
 FINAL = ("success", "failure", "lost", "cancelled")
@@ -53,6 +62,7 @@ _SHAPES = {
     "busy": markup('<circle class="solid" cx="8" cy="8" r="7"/><path class="cut" d="M5 8h6"/>'),
     "gone": markup('<circle cx="8" cy="8" r="6.25" stroke-dasharray="2.5 2.4"/>'),
     "search": markup('<circle cx="7" cy="7" r="4.75"/><path d="m10.5 10.5 4 4"/>'),
+    "trouble": markup('<path d="M8 1.5 15 14H1zM8 6.25v3.5M8 11.9v.1"/>'),
     "refusing": markup('<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V9M8 11.4v.1"/>'),
 }
 
@@ -160,6 +170,16 @@ def short_commit(build: BuildJson) -> str:
     commit = str(build.get("commit") or "")
     is_hash = len(commit) >= 40 and all(digit in "0123456789abcdefABCDEF" for digit in commit)
     return commit[:10] if is_hash else commit[:80]
+
+
+def agent_name(context: PageContext, record: BuildJson) -> str:
+    """The name of the agent of a build or an attempt, with its address if others have it too."""
+    name = str(record.get("agent") or "")
+    if name not in context.shared_names:
+        return name
+    attempts = [each for each in record.get("attempts") or [record] if each.get("agent") == name]
+    address = attempts[-1].get("address") if attempts else None
+    return f"{name} ({address})" if address else name
 
 
 def repository_name(repository: str) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from minici.ui.components import (
     STATUSES,
+    agent_name,
     ago,
     duration_html,
     frame,
@@ -347,7 +348,7 @@ def _agent(translate: Translator, build: BuildJson, view: IndexView) -> Html:
         return markup('<span class="why">$why</span>', why=_why(translate, waiting))
     if not build.get("agent"):
         return markup('<span class="none">—</span>')
-    return markup('<span class="agent">$name</span>', name=build["agent"])
+    return markup('<span class="agent">$name</span>', name=agent_name(view.context, build))
 
 
 def _why(translate: Translator, waiting: Waiting) -> str:

@@ -29,7 +29,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ("{n} пропал", "{n} пропали", "{n} пропало"),
         ("{n} gone", "{n} gone"),
     ),
-    "slots_free": ("свободно мест: {free} из {total}", "{free} of {total} slots free"),
+    "slots_free": ("свободно слотов: {free} из {total}", "{free} of {total} slots free"),
     "no_agents_short": ("Агентов нет", "No agents"),
     "waiting_count": (
         ("ждёт {n} сборка", "ждут {n} сборки", "ждут {n} сборок"),
@@ -206,9 +206,9 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "waits_full": (
         (
-            "Перед ней {n} сборка, все места агентов заняты.",
-            "Перед ней {n} сборки, все места агентов заняты.",
-            "Перед ней {n} сборок, все места агентов заняты.",
+            "Перед ней {n} сборка, все слоты заняты.",
+            "Перед ней {n} сборки, все слоты заняты.",
+            "Перед ней {n} сборок, все слоты заняты.",
         ),
         (
             "{n} build is before it, and all slots are taken.",
@@ -216,8 +216,12 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ),
     ),
     "waits_next": (
-        "Она следующая и начнётся, как только освободится место.",
+        "Она следующая и начнётся, как только освободится слот.",
         "It is next, and begins the moment a slot is free.",
+    ),
+    "waits_trouble": (
+        "Свободные агенты сейчас не берут сборок:",
+        "The free agents take no builds now:",
     ),
     "waits_soon": ("Она вот-вот начнётся.", "It is about to begin."),
     "reason": ("Причина", "Reason"),
@@ -246,13 +250,49 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "ending_open": ("идёт", "running"),
     "ending_finished": ("завершена", "finished"),
     "ending_refused": ("агент отказался", "refused by the agent"),
-    "ending_returned": ("агент вернул: он останавливался", "given back: the agent was stopping"),
+    "ending_returned": ("агент вернул её", "returned by the agent"),
     "ending_silent": ("агент пропал", "the agent was gone"),
     "ending_forgotten": ("агент о ней не знает", "the agent does not have it any more"),
     "ending_overdue": ("не уложилась во время", "overdue"),
     "ending_unanswered": ("агент не ответил", "the agent did not answer"),
     "ending_superseded": ("результат дала другая", "another gave the result"),
     "ending_cancelled": ("остановлена", "cancelled"),
+    "attempts_returned": (
+        (
+            "{n} прежнюю попытку вернул агент: он останавливался или не мог работать",
+            "{n} прежние попытки вернули агенты: они останавливались или не могли работать",
+            "{n} прежних попыток вернули агенты: они останавливались или не могли работать",
+        ),
+        (
+            "{n} earlier attempt was returned by an agent that stopped or could not work",
+            "{n} earlier attempts were returned by agents that stopped or could not work",
+        ),
+    ),
+    "attempts_refused": (
+        (
+            "{n} попытку агент не принял",
+            "{n} попытки агенты не приняли",
+            "{n} попыток агенты не приняли",
+        ),
+        ("{n} was refused by an agent", "{n} were refused by agents"),
+    ),
+    "attempts_uncounted": (
+        "Попытка {attempt}: {parts}; это в счёт не идёт",
+        "Attempt {attempt}: {parts}; this does not count",
+    ),
+    "attempts_lost": (
+        (
+            "; {n} потеряна вместе с агентом и считается",
+            "; {n} потеряны вместе с агентами и считаются",
+            "; {n} потеряны вместе с агентами и считаются",
+        ),
+        ("; {n} lost its agent and counts", "; {n} lost their agents and count"),
+    ),
+    "checkout": ("Получение коммита (git)", "Checkout (git)"),
+    "output_damaged": (
+        "Файлы этого вывода повреждены: {reason}. Показано то, что читается.",
+        "The files of this output are damaged: {reason}. What can be read is shown.",
+    ),
     "output": ("Вывод", "Output"),
     "output_of_attempt": ("Вывод попытки {attempt}", "Output of attempt {attempt}"),
     "to_end": ("К концу", "To the end"),
@@ -308,9 +348,14 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "agent_ready": ("Готов", "Ready"),
     "agent_busy": ("Занят", "Busy"),
     "agent_gone": ("Пропал", "Gone"),
-    "agent_refusing": ("Отказывается", "Refusing"),
+    "agent_refusing": ("Отказывает", "Refusing"),
+    "agent_trouble": ("Неисправен", "Trouble"),
+    "agent_disk": (
+        "зеркала {mirrors}, рабочие копии {workspaces}",
+        "mirrors {mirrors}, workspaces {workspaces}",
+    ),
     "agent_name": ("Имя и адрес", "Name and address"),
-    "agent_slots": ("Места", "Slots"),
+    "agent_slots": ("Слоты", "Slots"),
     "agent_runs": ("Выполняет", "Runs"),
     "agent_heard": ("Ответил", "Last heard"),
     "agent_idle": ("ничего", "nothing"),

@@ -1,4 +1,4 @@
-"""What the pages are made from. The server fills these in; `html.py` only reads them.
+"""The data of each page. The server fills these in; `html.py` only reads them.
 
 A build is its JSON object, as the contract has it (section 3), with minici's additions. A
 build whose record can't be read is `{"id": ID, "damaged": "one sentence"}`.
@@ -16,7 +16,7 @@ BuildJson = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PageContext:
-    """What every page shows around its own subject."""
+    """The parts of a page that do not depend on its subject."""
 
     repository: str
     now: datetime  # aware
@@ -29,15 +29,20 @@ class PageContext:
     oldest_wait: Optional[float] = None  # seconds, of the build that waits longest
     start_agent_command: str = "python3 -m minici.agent config.ini"
     user: Optional[str] = None
+    shared_names: frozenset[str] = frozenset()  # of two agents and more: shown with the address
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why a queued build is not running: its place (1 is next), and who is there."""
+    """Why a queued build is not running: its place (1 is next), and the agents.
+
+    `troubles` are the agents that take no builds now, by name, each with the reason.
+    """
 
     position: int
     agents: int  # agents that are there
     full: bool = True  # all their slots are taken
+    troubles: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,9 @@ class BuildView:
     where it is a part only, `first_line` is the number of the first line that begins in it,
     `continued` has those, by stream, that began before, and `earlier` and `later` are the
     addresses of the neighbouring parts. `live` is the address of the events that follow exactly
-    what `output` holds, None for a build that is final. `kept` is the size of the shown output,
-    as bytes of stdout, of stderr and dropped, where it is not what the build's record says.
+    what `output` holds, None for a build that is final. `kept` is the size of the shown output, as
+    bytes of stdout, of stderr and dropped; None is what the build's record says. `checkout` is
+    what git printed while it fetched and checked out the commit, or the end of it.
     """
 
     context: PageContext
@@ -111,11 +117,14 @@ class BuildView:
     earlier: Optional[str] = None
     later: Optional[str] = None
     live: Optional[str] = None
+    checkout: str = ""
+    checkout_bytes: int = 0  # raw bytes of it, as the live stream counts them
+    damage: str = ""  # what is wrong with the files of the output, or empty
 
 
 @dataclass(frozen=True)
 class RunningBuild:
-    """What a slot is busy with."""
+    """A build in a slot of an agent."""
 
     id: int
     attempt: int
@@ -126,7 +135,11 @@ class RunningBuild:
 
 @dataclass(frozen=True)
 class AgentView:
-    """One agent. `state` is "ready", "busy", "gone" or "refusing"."""
+    """One agent. `state` is "ready", "busy", "gone", "refusing" or "trouble".
+
+    `history` is the last 24 hours in quarters of an hour, oldest first: seconds connected, gone,
+    and busy (times the share of its slots).
+    """
 
     name: str
     address: str
@@ -136,9 +149,10 @@ class AgentView:
     running: Sequence[RunningBuild] = ()
     note: str = ""  # why it is gone or refuses
     gone_since: Optional[datetime] = None
-    # Its last 24 hours in quarters, oldest first: seconds there, gone, and busy (times the share
-    # of its slots).
-    day: Sequence[tuple[float, float, float]] = ()
+    history: Sequence[tuple[float, float, float]] = ()
+    trouble: str = ""  # why it takes no builds now
+    mirrors_bytes: Optional[int] = None
+    workspaces_bytes: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from minici.ui.components import FINAL
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildJson, BuildView, FoundLine
-from minici.ui.reasons import is_exit, reason_text
+from minici.ui.reasons import is_exit, reason_of, reason_text
 from minici.ui.summary import ending_text, signal_name, verdict_sentence
 
 
@@ -21,13 +21,14 @@ def output_section(translate: Translator, view: BuildView, status: str) -> Html:
     log = Log(view.first_line, view.continued)
     for piece in view.output:
         log.write(piece)
-    stdout, stderr, dropped = _kept(view)
+    stdout, stderr, dropped = kept_of(view)
     return fill(
         "output",
         translate,
         title=_output_title(translate, view),
         size=translate.size(stdout + stderr),
         base=_base(view),
+        damage=_damage(translate, view),
         id=view.build.get("id"),
         query=f"?attempt={view.shown_attempt}" if view.shown_attempt else "",
         state=_state(view),
@@ -50,7 +51,7 @@ def _base(view: BuildView) -> str:
 
 
 def _state(view: BuildView) -> Html:
-    """What the script goes by: where output comes from, and whether this is only a part of it."""
+    """The attributes that the script reads: where live output is, and that this is a part."""
     live = markup(' data-live="$url"', url=view.live) if view.live else NOTHING
     partial = markup(" data-partial") if view.earlier or view.later else NOTHING
     return join((live, partial))
@@ -67,7 +68,8 @@ def _output_title(translate: Translator, view: BuildView) -> str:
     return translate("output")
 
 
-def _kept(view: BuildView) -> tuple[int, int, int]:
+def kept_of(view: BuildView) -> tuple[int, int, int]:
+    """The size of the shown output in bytes: of stdout, of stderr and dropped."""
     names = ("stdout_bytes", "stderr_bytes", "dropped_bytes")
     stdout, stderr, dropped = (int(view.build.get(name) or 0) for name in names)
     return view.kept or (stdout, stderr, dropped)
@@ -77,16 +79,17 @@ def _to_end(translate: Translator, view: BuildView) -> Html:
     """To the end of the output: of what the page shows or, where that ends before, of all of it."""
     return markup(
         '<a class="to-end" href="$url#log-end">$text <span aria-hidden="true">↓</span></a>',
-        url=_address(view) if view.later else "",
+        url=address_of(view) if view.later else "",
         text=translate("to_end"),
     )
 
 
-def _address(view: BuildView, **places: object) -> str:
-    """The address of this output, or of a part of it."""
+def address_of(view: BuildView, file: str = "", **places: object) -> str:
+    """The address of the page with this output, of a part of it, or of one of its files."""
     values = {"attempt": view.shown_attempt, **places}
     query = urllib.parse.urlencode({k: v for k, v in values.items() if v not in (None, "")})
-    return f"{_base(view)}?{query}" if query else _base(view)
+    path = _base(view) + file
+    return f"{path}?{query}" if query else path
 
 
 def _attempt_field(view: BuildView) -> Html:
@@ -111,7 +114,7 @@ def _found(translate: Translator, view: BuildView) -> Html:
 def _found_line(view: BuildView, line: FoundLine) -> Html:
     return markup(
         '<li><a href="$url#L$n">$n</a> <code>$text</code></li>\n',
-        url=_address(view, line=line.number, find=view.find),
+        url=address_of(view, line=line.number, find=view.find),
         n=line.number,
         text=line.text,
     )
@@ -123,6 +126,13 @@ def _dropped(translate: Translator, count: int) -> Html:
     return markup('<p class="dropped">$text</p>', text=translate("dropped_note", n=count))
 
 
+def _damage(translate: Translator, view: BuildView) -> Html:
+    if not view.damage:
+        return NOTHING
+    text = translate("output_damaged", reason=reason_text(translate, view.damage))
+    return markup('<p class="damage" role="alert">$text</p>', text=text)
+
+
 def _earlier(translate: Translator, view: BuildView) -> Html:
     if not view.earlier:
         return NOTHING
@@ -131,7 +141,7 @@ def _earlier(translate: Translator, view: BuildView) -> Html:
         '<a class="part-far" href="$first">$far</a></p>',
         url=view.earlier,
         text=translate("output_earlier"),
-        first=_address(view, at="0"),
+        first=address_of(view, at="0"),
         far=translate("output_first"),
     )
 
@@ -144,7 +154,7 @@ def _later(translate: Translator, view: BuildView) -> Html:
         '<a class="part-far" href="$last#log-end">$far</a></p>',
         url=view.later,
         text=translate("output_later"),
-        last=_address(view),
+        last=address_of(view),
         far=translate("output_last"),
     )
 
@@ -153,7 +163,7 @@ def _later(translate: Translator, view: BuildView) -> Html:
 
 
 def _foot(translate: Translator, view: BuildView, status: str) -> Html:
-    stdout, stderr, _ = _kept(view)
+    stdout, stderr, _ = kept_of(view)
     parts: list[Html] = []
     if not stdout + stderr:
         text = translate(_why_empty(view, status))
@@ -170,7 +180,7 @@ def _why_empty(view: BuildView, status: str) -> str:
         return "no_output_ended"
     if status in ("queued", "running"):
         return "no_output_queued" if status == "queued" else "no_output_yet"
-    ran = view.build.get("exit_status") is not None and is_exit(view.build.get("reason"))
+    ran = view.build.get("exit_status") is not None and is_exit(reason_of(view.build))
     return "no_output" if ran else "no_output_ended"
 
 
@@ -187,15 +197,15 @@ def _end(translate: Translator, view: BuildView, status: str) -> Html:
 
 
 def _end_of_build(translate: Translator, view: BuildView) -> Optional[str]:
-    exit_status, reason = view.build.get("exit_status"), view.build.get("reason")
+    exit_status, reason = view.build.get("exit_status"), reason_of(view.build)
     if exit_status is None:
-        return verdict_sentence(translate, view) if any(_kept(view)) else None
+        return verdict_sentence(translate, view) if any(kept_of(view)) else None
     text = translate("log_end_exit", exit=exit_status)
     if exit_status < 0:
         text = translate("log_end_signal", signal=signal_name(exit_status))
     if is_exit(reason) or view.build.get("status") == "cancelled":
         return text
-    return f"{text}: {reason_text(translate, str(reason))}"
+    return f"{text}: {reason_text(translate, reason)}"
 
 
 def _end_of_attempt(translate: Translator, view: BuildView) -> Optional[str]:

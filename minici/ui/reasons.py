@@ -1,8 +1,7 @@
-"""What the server and its agents say in a record or an error, in the reader's language.
+"""Reasons of builds, attempts, agents and errors, in the reader's language.
 
-Records keep these sentences in English, as programs read them through the API; a page in
-Russian puts them into Russian where it knows them, and shows the rest as it is: git's own
-messages, and what other people's agents say.
+A reason carries its key and values, from which either language is made. A sentence without a key
+is shown as it is: git's messages, what foreign agents say, and records of older versions.
 """
 
 from __future__ import annotations
@@ -10,118 +9,12 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from minici.reasons import Reason
+from minici.reasons import Reason, from_json
 from minici.ui.i18n import Translator
+from minici.ui.models import BuildJson
 
-# A group whose name begins with `sentence` is a sentence of its own.
-_RUSSIAN = tuple(
-    (re.compile(pattern, re.DOTALL), russian)
-    for pattern, russian in (
-        # How a build or an attempt ended.
-        (r"exit status (?P<a>\d+)", "код выхода {a}"),
-        (r"killed by signal (?P<a>\d+)", "завершена сигналом {a}"),
-        (r"cancelled", "остановлена"),
-        (r"cancelled by (?P<a>.+)", "остановлена пользователем {a}"),
-        (r"agent (?P<a>.+?) is gone: (?P<sentence>.+)", "агент {a} пропал: {sentence}"),
-        (r"its port refuses connections", "его порт не принимает соединений"),
-        (r"silent for (?P<n>\S+) s", "молчит {n} с"),
-        (r"agent (?P<a>.+) no longer has it", "агент {a} её больше не знает"),
-        (r"agent (?P<a>.+) did not finish it in time", "агент {a} не уложился во время"),
-        (r"agent (?P<a>.+) stopped", "агент {a} остановился"),
-        (r"no answer from (?P<a>.+?): (?P<sentence>.+)", "нет ответа от {a}: {sentence}"),
-        (r"(?P<a>\S+) refused: (?P<sentence>.+)", "{a} отказался: {sentence}"),
-        (
-            r"given up after (?P<n>\d+) attempts?: (?P<sentences>.+)",
-            "оставлена после стольких попыток: {n}; {sentences}",
-        ),
-        (
-            r"attempt (?P<n>\d+) on (?P<a>.+?): (?P<sentence>.+)",
-            "попытка {n} на {a}: {sentence}",
-        ),
-        (
-            r"ran out of time after (?P<n>\S+) s \(build_timeout\)",
-            "не уложилась в {n} с (build_timeout)",
-        ),
-        (r"checkout failed: (?P<sentence>.+)", "не удалось получить коммит: {sentence}"),
-        (r"ran out of time", "вышло время"),
-        (r'no commit "(?P<a>.+)" in (?P<b>.+)', "в {b} нет коммита «{a}»"),
-        (r"git ended with status (?P<n>-?\d+)", "git завершился с кодом {n}"),
-        (r"(?P<a>\S+) can't be made: (?P<b>.+)", "{a} не удалось создать: {b}"),
-        (r"the command can't be started: (?P<a>.+)", "команду не удалось запустить: {a}"),
-        (r"HTTP (?P<n>\d+)", "HTTP {n}"),
-        (r"HTTP (?P<n>\d+): (?P<sentence>.+)", "HTTP {n}: {sentence}"),
-        (
-            r"the agent will not run it, and did not say why",
-            "агент отказался её выполнять и не сказал почему",
-        ),
-        (r"every slot is taken", "все места заняты"),
-        (r"this agent stops", "агент останавливается"),
-        (r"no answer", "нет ответа"),
-        (r"the call stumbled here", "вызов не удался на самом сервере"),
-        (r"the answer took too long", "ответ шёл слишком долго"),
-        (r"the name in (?P<a>\S+) can't be resolved: (?P<b>.+)", "имя в {a} не найдено: {b}"),
-        (r"no answer from (?P<a>\S+) in time", "{a} не ответил вовремя"),
-        (r"no connection to (?P<a>\S+): (?P<b>.+)", "нет связи с {a}: {b}"),
-        (
-            r"(?P<a>\S+) ended the connection without an answer",
-            "{a} закрыл соединение, не ответив",
-        ),
-        (r"(?P<a>\S+) did not answer in HTTP: (?P<b>.+)", "{a} ответил не по HTTP: {b}"),
-        # Errors of the pages.
-        (r"there is no build (?P<n>\d+)", "сборки {n} нет"),
-        (r"there is no such page", "такой страницы нет"),
-        (r"there is no such file", "такого файла нет"),
-        (
-            r"build (?P<n>\d+) never had an attempt (?P<m>\d+)",
-            "у сборки {n} не было попытки {m}",
-        ),
-        (r"build (?P<n>\d+) is damaged: (?P<sentence>.+)", "сборка {n} повреждена: {sentence}"),
-        (r"its record is missing", "её записи нет"),
-        (r"its record can't be read: (?P<sentence>.+)", "её запись не читается: {sentence}"),
-        (r"the record is of build (?P<n>\d+)", "это запись сборки {n}"),
-        (r"not a build: a value is of the wrong kind", "это не сборка: значение не того рода"),
-        (r"not a build: (?P<a>.+)", "это не сборка: {a}"),
-        (r"its folder can't be used: (?P<a>.+)", "её папкой нельзя пользоваться: {a}"),
-        (r"(?P<n>\d+) builds are waiting already", "сборок уже ждёт: {n}"),
-        (r"the data folder can't be written: (?P<a>.+)", "в папку данных нельзя писать: {a}"),
-        (r"this path takes (?P<a>.+)", "этот адрес принимает {a}"),
-        (r"this was sent by a page of another site", "запрос прислала страница чужого сайта"),
-        (r"sign in with a name and a password", "войдите с именем и паролем"),
-        (
-            r"too many wrong passwords; try again in (?P<n>\d+) s",
-            "слишком много неверных паролей; повторите через {n} с",
-        ),
-        (r"too many are watching; look again later", "смотрящих слишком много; зайдите позже"),
-        (
-            r"something went wrong here; the server's log says what",
-            "что-то сломалось; что именно, написано в журнале сервера",
-        ),
-        (
-            r"this server does not go by that name; set `url` or `advertise` .+",
-            "у этого сервера другое имя",
-        ),
-        (r"the parameter (?P<a>\S+) is missing", "нет параметра {a}"),
-        (r"the parameter (?P<a>\S+) is not UTF-8", "параметр {a} не в UTF-8"),
-        (r"the parameter (?P<a>\S+) must be one of (?P<b>.+)", "параметр {a} — один из: {b}"),
-        (
-            r"the parameter (?P<a>\S+) must be a whole number from (?P<n>\d+) on",
-            "параметр {a} — целое число не меньше {n}",
-        ),
-        (r"the parameter (?P<a>\S+) must be a number above 0", "параметр {a} — число больше 0"),
-        (r"the parameter (?P<a>\S+) must be text", "параметр {a} — текст"),
-        (
-            r"the parameter (?P<a>\S+) must be text or a whole number",
-            "параметр {a} — текст или целое число",
-        ),
-        (r"there are more than (?P<n>\d+) parameters", "параметров больше {n}"),
-        (r"a parameter is longer than (?P<n>\d+) bytes", "один из параметров длиннее {n} байт"),
-        (r"send parameters as (?P<a>.+)", "параметры принимаются как {a}"),
-        (r"there are no such bytes", "таких байтов нет"),
-        (r"the body is larger than (?P<n>\d+) bytes", "тело запроса больше {n} байт"),
-    )
-)
 _EXIT = re.compile(r"exit status \d+|killed by signal \d+")
-_DEEPEST = 5
+_EXIT_KEYS = ("exit_status", "killed")
 
 # The Russian of `minici.reasons.SENTENCES`.
 RUSSIAN: dict[str, str] = {
@@ -132,13 +25,15 @@ RUSSIAN: dict[str, str] = {
     "agent_gone": "агент {agent} пропал: {reason}",
     "port_refuses": "его порт не принимает соединений",
     "silent": "молчит {seconds} с",
-    "forgotten": "агент {agent} её больше не знает",
+    "forgotten": "у агента {agent} её больше нет",
     "overdue": "агент {agent} не уложился во время",
     "returned": "агент {agent} остановился",
+    "gave_back": "агент {agent} вернул её: {reason}",
+    "another_server": "работает на другой сервер или на прежний запуск этого",
     "no_answer_from": "нет ответа от {agent}: {reason}",
     "refused_by": "{agent} отказался: {reason}",
-    "lost": "оставлена после стольких попыток: {count}; {reasons}",
-    "lost_once": "оставлена после одной попытки; {reasons}",
+    "lost": "прекращена после стольких попыток: {count}; {reasons}",
+    "lost_once": "прекращена после {count} попытки; {reasons}",
     "lost_attempt": "попытка {attempt} на {agent}: {reason}",
     "timed_out": "не уложилась в {seconds} с (build_timeout)",
     "checkout_failed": "не удалось получить коммит: {reason}",
@@ -154,7 +49,7 @@ RUSSIAN: dict[str, str] = {
     "http_status": "HTTP {status}",
     "http_reason": "HTTP {status}: {reason}",
     "rejected": "агент отказался её выполнять и не сказал почему",
-    "slots_taken": "все места заняты",
+    "slots_taken": "все слоты заняты",
     "agent_stops": "агент останавливается",
     "agent_stopping": "агент останавливается",
     "moved_on": "она продолжается в другом месте",
@@ -192,7 +87,7 @@ RUSSIAN: dict[str, str] = {
     "cross_site": "запрос прислала страница чужого сайта",
     "sign_in": "войдите с именем и паролем",
     "too_many_tries": "слишком много неверных паролей; повторите через {seconds} с",
-    "too_many_viewers": "смотрящих слишком много; зайдите позже",
+    "too_many_viewers": "слишком много зрителей; зайдите позже",
     "unknown_host": "у этого сервера другое имя",
     "param_missing": "нет параметра {name}",
     "param_not_utf8": "параметр {name} не в UTF-8",
@@ -202,6 +97,14 @@ RUSSIAN: dict[str, str] = {
     "param_text": "параметр {name} — текст",
     "param_text_or_number": "параметр {name} — текст или целое число",
     "params_many": "параметров больше {count}",
+    "param_twice": "параметр {name} указан дважды",
+    "param_incomplete": (
+        "параметр {number} не вида имя=значение: кодируйте значения, как `curl --data-urlencode`"
+    ),
+    "param_unknown": "неизвестный параметр {names}; известны {known}",
+    "param_unknown_none_known": "неизвестный параметр {names}; здесь параметров нет",
+    "no_json": "тело запроса — не JSON",
+    "no_json_object": "тело запроса должно быть объектом JSON",
     "param_long": "один из параметров длиннее {bytes} байт",
     "content_type": "параметры принимаются как {kinds}",
     "no_bytes": "таких байтов нет",
@@ -214,17 +117,23 @@ RUSSIAN: dict[str, str] = {
 }
 
 
+def reason_of(record: BuildJson) -> str:
+    """The reason in the JSON of a build or an attempt; empty if there is none."""
+    sentence = record.get("reason")
+    if not isinstance(sentence, str):
+        return ""
+    return from_json(sentence, record.get("reason_key"), record.get("reason_values")) or ""
+
+
 def reason_text(translate: Translator, sentence: str) -> str:
-    """The sentence in the language of `translate`; as it is where there is no other."""
-    if translate.language != "ru":
-        return sentence
-    if isinstance(sentence, Reason):
-        values = {name: _value(translate, value) for name, value in sentence.values.items()}
-        return RUSSIAN[sentence.key].format(**values)
-    return _russian(sentence, _DEEPEST)
+    """The sentence in the reader's language; unchanged if it is no Reason."""
+    if translate.language != "ru" or not isinstance(sentence, Reason):
+        return str(sentence)
+    values = {name: _value_text(translate, value) for name, value in sentence.values.items()}
+    return RUSSIAN[sentence.key].format(**values)
 
 
-def _value(translate: Translator, value: object) -> object:
+def _value_text(translate: Translator, value: object) -> object:
     if isinstance(value, (list, tuple)):
         return "; ".join(reason_text(translate, each) for each in value)
     return reason_text(translate, value) if isinstance(value, str) else value
@@ -232,21 +141,6 @@ def _value(translate: Translator, value: object) -> object:
 
 def is_exit(reason: Optional[str]) -> bool:
     """Whether a reason says no more than the exit status does."""
+    if isinstance(reason, Reason):
+        return reason.key in _EXIT_KEYS
     return not reason or _EXIT.fullmatch(reason) is not None
-
-
-def _russian(sentence: str, depth: int) -> str:
-    for pattern, russian in _RUSSIAN:
-        match = pattern.fullmatch(sentence)
-        if match and depth:
-            parts = {name: _part(name, text, depth - 1) for name, text in match.groupdict().items()}
-            return russian.format(**parts)
-    return sentence
-
-
-def _part(name: str, text: str, depth: int) -> str:
-    if name == "sentence":
-        return _russian(text, depth)
-    if name == "sentences":
-        return "; ".join(_russian(each, depth) for each in text.split("; "))
-    return text

@@ -5,14 +5,15 @@ from __future__ import annotations
 import signal
 from typing import Callable
 
-from minici.ui.components import duration_html, seconds_of, status_of, status_word
+from minici.ui.components import agent_name, duration_html, seconds_of, status_of, status_word
 from minici.ui.i18n import Translator
 from minici.ui.markup import Html, escape, join, markup, phrase
 from minici.ui.models import BuildJson, BuildView
-from minici.ui.reasons import is_exit, reason_text
+from minici.ui.reasons import is_exit, reason_of, reason_text
 
 _REASON_LENGTH = 140
 _UNCOUNTED = ("refused", "returned")
+_COUNTED = ("silent", "forgotten", "overdue", "unanswered")
 _ENDINGS = {
     None: "ending_open",
     "finished": "ending_finished",
@@ -79,9 +80,9 @@ def _verdict_success(translate: Translator, view: BuildView) -> str:
 
 
 def _verdict_failure(translate: Translator, view: BuildView) -> str:
-    status, reason = view.build.get("exit_status"), view.build.get("reason")
+    status, reason = view.build.get("exit_status"), reason_of(view.build)
     if not is_exit(reason):
-        short = _shortened(reason_text(translate, str(reason)))
+        short = _shortened(reason_text(translate, reason))
         return translate("verdict_reason", reason=short) + _where(translate, view)
     if status is None:
         return translate("verdict_failure") + _where(translate, view)
@@ -116,7 +117,7 @@ def _lasted(translate: Translator, view: BuildView) -> str:
 
 
 def _where(translate: Translator, view: BuildView) -> str:
-    agent, attempt = view.build.get("agent"), int(view.build.get("attempt") or 1)
+    agent, attempt = agent_name(view.context, view.build), int(view.build.get("attempt") or 1)
     text = translate("verdict_agent", agent=agent) if agent else ""
     if attempt <= 1:
         return text
@@ -124,6 +125,24 @@ def _where(translate: Translator, view: BuildView) -> str:
     if uncounted or attempt > view.max_attempts:
         return text + translate("verdict_attempt_only", attempt=attempt)
     return text + translate("verdict_attempt", attempt=attempt, max=view.max_attempts)
+
+
+def uncounted_sentence(translate: Translator, build: BuildJson) -> str:
+    """The earlier attempts that do not count, and why, in one sentence; empty without any.
+
+    A record keeps every attempt except old refusals, so an attempt that is missing was refused.
+    """
+    number, attempts = int(build.get("attempt") or 0), build.get("attempts") or []
+    endings = [each.get("ending") for each in attempts if int(each.get("attempt") or 0) < number]
+    returned = endings.count("returned")
+    refused = number - 1 - len(endings) + endings.count("refused") if attempts else 0
+    if returned + refused < 1:
+        return ""
+    parts = [translate("attempts_returned", n=returned)] if returned else []
+    parts += [translate("attempts_refused", n=refused)] if refused else []
+    text = translate("attempts_uncounted", attempt=number, parts=", ".join(parts))
+    lost = sum(ending in _COUNTED for ending in endings)
+    return text + (translate("attempts_lost", n=lost) if lost else "") + "."
 
 
 def ending_text(translate: Translator, attempt: BuildJson) -> str:

@@ -81,7 +81,7 @@ class Client:
 
     `base` is a URL without a slash at its end; `secret` goes along with every call; `context`
     is what HTTPS is checked by; `timeout` is in seconds, for each step and for the whole answer.
-    For `kept` seconds a connection waits for the next call.
+    For `kept` seconds a connection waits for the next call. `headers` go along with every call.
     """
 
     def __init__(
@@ -91,8 +91,10 @@ class Client:
         context: Optional[tls.Context] = None,
         timeout: float = 10.0,
         kept: float = 0.0,
+        headers: Optional[Mapping[str, str]] = None,
     ) -> None:
         self.base = base
+        self._headers = headers or {}
         self._secret = secret
         self._timeout = timeout
         self._opener = urllib.request.OpenerDirector()
@@ -139,7 +141,7 @@ class Client:
     ) -> Answer:
         timeout = timeout or self._timeout
         request = urllib.request.Request(
-            self.base + path, data=body, headers=dict(headers), method=method
+            self.base + path, data=body, headers={**self._headers, **headers}, method=method
         )
         if self._secret is not None:
             request.add_unredirected_header("Authorization", f"Bearer {self._secret}")

@@ -14,11 +14,12 @@ import socket
 import time
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Optional, Protocol
 from urllib.parse import unquote_to_bytes
 
+from minici.reasons import Reason, sentence_of
 from minici.web import tls
-from minici.web.params import BadParameter, read_query
+from minici.web.params import BadParameter
 from minici.web.request_reader import Body, Disconnected, HeadReader, RequestReader
 from minici.web.routing import Application, EventStream, HttpError, Request, Response
 
@@ -117,9 +118,7 @@ class Connection(BaseHTTPRequestHandler):
                 body = self._body()
                 request = self._request(body)
                 self._expect(body)
-                respond = self.server.application.admit(request)
-                held.enter_context(self.server.room_for(request))
-                response = self._answer_of(request, respond)
+                response = self._answer_of(request, held)
             except HttpError as error:
                 response = self.server.application.error(request, error)
                 self.close_connection = self.close_connection or request is None
@@ -204,32 +203,32 @@ class Connection(BaseHTTPRequestHandler):
         if not target.startswith("/"):
             raise HttpError(400, "the target of a request begins with a slash")
         try:
-            params = read_query(query)
             path = unquote_to_bytes(target.encode("latin-1")).decode("utf-8")
         except UnicodeDecodeError:
             path = target
-        except BadParameter as error:
-            raise HttpError(400, str(error)) from None
         return Request(
             self.command,
             path,
-            params,
+            query,
             self.headers,  # type: ignore[arg-type]
             body,
             str(self.client_address[0]),
             secure=self.server.context is not None,
         )
 
-    def _answer_of(self, request: Request, respond: Callable[[], Response]) -> Response:
+    def _answer_of(self, request: Request, held: contextlib.ExitStack) -> Response:
+        """The answer of the application; `held` gets what it takes up until it is sent."""
         try:
-            return respond()
+            self.server.application.admit(request)
+            held.enter_context(self.server.room_for(request))
+            return self.server.application.respond(request)
         except (HttpError, Disconnected):
             raise
         except BadParameter as error:
-            raise HttpError(400, str(error)) from None
+            raise HttpError(400, sentence_of(error)) from None
         except Exception:
             log.exception("%s %s failed", request.method, _safe(request.path))
-            raise HttpError(500, "something went wrong here; the server's log says what") from None
+            raise HttpError(500, Reason("server_error")) from None
 
     def _finish_request(
         self, request: Optional[Request], response: Response, body: Optional[Body], started: float

@@ -10,11 +10,13 @@ import hmac
 import ipaddress
 import re
 import socket
+from collections.abc import Collection
 from typing import Optional
 
 from minici.hosts import is_loopback, plain_host
+from minici.reasons import Reason, sentence_of
 from minici.web.passwords import TooManyTries, Users, sign_in
-from minici.web.routing import HttpError, Request
+from minici.web.routing import HttpError, Request, Route
 
 _SAFE = ("GET", "HEAD")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::([0-9]{0,5}))?")
@@ -43,14 +45,21 @@ class AllowedHosts:
 
 
 class ServerGuard:
-    """The guard before the server. `url` is the configured one, by which people reach it."""
+    """The guard before the server. `url` is the configured one, by which people reach it, and
+    `public` names the routes that ask for no password."""
 
     def __init__(
-        self, hosts: AllowedHosts, secret: Optional[str], users: Users, url: Optional[str] = None
+        self,
+        hosts: AllowedHosts,
+        secret: Optional[str],
+        users: Users,
+        url: Optional[str] = None,
+        public: Collection[str] = (),
     ) -> None:
         self._hosts = hosts
         self._secret = secret
         self._users = users
+        self._public = public
         self._scheme, _, rest = (url or "").partition("://")
         self._outside = _place(self._scheme, rest.partition("/")[0])
 
@@ -60,14 +69,17 @@ class ServerGuard:
             self._check_origin(request)
         if request.route is not None and request.route.audience == "agents":
             check_secret(request, self._secret)
-        elif self._users and (request.route is None or request.route.audience == "people"):
+        elif self._users and not self._asks_for_nothing(request.route):
             request.user = self._check_user(request)
+
+    def _asks_for_nothing(self, route: Optional[Route]) -> bool:
+        return route is not None and (route.audience == "anybody" or route.public in self._public)
 
     def _check_origin(self, request: Request) -> None:
         origin = request.headers.get("Origin")
         foreign = origin is not None and not self._is_own(origin, request)
         if foreign or is_cross_site(request):
-            raise HttpError(403, "this was sent by a page of another site")
+            raise HttpError(403, Reason("cross_site"))
 
     def _is_own(self, origin: str, request: Request) -> bool:
         """Whether an Origin is the place that the request was sent to, or the configured one.
@@ -89,10 +101,10 @@ class ServerGuard:
             name = sign_in(request.header("Authorization"), self._users, address)
         except TooManyTries as error:
             retry = {"Retry-After": str(int(error.wait) + 1)}
-            raise HttpError(429, str(error), retry) from None
+            raise HttpError(429, sentence_of(error), retry) from None
         if name is None:
             challenge = {"WWW-Authenticate": 'Basic realm="minici", charset="UTF-8"'}
-            raise HttpError(401, "sign in with a name and a password", challenge)
+            raise HttpError(401, Reason("sign_in"), challenge)
         return name
 
     def _address_of(self, request: Request) -> str:

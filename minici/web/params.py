@@ -12,13 +12,15 @@ import json
 import re
 import tempfile
 import urllib.parse
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Optional, Union
+
+from minici.reasons import Reason
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
-_BLOCK = 64 * 1024
+_BLOCK = 64 * 1024  # bytes
 _IN_MEMORY = 1024 * 1024  # bytes: what a small value may have, and a large one before its file
 _MOST_PARAMS = 100
 
@@ -29,14 +31,15 @@ _DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 class BadParameter(Exception):
-    """The parameters can't be read; the text says why, in one sentence."""
+    """The parameters can't be read; raised with a Reason, or with another sentence."""
 
 
 class Parameters(Mapping[str, Value]):
-    """Parameters by name; where a name stands twice, its last value counts."""
+    """Parameters by name. `names` are all that were sent, with those whose value is null."""
 
-    def __init__(self, values: Optional[Mapping[str, Value]] = None) -> None:
-        self._values = dict(values or {})
+    def __init__(self, values: Optional[Mapping[str, Optional[Value]]] = None) -> None:
+        self.names = tuple(values or ())
+        self._values = {n: value for n, value in (values or {}).items() if value is not None}
 
     def __getitem__(self, name: str) -> Value:
         return self._values[name]
@@ -47,21 +50,22 @@ class Parameters(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def joined(self, other: Mapping[str, Value]) -> Parameters:
+    def joined(self, other: Parameters) -> Parameters:
         """These and the others, which win."""
-        return Parameters({**self._values, **other})
+        missing = dict.fromkeys((*self.names, *other.names))
+        return Parameters({**missing, **self._values, **other})
 
     def text(self, name: str, default: Optional[str] = None) -> str:
         """The value as text. Raises BadParameter if it is missing or no UTF-8."""
         data = self._bytes(name)
         if data is None:
             if default is None:
-                raise BadParameter(f"the parameter {name} is missing")
+                raise BadParameter(Reason("param_missing", name=name))
             return default
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
-            raise BadParameter(f"the parameter {name} is not UTF-8") from None
+            raise BadParameter(Reason("param_not_utf8", name=name)) from None
 
     def optional(self, name: str) -> Optional[str]:
         """The value as text, what is no UTF-8 in it replaced, or None where it is missing or empty.
@@ -74,7 +78,7 @@ class Parameters(Mapping[str, Value]):
     def _bytes(self, name: str) -> Optional[bytes]:
         value = self._values.get(name)
         if value == _WRONG_KIND:
-            raise BadParameter(f"the parameter {name} must be text or a whole number")
+            raise BadParameter(Reason("param_text_or_number", name=name))
         return value if value is None or isinstance(value, bytes) else value.read()
 
     def number(self, name: str, default: Optional[int] = None, least: int = 0) -> int:
@@ -84,7 +88,7 @@ class Parameters(Mapping[str, Value]):
         text = self.text(name)
         digits = text[1:] if least < 0 and text.startswith("-") else text
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 40) or int(text) < least:
-            raise BadParameter(f"the parameter {name} must be a whole number from {least} on")
+            raise BadParameter(Reason("param_whole", name=name, least=least))
         return int(text)
 
     def decimal(self, name: str, default: float) -> float:
@@ -94,14 +98,14 @@ class Parameters(Mapping[str, Value]):
         if not text:
             return default
         if not _DECIMAL.fullmatch(text) or float(text) == 0:
-            raise BadParameter(f"the parameter {name} must be a number above 0")
+            raise BadParameter(Reason("param_positive", name=name))
         return float(text)
 
     def stream(self, name: str) -> tuple[BinaryIO, int]:
         """The value as a file to read, and its length in bytes; empty if it is missing."""
         value = self._values.get(name, b"")
         if value == _WRONG_KIND:
-            raise BadParameter(f"the parameter {name} must be text")
+            raise BadParameter(Reason("param_text", name=name))
         source = io.BytesIO(value) if isinstance(value, bytes) else value
         length = source.seek(0, io.SEEK_END)
         source.seek(0)
@@ -120,36 +124,49 @@ class _Fraction(bytes):
 
 
 def read_query(query: str) -> Parameters:
-    """The parameters of a query string. Raises BadParameter."""
+    """The parameters of a query string. Raises BadParameter, as `read_form` does."""
     return read_form(io.BytesIO(query.encode("latin-1", "replace")), ())
 
 
 def read_form(body: Any, large: Collection[str]) -> Parameters:
-    """Read a form to its end; the values of names in `large` may be of any size."""
-    values: dict[str, Value] = {}
-    for name, value in _fields(body, large):
-        values[name] = value
-        if len(values) > _MOST_PARAMS:
-            raise BadParameter(f"there are more than {_MOST_PARAMS} parameters")
-    return Parameters(values)
+    """Read a form to its end; the values of names in `large` may be of any size.
+
+    Raises BadParameter, also for a pair without a name or without `=`: it is what an `&` that
+    nobody has encoded makes of a command.
+    """
+    return _collect(_fields(body, large))
 
 
 def read_json(body: Any) -> Parameters:
-    """Read a JSON object; its values are strings, numbers, booleans or lists of these."""
+    """Read a JSON object; its values are strings, numbers or lists of these. Raises
+    BadParameter."""
     try:
-        record = json.loads(body.read())
+        record = json.loads(body.read(), object_pairs_hook=_Object)
     except (ValueError, RecursionError):
-        raise BadParameter("the body is no JSON") from None
-    if not isinstance(record, dict):
-        raise BadParameter("the body must be a JSON object")
-    return Parameters(
-        {name: _json_value(value) for name, value in record.items() if value is not None}
-    )
+        raise BadParameter(Reason("no_json")) from None
+    if not isinstance(record, _Object):
+        raise BadParameter(Reason("no_json_object"))
+    return _collect((name, None if value is None else _json_value(value)) for name, value in record)
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object, with its names in order, and as often as they stand there."""
+
+
+def _collect(pairs: Iterable[tuple[str, Optional[Value]]]) -> Parameters:
+    values: dict[str, Optional[Value]] = {}
+    for name, value in pairs:
+        if name in values:
+            raise BadParameter(Reason("param_twice", name=name))
+        values[name] = value
+        if len(values) > _MOST_PARAMS:
+            raise BadParameter(Reason("params_many", count=_MOST_PARAMS))
+    return Parameters(values)
 
 
 def _json_value(value: Any) -> bytes:
     """A value as a form would carry it; a list of ids is these, separated by commas."""
-    if isinstance(value, list) and all(_is_number(each) for each in value):
+    if type(value) is list and all(_is_number(each) for each in value):
         return ",".join(map(str, value)).encode()
     if isinstance(value, str):
         return _encoded(value)
@@ -172,25 +189,22 @@ def _encoded(text: str) -> bytes:
 
 def _fields(body: Any, large: Collection[str]) -> Iterator[tuple[str, Value]]:
     """The fields of a form, read block by block."""
-    buffer, more = b"", True
-    while more or buffer:
-        name, buffer, more = _up_to(body, buffer, b"=&", _IN_MEMORY)
-        if buffer[:1] == b"=":
-            buffer = buffer[1:]
-            key = _decode(name).decode("utf-8", "replace")
-            value: Value
-            if key in large:
-                value, buffer, more = _spool(body, buffer)
-            else:
-                raw, buffer, more = _up_to(body, buffer, b"&", _IN_MEMORY)
-                value = _decode(raw)
-            yield key, value
-        elif name:
-            yield _decode(name).decode("utf-8", "replace"), b""
+    buffer = body.read(_BLOCK)
+    more, count = bool(buffer), 0
+    while more:
+        count += 1
+        name, buffer, _ = _up_to(body, buffer, b"=&", _IN_MEMORY)
+        if not name or buffer[:1] != b"=":
+            raise BadParameter(Reason("param_incomplete", number=count))
+        key = _decode(name).decode("utf-8", "replace")
+        value: Value
+        if key in large:
+            value, buffer, more = _spool(body, buffer[1:])
+        else:
+            raw, buffer, more = _up_to(body, buffer[1:], b"&", _IN_MEMORY)
+            value = _decode(raw)
+        yield key, value
         buffer = buffer[1:]
-        if not buffer and more:
-            buffer = body.read(_BLOCK)
-            more = bool(buffer)
 
 
 def _up_to(body: Any, buffer: bytes, ends: bytes, most: int) -> tuple[bytes, bytes, bool]:
@@ -204,7 +218,7 @@ def _up_to(body: Any, buffer: bytes, ends: bytes, most: int) -> tuple[bytes, byt
         if places:
             return buffer[: min(places)], buffer[min(places) :], True
         if len(buffer) > most:
-            raise BadParameter(f"a parameter is longer than {most} bytes")
+            raise BadParameter(Reason("param_long", bytes=most))
         block = body.read(_BLOCK)
         if not block:
             return buffer, b"", False

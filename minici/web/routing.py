@@ -14,9 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Protocol, Union
 
-from minici.web.params import FORM, JSON, BadParameter, Parameters, read_form, read_json
+from minici.reasons import Reason
+from minici.web.params import (
+    FORM,
+    JSON,
+    BadParameter,
+    Parameters,
+    read_form,
+    read_json,
+    read_query,
+)
 
-SMALL_BODY = 1024 * 1024  # bytes
+SMALL_BODY_BYTES = 1024 * 1024
 PEOPLE = ("people", "anybody")  # audiences that may be many
 
 
@@ -54,40 +63,43 @@ class Request:
 
     method: str
     path: str
-    query: Parameters
+    query_string: str
     headers: Mapping[str, str]
     body: BodyReader
     client: str
     secure: bool = False
     user: Optional[str] = None
     route: Optional[Route] = None
+    groups: tuple[str, ...] = ()  # of the route's pattern
+    query: Parameters = field(default_factory=Parameters)  # read when the request is admitted
+    _params: Optional[Parameters] = None
 
     def header(self, name: str) -> str:
         return self.headers.get(name) or ""
 
     def params(self) -> Parameters:
-        """The parameters from the query string and the body. Raises HttpError 400 or 413.
+        """The parameters from the query string and the body. Raises BadParameter, or HttpError
+        415. The first call reads the body; not for a route that reads raw bytes."""
+        if self._params is None:
+            self._params = (
+                self.query.joined(self._body_params()) if self.body.length else self.query
+            )
+        return self._params
 
-        Reads the body; call it once, unless the route reads raw bytes.
-        """
-        kind = self.header("Content-Type").partition(";")[0].strip().lower()
-        try:
-            if self.body.length == 0:
-                return self.query
-            if kind == JSON:
-                return self.query.joined(read_json(self.body))
-            if kind in (FORM, ""):
-                return self.query.joined(
-                    read_form(self.body, self.route.large if self.route else ())
-                )
-        except BadParameter as error:
-            raise HttpError(400, str(error)) from None
-        raise HttpError(415, f"send parameters as {FORM} or {JSON}")
+    def _body_params(self) -> Parameters:
+        kind = self._content_type()
+        if kind == JSON:
+            return read_json(self.body)
+        if kind in (FORM, ""):
+            return read_form(self.body, self.route.large if self.route else ())
+        raise HttpError(415, Reason("content_type", kinds=f"{FORM} or {JSON}"))
+
+    def _content_type(self) -> str:
+        return self.header("Content-Type").partition(";")[0].strip().lower()
 
     def wants_json(self) -> bool:
         accept = self.header("Accept")
-        sends = self.header("Content-Type").partition(";")[0].strip().lower()
-        return JSON in accept or (sends == JSON and "text/html" not in accept)
+        return JSON in accept or (self._content_type() == JSON and "text/html" not in accept)
 
 
 Content = Union[bytes, Iterable[bytes]]
@@ -158,17 +170,32 @@ class Route:
     """One path with one method. `pattern` matches the whole path; its groups go to `handler`.
 
     `audience` is who calls it: `agents`, `people`, `anybody`, or `server`; it decides what a
-    caller has to show. `most` is the limit of the body in bytes, `large` the parameters that may
-    fill it. `quiet` ones are logged only when they fail.
+    caller has to show. `params` are the names of its parameters: any other is answered 400;
+    None ignores what is unknown, as between server and agent. `body_limit` is in bytes, `large`
+    the parameters that may fill it. `public` is the word by which `[server] public` names it.
+    `quiet` ones are logged only when they fail.
     """
 
     method: str
     pattern: str
     handler: Handler
     audience: str
-    most: int = SMALL_BODY
+    params: Optional[tuple[str, ...]] = None
+    body_limit: int = SMALL_BODY_BYTES
     large: tuple[str, ...] = ()
+    public: str = ""
     quiet: bool = False
+
+    def check_names(self, params: Parameters) -> None:
+        """Raise BadParameter for names that the route does not know."""
+        if self.params is None:
+            return
+        unknown = ", ".join(name for name in params.names if name not in self.params)
+        if unknown and self.params:
+            known = ", ".join(self.params)
+            raise BadParameter(Reason("param_unknown", names=unknown, known=known))
+        if unknown:
+            raise BadParameter(Reason("param_unknown_none_known", names=unknown))
 
 
 class Application:
@@ -190,32 +217,33 @@ class Application:
         self._render = render
         self.headers = dict(headers or {})
 
-    def find(self, request: Request) -> tuple[Optional[Route], tuple[str, ...], list[str]]:
-        """The route of a request, the groups of its path, and the methods that the path has."""
+    def admit(self, request: Request) -> None:
+        """Find the route, and check all that can be checked before the body is read. Raises
+        HttpError or BadParameter."""
         method = "GET" if request.method == "HEAD" else request.method
-        allowed: list[str] = []
-        for pattern, route in self._routes:
-            found = pattern.fullmatch(request.path)
-            if found and route.method == method:
-                return route, found.groups(), allowed
-            if found:
-                allowed += ["GET", "HEAD"] if route.method == "GET" else [route.method]
-                request.route = request.route or route
-        return None, (), allowed
-
-    def admit(self, request: Request) -> Callable[[], Response]:
-        """Check everything that can be checked before the body is read. Raises HttpError."""
-        route, groups, allowed = self.find(request)
-        request.route = route or request.route
+        matches = [
+            (found, route)
+            for pattern, route in self._routes
+            if (found := pattern.fullmatch(request.path))
+        ]
+        found, route = next((each for each in matches if each[1].method == method), (None, None))
+        request.route = route or (matches[0][1] if matches else None)
         self._guard(request)
-        if route is None and allowed:
-            methods = ", ".join(dict.fromkeys(allowed))
-            raise HttpError(405, f"this path takes {methods}", {"Allow": methods})
-        if route is None:
-            raise HttpError(404, "there is no such page")
-        if request.body.length > route.most:
-            raise HttpError(413, f"the body is larger than {route.most} bytes")
-        return lambda: route.handler(request, *groups)
+        if route is None or found is None:
+            raise _no_route([each.method for _, each in matches])
+        if request.body.length > route.body_limit:
+            raise HttpError(413, Reason("body_large", bytes=route.body_limit))
+        request.groups = found.groups()
+        request.query = read_query(request.query_string)
+        route.check_names(request.query)
+
+    def respond(self, request: Request) -> Response:
+        """The answer to a request that was admitted."""
+        route = request.route
+        assert route is not None
+        if route.params is not None and request.method == "POST":
+            route.check_names(request.params())
+        return route.handler(request, *request.groups)
 
     def error(self, request: Optional[Request], error: HttpError) -> Response:
         """An error as an answer: JSON for agents and programs, a page for people."""
@@ -227,6 +255,15 @@ class Application:
         response = self._render(request, error)
         response.headers.update(error.headers)
         return response
+
+
+def _no_route(methods: Sequence[str]) -> HttpError:
+    """The error for a path that has these methods, and not the one that was asked for."""
+    if not methods:
+        return HttpError(404, Reason("no_page"))
+    allowed = [each for method in methods for each in (method, "HEAD")[: 1 + (method == "GET")]]
+    names = ", ".join(dict.fromkeys(allowed))
+    return HttpError(405, Reason("method", methods=names), {"Allow": names})
 
 
 def _is_api(request: Request) -> bool:
@@ -253,6 +290,6 @@ def serve_range(
     else:
         start, end = max(0, size - int(found[2])), size
     if start >= end:
-        raise HttpError(416, "there are no such bytes", {"Content-Range": f"bytes */{size}"})
+        raise HttpError(416, Reason("no_bytes"), {"Content-Range": f"bytes */{size}"})
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     return Response(206, read(start, end), headers=headers, length=end - start)

@@ -8,6 +8,7 @@ import selectors
 import socket
 import time
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -16,6 +17,12 @@ from tests.support.harness import Minici, Place, ServerProcess, wait_for
 from tests.support.http_client import fetch, raw, receive_all, status_of
 
 HEAD = b"POST /api/builds HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+
+
+@pytest.fixture(scope="module")
+def at_rest(shared: Place) -> ServerProcess:
+    """A server without builds and agents."""
+    return shared.server()
 
 
 def answer_time(process: Minici, path: str) -> float:
@@ -310,3 +317,160 @@ def test_fault_39_many_viewers_leave_room_for_agents(place: Place) -> None:
     assert time.monotonic() - begun < 5
     for viewer in viewers:
         viewer.close()
+
+
+# Commands that are cut, and parameters that nobody reads.
+
+CUT = [
+    b"commit=main&command=true && false",
+    b"commit=main&command=true & false",
+    b"commit=main&command=true &",
+    b"commit=main&command=true&",
+    b"&commit=main&command=true",
+    b"commit=main&command=true&=x",
+    b"commit=main&command=a%26b&&x=y",
+]
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize("form", CUT)
+@pytest.mark.parametrize("path", ["/build", "/api/builds"])
+@pytest.mark.parametrize("place", ["body", "query"])
+def test_fault_45_a_command_that_an_ampersand_cuts_starts_nothing(
+    at_rest: ServerProcess, form: bytes, path: str, place: str
+) -> None:
+    if place == "body":
+        reply = at_rest.request("POST", path, form, FORM)
+    else:
+        query = form.decode().replace(" ", "%20")
+        reply = at_rest.request("POST", f"{path}?{query}", headers={"Accept": "application/json"})
+    assert reply.status == 400, reply
+    assert "--data-urlencode" in reply.text
+    assert at_rest.get("/api/builds").json()["builds"] == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/notify_agent", "/notify_build_result", "/notify_build_returned"]
+)
+def test_fault_45_between_server_and_agent_too(at_rest: ServerProcess, path: str) -> None:
+    reply = at_rest.request("POST", path, b"host=127.0.0.1&port=9&&id=1&status=0&attempt=1", FORM)
+    assert reply.status == 400 and "--data-urlencode" in reply.error()
+    assert at_rest.agents() == []
+
+
+def test_fault_45_an_agent_takes_no_command_that_was_cut(place: Place) -> None:
+    agent = place.agent(place.keep(FakeServer()))
+    form = f"id=1&repository={place.repository.path}&commit=main&command=true && false"
+    reply = agent.request("POST", "/build", form.encode(), FORM)
+    assert reply.status == 400 and "--data-urlencode" in reply.error()
+    assert agent.get("/ping").json()["running"] == []
+
+
+def test_fault_45_a_command_that_is_there_twice_starts_nothing(at_rest: ServerProcess) -> None:
+    for body, kind in (
+        (b"commit=main&command=true&command=false", FORM),
+        (b'{"commit": "main", "command": "a", "command": "b"}', {"Content-Type": JSON}),
+    ):
+        reply = at_rest.request("POST", "/api/builds", body, kind)
+        assert reply.status == 400 and "command is there twice" in reply.error()
+    assert at_rest.get("/api/builds").json()["builds"] == []
+
+
+JSON = "application/json"
+FOR_PEOPLE = {
+    "GET": {
+        "/": "before, status, text, commit, command",
+        "/agents": None,
+        "/api/builds": "limit, before, status",
+        "/api/agents": None,
+        "/badge.svg": "commit, label, language",
+        "/badge.json": "commit, label, language",
+        "/feed.atom": "status, text, language",
+        "/cc.xml": None,
+        "/healthz": None,
+        "/build/1": "attempt, at, to, line, log, find",
+        "/build/1/output": "attempt",
+        "/build/1/checkout": "attempt",
+        "/build/1/find": "attempt, text",
+        "/build/1/live": "place, changes",
+        "/api/builds/1": None,
+    },
+    "POST": {
+        "/build": "commit, command",
+        "/api/builds": "commit, command",
+        "/build/1/cancel": None,
+        "/build/1/rebuild": None,
+        "/agents/forget": "address",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [(method, path, known) for method in FOR_PEOPLE for path, known in FOR_PEOPLE[method].items()],
+)
+def test_fault_47_an_unknown_parameter_is_named_with_those_that_are_known(
+    at_rest: ServerProcess, method: str, path: str, known: Optional[str]
+) -> None:
+    accept = {"Accept": JSON}
+    asked = {"query": at_rest.request(method, f"{path}?timeout=2&BUILD_TYPE=", headers=accept)}
+    if method == "POST":
+        asked["form"] = at_rest.request(method, path, b"timeout=2&BUILD_TYPE=", {**FORM, **accept})
+        body = b'{"timeout": null, "BUILD_TYPE": [1]}'
+        asked["json"] = at_rest.request(method, path, body, {"Content-Type": JSON})
+    for way, reply in asked.items():
+        assert reply.status == 400, (way, reply)
+        assert "unknown parameter timeout, BUILD_TYPE" in reply.error(), way
+        assert (known or "takes none") in reply.error(), way
+    assert at_rest.get("/api/builds").json()["builds"] == []
+
+
+def test_fault_47_people_are_told_on_a_page(at_rest: ServerProcess) -> None:
+    reply = at_rest.request("POST", "/build", b"commit=main&command=true&timeout=2", FORM)
+    assert reply.status == 400 and "timeout" in reply.text and "<html" in reply.text
+
+
+def test_fault_47_between_server_and_agent_the_unknown_is_ignored(at_rest: ServerProcess) -> None:
+    reply = at_rest.post("/notify_build_returned", {"id": 9, "attempt": 1, "later": "x"})
+    assert reply.status == 404
+
+
+# What asks for no password.
+
+HASH = "scrypt:14:00112233445566778899aabbccddeeff:" + "00" * 32
+
+
+def guarded(place: Place, **settings: str) -> ServerProcess:
+    server = place.configure_server(secret="word", **settings)
+    server.sections["users"] = {"ada": HASH}
+    server.start()
+    return server
+
+
+PUBLIC = {
+    "healthz": ["/healthz"],
+    "badge": ["/badge.svg", "/badge.json"],
+    "feeds": ["/feed.atom", "/cc.xml"],
+}
+
+
+@pytest.mark.parametrize("named", [None, "badge", "feeds healthz", "healthz badge feeds metrics"])
+def test_fault_68_what_is_named_public_asks_for_no_password(
+    place: Place, named: Optional[str]
+) -> None:
+    server = guarded(place, **({} if named is None else {"public": named}))
+    for word, paths in PUBLIC.items():
+        opened = word in ("healthz" if named is None else named).split()
+        for path in paths:
+            assert server.get(path).status == (200 if opened else 401), path
+            assert server.get(path, {"Host": "evil.example"}).status == 421, path
+    assert server.get("/").status == server.get("/api/builds").status == 401
+
+
+def test_fault_68_the_health_of_a_server_says_nothing_of_its_builds(place: Place) -> None:
+    server = guarded(place)
+    for path, status in (("/healthz", 200), ("/healthz?x=1", 400)):
+        for accept in ("*/*", "text/html", "application/json"):
+            reply = server.get(path, {"Accept": accept})
+            assert reply.status == status
+            assert str(place.repository.path) not in reply.text

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from minici.build import AttemptId
 from minici.scheduler.agent_history import QUARTER_SECONDS, QUARTERS, AgentHistory
 from minici.scheduler.roster import KnownAgent, PingResult, Roster
 from tests.support.fakes import FakeAgent
@@ -102,7 +103,7 @@ def test_the_roster_notes_signs_of_life_and_their_end() -> None:
     agent = KnownAgent("a", 1, "a", slots=2, heard_at=NOW)
     roster.add(agent)
     roster.heard(agent, NOW, "")
-    roster.assign(agent, 1, 1, NOW + 100)
+    roster.assign(agent, AttemptId(1, 1), NOW + 100)
     answer = PingResult(NOW + 100, True, running=((1, 1),), undelivered=())
     roster.pinged(agent, answer, NOW + 100, "")
     roster.lost(agent, "silent", NOW + 300, "")

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from minici.config import read_server
-from minici.scheduler.agent_updates import AgentUpdates
-from minici.scheduler.roster import KnownAgent
 from minici.scheduler.state import State
 from minici.store import Store, StoreUnavailable
 
@@ -25,9 +23,7 @@ def state(tmp_path: Path) -> State:
 
 
 def register(state: State, number: int) -> None:
-    with state.lock:
-        state.roster.add(KnownAgent("127.0.0.1", number, f"agent-{number}", 1, 0.0))
-    state.save_agents()
+    state.registry.register("127.0.0.1", number, f"agent-{number}", 1)
     assert number in ports(state), "written before whoever wanted it goes on"
 
 
@@ -51,7 +47,7 @@ def test_many_that_register_at_once_share_their_writing(state: State) -> None:
     begun.wait(30)
     for thread in threads[1:]:
         thread.start()
-    while len(state.roster) < 100:
+    while len(state.agents()) < 100:
         threads[-1].join(0.01)
     gate.set()
     for thread in threads:
@@ -75,27 +71,25 @@ def test_what_could_not_be_written_is_written_by_the_next(state: State) -> None:
 
 
 def test_an_agent_that_is_back_is_so_for_the_next_server_too(state: State) -> None:
-    reports = AgentUpdates(state, None)  # type: ignore[arg-type]  # no build is there
-    reports.register("127.0.0.1", 7, "agent", 1)
-    (agent,) = state.roster
-    with state.lock:
-        state.roster.lost(agent, "silent", state.clock(), state.now())
-    state.save_agents()
+    state.registry.register("127.0.0.1", 7, "agent", 1)
+    (agent,) = state._roster
+    with state._lock:
+        state._roster.lost(agent, "silent", state.clock(), state.now())
+    state.registry.save()
     assert state.store.load_agents()[0]["gone_since"]
-    reports.register("127.0.0.1", 7, "agent", 1)
+    state.registry.register("127.0.0.1", 7, "agent", 1)
     assert not state.store.load_agents()[0].get("gone_since")
 
 
 def test_an_agent_that_is_back_needs_no_disk(state: State) -> None:
-    reports = AgentUpdates(state, None)  # type: ignore[arg-type]  # no build is there
-    reports.register("127.0.0.1", 7, "agent", 1)
-    (agent,) = state.roster
+    state.registry.register("127.0.0.1", 7, "agent", 1)
+    (agent,) = state._roster
 
     def full(records: Any) -> None:
         raise StoreUnavailable("no space")
 
     state.store.save_agents = full  # type: ignore[method-assign]
-    with state.lock:
-        state.roster.lost(agent, "silent", state.clock(), state.now())
-    reports.register("127.0.0.1", 7, "agent", 1)
+    with state._lock:
+        state._roster.lost(agent, "silent", state.clock(), state.now())
+    state.registry.register("127.0.0.1", 7, "agent", 1)
     assert not agent.gone

@@ -25,7 +25,7 @@ class Calls:
     def __init__(self) -> None:
         self.offered: list[int] = []
 
-    def offer(self, agent: KnownAgent, build: builds.Build, params: object) -> DispatchResult:
+    def dispatch(self, agent: KnownAgent, build: builds.Build, params: object) -> DispatchResult:
         self.offered.append(build.attempt)
         return DispatchResult(ACCEPTED)
 
@@ -47,9 +47,8 @@ class World:
         self.dispatcher = Dispatcher(self.state, self.calls, at_once)
         self.watchdog = Watchdog(self.state, self.dispatcher, self.calls, at_once)
         self.state.restore(unfinished)
-        self.agent = KnownAgent("127.0.0.1", 1, "one", 1, self.time)
-        with self.state.lock:
-            self.state.roster.add(self.agent)
+        self.state.registry.register("127.0.0.1", 1, "one", 1)
+        (self.agent,) = self.state._roster
 
     def ping(self) -> None:
         """The agent says that it has nothing."""
@@ -86,7 +85,7 @@ def test_a_fault_before_the_call_leaves_the_build_in_the_queue(
     monkeypatch.setattr(world.store, method, failing(getattr(world.store, method), MemoryError()))
     with caplog.at_level(logging.ERROR):
         assert world.dispatcher.dispatch()
-    assert f"build {number}: its hand-over stumbled" in caplog.text
+    assert f"build {number}: dispatch failed" in caplog.text
     assert world.state.load(number).status == builds.QUEUED  # type: ignore[union-attr]
     assert world.state.position(number) == 1 and not world.agent.assignments
     assert not world.dispatcher.dispatch(), "not before a moment has passed"
@@ -112,8 +111,9 @@ def test_a_fault_after_the_call_is_settled_by_pings(
 
 
 def test_a_build_stands_in_the_queue_once(world: World) -> None:
-    entry = world.state.unfinished_build(world.state.enqueue("main", "true").id)
-    assert entry is not None
-    with world.state.lock:
-        world.state.put_back(entry)
+    world.state.enqueue("main", "true")
+    dispatch = world.state.take_dispatch()
+    assert dispatch is not None and world.state.queued() == []
+    world.state.postpone(dispatch)
+    world.state.postpone(dispatch)
     assert len(world.state.queued()) == 1

@@ -67,7 +67,7 @@ class Wire(AgentClient):
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def offer(self, agent: KnownAgent, build: Build, params: Any) -> DispatchResult:
+    def dispatch(self, agent: KnownAgent, build: Build, params: Any) -> DispatchResult:
         node, chance = self._world.nodes[agent.port], self._world.chance
         if not node.there:
             return DispatchResult(REFUSED if not node.alive else UNANSWERED, "not there")
@@ -75,8 +75,8 @@ class Wire(AgentClient):
             return DispatchResult(REFUSED, "full")
         if chance.random() < 0.1:
             return DispatchResult(UNANSWERED, "the request was lost")
-        node.running[(build.id, build.attempt)] = b""
-        self._world.handed.append((build.id, build.attempt))
+        node.running[AttemptId(build.id, build.attempt)] = b""
+        self._world.handed.append(AttemptId(build.id, build.attempt))
         if chance.random() < 0.1:
             return DispatchResult(UNANSWERED, "the answer was lost")
         return DispatchResult(ACCEPTED)
@@ -128,7 +128,7 @@ class World:
 
         self.dispatcher = Dispatcher(self.state, wire, beside)
         self.watchdog = Watchdog(self.state, self.dispatcher, wire, beside)
-        self.reports = AgentUpdates(self.state, self.dispatcher)
+        self.reports = AgentUpdates(self.state, self.dispatcher, "word")
         self.state.restore(self.store.open())
 
     # Events. Each takes a number that settles every choice in it.
@@ -162,7 +162,7 @@ class World:
             self.reports.register("host", node.port, slots=node.slots, running=running)
 
     def on_ping(self) -> None:
-        for agent in self.watchdog.due_pings():
+        for agent in self.state.registry.due_pings():
             self.pending.append(lambda agent=agent: self._ping(agent))
         self.watchdog.settle()
 

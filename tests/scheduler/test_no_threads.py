@@ -27,7 +27,7 @@ from tests.support.harness import wait_for
 class Calls(AgentClient):
     """Agents that live, take every build and keep it."""
 
-    def offer(self, *_: object) -> DispatchResult:
+    def dispatch(self, *_: object) -> DispatchResult:
         return DispatchResult(ACCEPTED)
 
     def ping(self, agent: KnownAgent) -> PingResult:
@@ -68,8 +68,7 @@ class Room:
         self.dispatcher = Dispatcher(self.state, calls, self.host)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls, self.host)
         for port in (1, 2):
-            agent = KnownAgent("127.0.0.1", port, f"agent-{port}", 1, self.state.clock())
-            self.state.roster.add(agent)
+            self.state.registry.register("127.0.0.1", port, f"agent-{port}", 1)
 
 
 @pytest.fixture
@@ -104,8 +103,8 @@ def test_a_cancellation_that_can_not_be_told_is_told_after_the_next_ping(room: R
     assert room.state.load(build.id).status == RUNNING
     entry = room.state.unfinished_build(build.id)
     assert entry is not None and not entry.cancel_told
-    agent = next(each for each in room.state.roster if each.assignments)
-    answer = PingResult(room.state.clock(), True, running=((build.id, 1),), undelivered=())
+    agent = next(each for each in room.state._roster if each.assignments)
+    answer = PingResult(room.state.clock(), True, running=(AttemptId(build.id, 1),), undelivered=())
     room.watchdog.pinged(agent, answer)
     assert entry.cancel_told and f"cancel-{build.id}" in room.host.started
 

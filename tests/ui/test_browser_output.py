@@ -15,6 +15,7 @@ from minici.ui.ansi import Log, legible, render
 from minici.ui.models import OutputPiece
 from tests.support.browser import Browser
 from tests.support.browsers import leave, watched
+from tests.support.fakes import FakeAgent
 from tests.support.harness import Place, ServerProcess
 
 pytestmark = pytest.mark.browser
@@ -770,3 +771,76 @@ def test_the_script_goes_on_where_the_page_ends(browser: Browser, server: Server
                 assert line[3] == wanted[3], (pieces, cut)
             assert line[1] == wanted[1], (pieces, cut)
         assert len(shown) == len(expected), (pieces, cut)
+
+
+@pytest.fixture
+def fake(place: Place) -> Iterator[tuple[ServerProcess, FakeAgent]]:
+    server = place.server(max_attempts=1)
+    yield server, place.keep(FakeAgent(server))
+
+
+def checkout_lines(browser: Browser) -> list[str]:
+    found: list[str] = browser.script(
+        "return [...document.querySelectorAll('#checkout .text')].map((text) => text.textContent)"
+    )
+    return found
+
+
+def checkout_state(browser: Browser) -> tuple[bool, bool]:
+    """Whether it is there, and whether it is unfolded."""
+    shown, unfolded = browser.script(
+        "const it = document.getElementById('checkout'); return [!it.hidden, it.open]"
+    )
+    return shown, unfolded
+
+
+def test_fault_56_the_checkout_is_shown_live_and_folded_once_the_command_has_begun(
+    browser: Browser, fake: tuple[ServerProcess, FakeAgent]
+) -> None:
+    server, agent = fake
+    number = server.start_build()
+    build = agent.wait_build()
+    open_build(browser, server, number)
+    assert checkout_state(browser) == (False, True)
+    said = b"remote: \x1b[1mready\x1b[m\nReceiving objects:   1%\r"
+    agent.output(build, "checkout", 0, said)
+    browser.wait(lambda: checkout_lines(browser) == ["remote: ready", "Receiving objects:   1%"])
+    assert checkout_state(browser) == (True, True)
+    open_build(browser, server, number)  # the line that is open goes on after a reload
+    rest = b"Receiving objects: 100%\nHEAD is now at 1234567\n"
+    agent.output(build, "checkout", len(said), rest)
+    whole = ["remote: ready", "Receiving objects: 100%", "HEAD is now at 1234567"]
+    browser.wait(lambda: checkout_lines(browser) == whole)
+    assert checkout_state(browser) == (True, True) and shown_lines(browser) == []
+    agent.output(build, "stdout", 0, b"the command\n")
+    browser.wait(lambda: shown_lines(browser) == ["the command"])
+    assert checkout_state(browser) == (True, False)
+    browser.find("#checkout summary").click()
+    agent.output(build, "stdout", 12, b"goes on\n")
+    browser.wait(lambda: shown_lines(browser) == ["the command", "goes on"])
+    assert checkout_state(browser) == (True, True), "whoever unfolds it is not disturbed"
+    agent.result(build, 0, "", stdout_offset=20)
+    browser.wait(lambda: "Success" in browser.find("#verdict h1").text)
+    open_build(browser, server, number)
+    assert checkout_state(browser) == (True, False) and checkout_lines(browser) == whole
+    leave(browser)
+
+
+def test_fault_56_a_checkout_that_failed_stays_unfolded(
+    browser: Browser, fake: tuple[ServerProcess, FakeAgent]
+) -> None:
+    server, agent = fake
+    number = server.start_build()
+    build = agent.wait_build()
+    open_build(browser, server, number)
+    agent.output(build, "checkout", 0, b"fatal: no such thing\n")
+    agent.result(build, 128, "", reason="checkout failed: fatal: no such thing")
+    browser.wait(lambda: "Failure" in browser.find("#verdict h1").text)
+    assert checkout_lines(browser) == ["fatal: no such thing"]
+    assert checkout_state(browser) == (True, True)
+    open_build(browser, server, number)
+    assert checkout_state(browser) == (True, True)
+    with Browser(javascript=False) as plain:
+        open_build(plain, server, number)
+        assert "fatal: no such thing" in plain.find("#checkout").text
+    leave(browser)

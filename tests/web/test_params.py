@@ -59,9 +59,43 @@ def test_more_names_than_any_call_has_are_refused() -> None:
         read_query("&".join(f"a{n}=1" for n in range(101)))
 
 
-@pytest.mark.parametrize("query", ["", "&", "&&=&", "%", "a=%zz", "=x", "a=b=c"])
+@pytest.mark.parametrize("query", ["", "a=%zz", "%=x", "a=b=c", "a=", "a==", "+=x&a=1"])
 def test_odd_queries_are_read_and_not_refused(query: str) -> None:
     read_query(query)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize(
+    ("form", "number"),
+    [
+        ("&", 1),
+        ("=x", 1),
+        ("a", 1),
+        ("%26", 1),
+        ("a=b&", 2),
+        ("&a=b", 1),
+        ("a=1&&b=2", 2),
+        ("a=1&=2", 2),
+        ("a=1&b", 2),
+        ("a=1&b&c=2", 2),
+        ("stdout=1&&status=0", 2),
+        ("stdout=1&", 2),
+        ("id=1&stdout=a&b", 3),
+    ],
+)
+def test_a_pair_without_a_name_or_without_its_sign_is_refused(
+    form: str, number: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "_BLOCK", size)
+    with pytest.raises(BadParameter, match=f"parameter {number} is not .*--data-urlencode"):
+        read_form(io.BytesIO(form.encode()), LARGE)
+
+
+def test_a_name_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(BadParameter, match="command is there twice"):
+        read_query("command=a&commit=b&command=c")
+    with pytest.raises(BadParameter, match="command is there twice"):
+        read_json(io.BytesIO(b'{"command": "a", "command": null}'))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@
   const { make, say, key, announce, adopt, fetchPage, size } = minici;
   const MOST_LINES = 20000;
   const SPARE_LINES = 2000;
+  const MOST_CHECKOUT_LINES = 500;
   const HIDDEN_SECONDS = 10;
   const api = `/api/builds/${build.dataset.id}`;
   const end = document.getElementById("log-end");
@@ -36,6 +37,8 @@
   /* Live output. Pieces are gathered and shown once a frame. */
 
   const log = new miniciLog.Log(logElement);
+  const checkout = document.getElementById("checkout");
+  const checkoutLog = new miniciLog.Log(document.getElementById("checkout-log"));
   const search = miniciSearch(logElement);
   let mode = "waiting"; // then "live", "lost", "resting", "polling" or "full"
   let waiting = false;
@@ -46,6 +49,8 @@
     waiting = false;
     const following = atEnd() && !selecting();
     const full = log.size > MOST_LINES + SPARE_LINES;
+    checkoutLog.show(MOST_CHECKOUT_LINES);
+    checkoutLog.trim(MOST_CHECKOUT_LINES);
     log.show(following ? MOST_LINES : MOST_LINES + SPARE_LINES - logElement.children.length, following);
     output.querySelector(".log-empty")?.remove();
     if (full && following) {
@@ -71,7 +76,25 @@
     if (!output.querySelector(".trimmed")) logElement.before(make("p", { class: "log-note trimmed" }, say("trimmed")));
   }
 
-  /* A place is ATTEMPT-STDOUT-STDERR, the bytes of each stream that have been seen. */
+  /* What git prints stands open until the command has begun; then it is folded, once. */
+  function writePiece(piece) {
+    if (piece.stream === "checkout") {
+      checkout.hidden = false;
+      checkoutLog.write(piece);
+    } else {
+      foldCheckout();
+      log.write(piece);
+    }
+    showSoon();
+  }
+
+  let folded = !checkout.open;
+  function foldCheckout() {
+    if (!folded) checkout.open = false;
+    folded = true;
+  }
+
+  /* A place is ATTEMPT-STDOUT-STDERR-CHECKOUT, the bytes of each stream that have been seen. */
   function showSize() {
     const [, stdout, stderr] = (place ?? "").split("-").map(Number);
     if (stderr !== undefined) document.getElementById("output-size").textContent = size(stdout + stderr);
@@ -92,6 +115,7 @@
       if (fresh.hasAttribute(name)) build.setAttribute(name, fresh.getAttribute(name));
     }
     adopt(page, "[data-swap]");
+    if (!page.getElementById("checkout").open) foldCheckout();
     showState();
     return page;
   }
@@ -114,8 +138,11 @@
   function turnTo(attempt) {
     if (attempt === shownAttempt()) return;
     build.dataset.attempt = attempt;
-    place = `${attempt}-0-0`;
+    place = `${attempt}-0-0-0`;
     log.clear();
+    checkoutLog.clear();
+    checkout.hidden = checkout.open = true;
+    folded = false;
     for (const note of output.querySelectorAll(".part, .trimmed, .dropped")) note.remove();
     delete output.dataset.partial;
     showSoon();
@@ -179,8 +206,7 @@
     on("output", (event) => {
       turnTo(parseInt(event.lastEventId, 10));
       place = event.lastEventId;
-      log.write(JSON.parse(event.data));
-      showSoon();
+      writePiece(JSON.parse(event.data));
     });
     on("status", (event) => {
       ended = true;
@@ -212,6 +238,11 @@
     }
   });
 
+  function showCheckout(fresh) {
+    checkout.hidden = fresh.hidden;
+    document.getElementById("checkout-log").replaceChildren(...fresh.querySelector(".log").childNodes);
+  }
+
   /* Without live output: the whole page again every three seconds, and say so. */
   async function poll() {
     mode = "polling";
@@ -223,6 +254,7 @@
         const following = atEnd();
         const page = await refresh("");
         const fresh = page.getElementById("log");
+        showCheckout(page.getElementById("checkout"));
         if (fresh.children.length !== logElement.children.length || fresh.lastElementChild && !fresh.lastElementChild.isEqualNode(logElement.lastElementChild)) {
           logElement.replaceChildren(...fresh.childNodes);
           miniciLog.addRules(logElement);

@@ -1,4 +1,4 @@
-/* From what a command wrote to lines on the page: the same as minici/ansi.py, for output
+/* From what a command wrote to lines on the page: the same as minici/ui/ansi.py, for output
    that arrives while one looks at it. */
 "use strict";
 
@@ -49,7 +49,7 @@ const miniciLog = (() => {
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   }
 
-  /* Made lighter until it can be read on the log's ground, as in minici/ansi.py. */
+  /* Made lighter until it can be read on the log's ground, as in minici/ui/palette.py. */
   function legible(parts) {
     const ground = luminance(GROUND) + 0.05;
     let shown = parts;
@@ -144,7 +144,8 @@ const miniciLog = (() => {
 
   class Line {
     /* `element` is there already for a line that the page came with. */
-    constructor(number, name, seconds, element = null) {
+    constructor(prefix, number, name, seconds, element = null) {
+      this.prefix = prefix;
       this.number = number;
       this.name = name;
       this.seconds = seconds;
@@ -176,17 +177,20 @@ const miniciLog = (() => {
         if (classes) content.append(parent);
       }
       if (this.element) return this.element.querySelector(".text").replaceWith(content);
-      const { number } = this;
+      const { prefix, number } = this;
+      this.element = make("div", { class: `line ${this.name}`, id: `${prefix}${number}` }, content);
+      if (prefix !== "L") return; // lines of a checkout have no links
       const link = make("a", { class: "n", href: `#L${number}`, title: say("line", { n: number }), tabindex: "-1" }, String(number));
       const at = make("span", { class: "at" }, clock(this.seconds));
-      this.element = make("div", { class: `line ${this.name}`, id: `L${number}` }, link, at, content);
+      this.element.prepend(link, at);
     }
   }
 
   class Log {
-    /* `element` is the page's #log, with what is there already. */
+    /* `element` is #log or #checkout-log, with the lines that are there already. */
     constructor(element) {
       this.element = element;
+      this.prefix = element.dataset.prefix || "L";
       addRules(element);
       this.begin(Number(element.dataset.next));
       this.takeUp(JSON.parse(element.dataset.open || "{}"));
@@ -210,9 +214,9 @@ const miniciLog = (() => {
     takeUp(open) {
       for (const [name, { line, text }] of Object.entries(open)) {
         const stream = this.streams[name];
-        const element = line === null ? null : document.getElementById(`L${line}`);
+        const element = line === null ? null : document.getElementById(`${this.prefix}${line}`);
         if (line !== null && !element) stream.continued = line;
-        if (element) stream.line = new Line(line, name, 0, element);
+        if (element) stream.line = new Line(this.prefix, line, name, 0, element);
         if (element) this.feed(stream, name, 0, text);
         else stream.carry = text;
       }
@@ -242,7 +246,7 @@ const miniciLog = (() => {
     }
 
     newLine(stream, name, seconds) {
-      const line = new Line(stream.continued ?? this.next++, name, seconds);
+      const line = new Line(this.prefix, stream.continued ?? this.next++, name, seconds);
       line.continued = stream.continued !== undefined;
       stream.continued = undefined;
       this.fresh.push(line);
