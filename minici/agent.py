@@ -129,6 +129,7 @@ class Agent:
         self._inventory.close()
         self._upkeep.stop()
         deadline = time.monotonic() + _STOP_SECONDS
+        self._upkeep.stop()
         for slot in self._slots:
             slot.join(max(0.0, deadline - time.monotonic()))
         self._listener.stop(within=1.0)
