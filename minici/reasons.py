@@ -82,6 +82,7 @@ SENTENCES: dict[str, str] = {
     "record_of_another": "the record is of build {build}",
     "not_a_build": "not a build: {error}",
     "wrong_kind": "a value is of the wrong kind",
+    "output_damaged": "its output is damaged: {error}",
     "folder_unusable": "its folder can't be used: {error}",
     "queue_full": "{count} builds are waiting already",
     "data_unwritable": "the data folder can't be written: {error}",

@@ -80,6 +80,7 @@ RUSSIAN: dict[str, str] = {
     "record_of_another": "это запись сборки {build}",
     "not_a_build": "это не сборка: {error}",
     "wrong_kind": "значение не того рода",
+    "output_damaged": "её вывод повреждён: {error}",
     "folder_unusable": "её папкой нельзя пользоваться: {error}",
     "queue_full": "сборок уже ждёт: {count}",
     "data_unwritable": "в папку данных нельзя писать: {error}",
