@@ -293,8 +293,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "checkout": ("Получение коммита (git)", "Checkout (git)"),
     "output_damaged": (
-        "Файлы этого вывода повреждены: {reason}. Показано то, что читается.",
-        "The files of this output are damaged: {reason}. What can be read is shown.",
+        "Файлы этого вывода повреждены: показано то, что удалось прочитать.",
+        "The files of this output are damaged: what can be read is shown.",
     ),
     "output": ("Вывод", "Output"),
     "output_of_attempt": ("Вывод попытки {attempt}", "Output of attempt {attempt}"),
@@ -373,7 +373,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "start_agent": ("Ещё один агент", "One more agent"),
     "start_agent_text": (
         "На машине с папкой minici, Python и git:",
-        "Where the folder minici, Python and git are:",
+        "On a host with the folder minici, Python and git:",
     ),
     # Errors.
     "error_400": ("Запрос не понят", "The request was not understood"),

@@ -119,7 +119,7 @@ class BuildView:
     live: Optional[str] = None
     checkout: str = ""
     checkout_bytes: int = 0  # raw bytes of it, as the live stream counts them
-    damage: str = ""  # what is wrong with the files of the output, or empty
+    damaged: bool = False  # the files of the output contradict each other
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,9 @@ def _dropped(translate: Translator, count: int) -> Html:
 
 
 def _damage(translate: Translator, view: BuildView) -> Html:
-    if not view.damage:
+    if not view.damaged:
         return NOTHING
-    text = translate("output_damaged", reason=reason_text(translate, view.damage))
+    text = translate("output_damaged")
     return markup('<p class="damage" role="alert">$text</p>', text=text)
 
 
