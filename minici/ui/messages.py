@@ -220,8 +220,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "It is next, and begins the moment a slot is free.",
     ),
     "waits_trouble": (
-        "Свободные агенты сейчас не берут сборок:",
-        "The free agents take no builds now:",
+        "Эти агенты сейчас не берут сборок:",
+        "These agents take no builds now:",
     ),
     "waits_soon": ("Она сейчас начнётся.", "It is about to begin."),
     "reason": ("Причина", "Reason"),
