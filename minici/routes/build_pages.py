@@ -97,14 +97,11 @@ class BuildPages:
         attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
         with self._store.transcript(record.id, attempt) as transcript:
             kept = transcript.kept
-            damaged = getattr(transcript, "damaged", False)
         with self._store.checkout_said(record.id, attempt) as log:
             text = b"".join(block for block, _ in log.follow()).decode("utf-8", "replace")
             total = log.total
         sizes = (kept.stdout, kept.stderr, kept.dropped)
-        return dataclasses.replace(
-            view, kept=sizes, damaged=damaged, checkout=text, checkout_bytes=total
-        )
+        return dataclasses.replace(view, kept=sizes, checkout=text, checkout_bytes=total)
 
     def _with_output(
         self, request: Request, view: BuildView, record: Build, wanted: Selection

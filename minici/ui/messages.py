@@ -293,8 +293,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "checkout": ("Получение коммита (git)", "Checkout (git)"),
     "output_damaged": (
-        "Файлы этого вывода повреждены: показано то, что удалось прочитать.",
-        "The files of this output are damaged: what can be read is shown.",
+        "Файлы этого вывода повреждены: {reason}. Показано то, что удалось прочитать.",
+        "The files of this output are damaged: {reason}. What can be read is shown.",
     ),
     "output": ("Вывод", "Output"),
     "output_of_attempt": ("Вывод попытки {attempt}", "Output of attempt {attempt}"),

@@ -119,7 +119,7 @@ class BuildView:
     live: Optional[str] = None
     checkout: str = ""
     checkout_bytes: int = 0  # raw bytes of it, as the live stream counts them
-    damaged: bool = False  # the files of the output contradict each other
+    damage: str = ""  # what is wrong with the files of the output, or empty
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,9 @@ def _dropped(translate: Translator, count: int) -> Html:
 
 
 def _damage(translate: Translator, view: BuildView) -> Html:
-    if not view.damaged:
+    if not view.damage:
         return NOTHING
-    text = translate("output_damaged")
+    text = translate("output_damaged", reason=reason_text(translate, view.damage))
     return markup('<p class="damage" role="alert">$text</p>', text=text)
 
 

@@ -110,7 +110,7 @@ def hostile(field: str) -> str:
 
 IN_VIEW = (
     "waiting max_attempts previous next shown_attempt first_line earlier later output "
-    "kept checkout damaged"
+    "kept checkout damage"
 ).split()
 
 
@@ -869,8 +869,8 @@ def test_views_are_values() -> None:
 
 
 def test_fault_62_damaged_output_is_said_on_the_page() -> None:
-    text = "The files of this output are damaged"
-    assert text in english_build("failure", damaged=True).text
+    text = "The files of this output are damaged: some reason. What can be read is shown."
+    assert text in english_build("failure", damage="some reason").text
     assert text not in english_build("failure").text
 
 
