@@ -191,7 +191,7 @@ class Supervisor:
         except OSError as error:
             raise SupervisorUnavailable(str(error)) from None
         if not answer.startswith(b'{"ready"'):
-            raise SupervisorUnavailable("it ended at once; see the agent's log")
+            raise SupervisorUnavailable(Reason("supervisor_ended"))
         self._control.settimeout(None)
         self._ready = True
 
