@@ -127,6 +127,7 @@ class Agent:
         """End what runs and give it back; what waits to be delivered stays for the next life."""
         self._heartbeat.stop()
         self._inventory.close()
+        self._upkeep.stop()
         deadline = time.monotonic() + _STOP_SECONDS
         self._upkeep.stop()
         for slot in self._slots:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional
 
-from minici.checkout.git import Git, GitError, GitUnavailable, Interrupted
+from minici.checkout.git import Git, GitError, Interrupted
 from minici.checkout.mirror import Mirrors
 from minici.process.command import Account, StopOrder, Supervisor, SupervisorLost
 from minici.process.launcher import SupervisorUnavailable
@@ -94,10 +94,7 @@ class Upkeep:
             job(git)
         except Interrupted:
             self._mirrors.released.set()  # again, after the build
-        except (
-            *(GitError, GitUnavailable, OSError),
-            *(SupervisorLost, SupervisorUnavailable),
-        ) as error:
+        except (GitError, OSError, SupervisorLost, SupervisorUnavailable) as error:
             log.warning("upkeep of mirrors and working trees: %s", error)
         except Exception:
             log.exception("upkeep of mirrors and working trees: internal error")
