@@ -217,6 +217,26 @@ def test_a_short_build_costs_one_call(server: FakeServer, agent: AgentProcess) -
     assert len(server.made("/notify_build_result")) == 1
 
 
+def test_fault_56_what_git_prints_is_sent(
+    place: Place, server: FakeServer, agent: AgentProcess
+) -> None:
+    """While it fetches, and what is left before the result, after a kill as well."""
+    hand(agent, 1, "true", repository=f"file://{place.repository.path}")
+    server.wait_result(1)
+    said = server.stream(1, "checkout")
+    assert b"new branch" in said and b"main" in said, said
+    gone = place.folder / "gone"
+    server.script_always("/notify_build_output", (503, {"error": "later"}))
+    hand(agent, 2, "true", repository=f"file://{gone}")
+    wait_for(lambda: agent.ping()["undelivered"])
+    assert server.stream(2, "checkout") == b""
+    agent.kill()
+    agent.restart()
+    server.script_always("/notify_build_output", None)
+    assert "checkout failed" in server.wait_result(2)["reason"]
+    assert str(gone).encode() in server.stream(2, "checkout")
+
+
 def test_the_slot_is_free_before_the_result_is_delivered(
     server: FakeServer, agent: AgentProcess
 ) -> None:
