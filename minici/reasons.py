@@ -160,7 +160,7 @@ def from_json(sentence: Optional[str], key: object, values: object) -> Optional[
         return sentence
     try:
         return Reason(key, **{str(name): _value_from_json(v) for name, v in values.items()})
-    except (KeyError, IndexError, ValueError, TypeError):
+    except (AttributeError, LookupError, ValueError, TypeError, RecursionError):
         return sentence
 
 
