@@ -94,7 +94,7 @@ class Server:
         self.poller = Poller(config.projects, pushes)
         self._records = Records(self.store, self._base)
         self._pages = Pages(
-            self.state, self.dispatcher, self.store, config, self._records, self._base
+            self.state, self.dispatcher, self.store, config, self._records, self.poller, self._base
         )
         try:
             unfinished = self.store.open()

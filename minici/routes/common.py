@@ -84,7 +84,7 @@ def page_url(base: str, number: int) -> str:
 def whole(record: Record) -> Build:
     """The build, or HttpError 500 for one that is damaged."""
     if isinstance(record, DamagedBuild):
-        raise HttpError(500, f"build {record.id} is damaged: {record.reason}")
+        raise HttpError(500, Reason("damaged", build=record.id, reason=record.reason))
     return record
 
 
@@ -108,7 +108,9 @@ def read_status(request: Request) -> Optional[str]:
     """The status that a list is filtered by. Raises BadParameter."""
     status = request.query.optional("status")
     if status is not None and status not in builds.STATUSES:
-        raise BadParameter(f"the parameter status must be one of {', '.join(builds.STATUSES)}")
+        raise BadParameter(
+            Reason("param_choice", name="status", choices=", ".join(builds.STATUSES))
+        )
     return status
 
 

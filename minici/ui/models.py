@@ -52,7 +52,24 @@ class FormView:
 
     commit: str = "HEAD"
     command: str = ""
+    project: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProjectChoice:
+    """A project that a build may be of, with the command that the form offers for it."""
+
+    name: str
+    command: str
+
+
+@dataclass(frozen=True)
+class LookFailure:
+    """A project whose refs can't be listed now, and why."""
+
+    project: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -62,13 +79,18 @@ class IndexView:
     context: PageContext
     builds: Sequence[BuildJson]
     form: FormView = FormView()
+    projects: Sequence[ProjectChoice] = ()  # none where there is one only
     waiting: Mapping[int, Waiting] = field(default_factory=dict)
     filter: Optional[str] = None
     text: Optional[str] = None
+    project: Optional[str] = None
+    branch: Optional[str] = None
     newer: Optional[str] = None  # addresses of the first and of the next page
     older: Optional[str] = None
     last: Sequence[BuildJson] = ()  # the last builds, newest first, without any filter
     medians: Mapping[str, float] = field(default_factory=dict)  # running command: usual seconds
+    looks: bool = False  # whether refs are looked at
+    look_failures: Sequence[LookFailure] = ()
 
 
 @dataclass(frozen=True)
