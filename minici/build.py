@@ -331,6 +331,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "Optional[int]": (int, type(None)),
     "Optional[str]": (str, type(None)),
     "tuple[Attempt, ...]": (tuple,),
+    "tuple[str, ...]": (tuple,),
 }
 _ATTEMPT_KEYS = tuple(f.name for f in dataclasses.fields(Attempt) if f.name != "number")
 

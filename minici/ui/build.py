@@ -17,6 +17,7 @@ from minici.ui.components import (
     status_of,
     status_word,
 )
+from minici.ui.filters import short_ref
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase
 from minici.ui.models import BuildJson, BuildView, Waiting
@@ -99,6 +100,13 @@ def _author(build: BuildJson) -> Html:
 def _origin(translate: Translator, build: BuildJson) -> Html:
     """Whose build it is, and what it repeats: said at the top, where there is something to say."""
     parts = []
+    if build.get("ref"):
+        key = "origin_tag" if build.get("event") == "tag" else "origin_push"
+        link = markup('<code class="ref">$ref</code>', ref=short_ref(build["ref"]))
+        if build.get("event") in ("push", "tag"):
+            parts.append(phrase(translate, key, ref=link))
+        else:
+            parts.append(link)
     if build.get("rebuild_of"):
         parts.append(phrase(translate, "origin_repeat", link=build_link(build["rebuild_of"])))
     if build.get("started_by"):

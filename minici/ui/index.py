@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from shlex import quote
 from typing import Optional
-from urllib.parse import urlencode
 
 from minici.ui.components import (
-    STATUSES,
     agent_name,
     ago,
     duration_html,
@@ -21,6 +19,14 @@ from minici.ui.components import (
     status_of,
     status_word,
     summary,
+)
+from minici.ui.filters import (
+    branch_of,
+    filters_of_list,
+    is_narrowed,
+    list_address,
+    query_address,
+    short_ref,
 )
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, input_value, join, markup
@@ -40,11 +46,13 @@ def index_page(language: str, view: IndexView) -> Html:
         "index",
         translate,
         **_form_values(translate, view.form),
+        project=_project_field(translate, view),
         refresh="/" if view.form.errors else "",
         summary=summary(translate, view.context),
         no_agents=_no_agents(translate, view.context),
         strip=strip_of_builds(translate, view),
-        filters=_filters(translate, view),
+        filters=filters_of_list(translate, view),
+        looks=_looks(translate, view),
         list=_list(translate, view),
         pages=_pages(translate, view),
     )
@@ -80,7 +88,7 @@ def _feed_link(translate: Translator, view: IndexView) -> Html:
     return markup(
         '<link rel="alternate" type="application/atom+xml" title="$title" href="$url">\n',
         title=translate("feed"),
-        url="/feed.atom" + _address(view.filter, view.text)[1:],
+        url="/feed.atom" + list_address(view)[1:],
     )
 
 
@@ -97,6 +105,48 @@ def _form_values(translate: Translator, form: FormView) -> dict[str, object]:
     for field in _FIELDS:
         values.update(_field_error(translate, field, form.errors.get(field)))
     return values
+
+
+def _project_field(translate: Translator, view: IndexView) -> Html:
+    """The choice of a project, which brings its command along; nothing where there is one only."""
+    if not view.projects:
+        return NOTHING
+    options = join(
+        markup(
+            '<option value="$name" data-command="$command"$selected>$name</option>',
+            name=each.name,
+            command=input_value(each.command),
+            selected=markup(" selected") if each.name == view.form.project else "",
+        )
+        for each in view.projects
+    )
+    return markup(
+        '<div class="field field-project"><label for="project">$label</label>'
+        '<select id="project" name="project">$options</select></div>',
+        label=translate("project"),
+        options=options,
+    )
+
+
+def _looks(translate: Translator, view: IndexView) -> Html:
+    """How the looks at the refs went, where one failed, and a button that looks now."""
+    if not view.looks:
+        return NOTHING
+    failures = join(
+        markup(
+            '<p class="look-failure" role="status">$text</p>',
+            text=translate(
+                "look_failed", project=each.project, reason=reason_text(translate, each.reason)
+            ),
+        )
+        for each in view.look_failures
+    )
+    return markup(
+        '<div class="looks">$failures<form method="post" action="/poll">'
+        '<button type="submit" class="small">$now</button></form></div>',
+        failures=failures,
+        now=translate("look_now"),
+    )
 
 
 def _field_error(translate: Translator, field: str, error: Optional[str]) -> dict[str, object]:
@@ -132,54 +182,11 @@ def _no_agents(translate: Translator, context: PageContext) -> Html:
 # The list
 
 
-def _address(status: Optional[str], text: Optional[str]) -> str:
-    query = [("status", status)] if status else []
-    query += [("text", text)] if text else []
-    return "/?" + urlencode(query) if query else "/"
-
-
-def _filters(translate: Translator, view: IndexView) -> Html:
-    if not view.builds and not view.filter and not view.text:
-        return NOTHING
-    links = join(_filter_link(translate, view, status) for status in (None,) + STATUSES)
-    return markup(
-        '<div class="filters"><nav class="chips" aria-label="$label">$links</nav>$text</div>',
-        label=translate("filter_label"),
-        links=links,
-        text=_text_filter(translate, view),
-    )
-
-
-def _filter_link(translate: Translator, view: IndexView, status: Optional[str]) -> Html:
-    return markup(
-        '<a href="$address" class="chip chip-$status"$current>$sign$word</a> ',
-        address=_address(status, view.text),
-        status=status or "all",
-        current=markup(' aria-current="true"') if status == view.filter else "",
-        sign=sign(status) if status else "",
-        word=status_word(translate, status) if status else translate("all"),
-    )
-
-
-def _text_filter(translate: Translator, view: IndexView) -> Html:
-    status = markup('<input type="hidden" name="status" value="$s">', s=view.filter)
-    return markup(
-        '<form class="text-filter" role="search" action="/">$status'
-        '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
-        '<button type="submit" aria-label="$apply" title="$apply">$glass</button></form>',
-        status=status if view.filter else "",
-        text=input_value(view.text or ""),
-        label=translate("filter_text"),
-        apply=translate("filter_apply"),
-        glass=sign("search"),
-    )
-
-
 def _list(translate: Translator, view: IndexView) -> Html:
     if view.builds:
         rows = join(_row(translate, view, build) for build in view.builds)
         return fill("list", translate, rows=rows)
-    if view.filter or view.text:
+    if is_narrowed(view):
         return _none_match(translate, view)
     title, text = translate("no_builds"), translate("no_builds_text")
     return panel(translate, title, text, _curl_line(view.context, view.form), "panel-empty")
@@ -225,11 +232,35 @@ def _row(translate: Translator, view: IndexView, build: BuildJson) -> Html:
         badge=status_badge(translate, status),
         commit=short_commit(build),
         subject=subject,
+        branch=_ref(translate, view, build),
         command=_first_line(command),
         command_title=command[:1000],
         agent=_agent(translate, build, view),
         started=ago(translate, build.get("started_at"), view.context.now),
         duration=_duration(translate, build, view),
+    )
+
+
+def _ref(translate: Translator, view: IndexView, build: BuildJson) -> Html:
+    """The project, where there are several, and the branch or tag, each with a link to its list."""
+    parts = []
+    if view.projects and build.get("project"):
+        parts.append(("project", str(build["project"]), {"project": build["project"]}))
+    name = branch_of(build)
+    if name:
+        parts.append(("branch", name, {"branch": name, "project": view.project}))
+    elif build.get("ref"):
+        text = short_ref(build["ref"])
+        parts.append(("tag", text, {"text": build.get("commit")}))
+    return join(
+        markup(
+            '<a class="ref ref-$kind" href="$url" title="$title">$text</a> ',
+            kind=kind,
+            url=query_address(**values),
+            title=translate(f"filter_{kind}"),
+            text=text,
+        )
+        for kind, text, values in parts
     )
 
 

@@ -298,6 +298,26 @@ const minici = (() => {
   opener.addEventListener("click", showHelp);
   document.querySelector(".foot")?.append(opener);
 
+  // The form: a project brings its command along, and the last one that was typed in this browser.
+  function startForm() {
+    const command = document.getElementById("command"), project = document.getElementById("project");
+    const form = command && command.form;
+    if (!form) return;
+    const kept = (name) => "command " + name;
+    const chosen = () => (project ? project.value : "");
+    const offered = () => {
+      const own = project ? project.selectedOptions[0].dataset.command : command.defaultValue;
+      try { return localStorage.getItem(kept(chosen())) || own; } catch { return own; }
+    };
+    form.addEventListener("submit", () => {
+      try { localStorage.setItem(kept(chosen()), command.value); } catch { /* it is not kept */ }
+    });
+    if (project) project.addEventListener("change", () => { command.value = offered(); });
+    const given = new URLSearchParams(location.search).has("command") || document.querySelector(".form-error");
+    if (!given && location.pathname === "/") command.value = offered();
+  }
+
+  startForm();
   showZones();
   addCopyButtons();
   tick();

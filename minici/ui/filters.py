@@ -1,0 +1,110 @@
+"""What the list of builds can be narrowed to: a status, a text, a project, a branch."""
+
+from __future__ import annotations
+
+from typing import Optional
+from urllib.parse import urlencode
+
+from minici.ui.components import STATUSES, sign, status_word
+from minici.ui.i18n import Translator
+from minici.ui.markup import NOTHING, Html, input_value, join, markup
+from minici.ui.models import BuildJson, IndexView
+
+_BRANCH_PREFIX = "refs/heads/"
+
+
+def query_address(**values: Optional[object]) -> str:
+    """The start page with these parameters, those that are None left out."""
+    query = urlencode({name: str(value) for name, value in values.items() if value})
+    return "/?" + query if query else "/"
+
+
+def list_address(view: IndexView, **changed: Optional[str]) -> str:
+    """The list as it is narrowed now, but for what is changed."""
+    values = {
+        "status": view.filter,
+        "text": view.text,
+        "project": view.project,
+        "branch": view.branch,
+    }
+    return query_address(**{**values, **changed})
+
+
+def is_narrowed(view: IndexView) -> bool:
+    """Whether the list shows a part of the builds only."""
+    return list_address(view) != "/"
+
+
+def short_ref(ref: object) -> str:
+    """The short name of a ref: `main` for `refs/heads/main`."""
+    parts = str(ref).split("/", 2)
+    return parts[2] if len(parts) == 3 else str(ref)
+
+
+def branch_of(build: BuildJson) -> Optional[str]:
+    """The branch of a build, where its ref is one."""
+    ref = str(build.get("ref") or "")
+    return short_ref(ref) if ref.startswith(_BRANCH_PREFIX) else None
+
+
+def filters_of_list(translate: Translator, view: IndexView) -> Html:
+    """The links and the field by which the list is narrowed."""
+    if not view.builds and not is_narrowed(view):
+        return NOTHING
+    links = join(_status_link(translate, view, status) for status in (None,) + STATUSES)
+    return markup(
+        '<div class="filters"><nav class="chips" aria-label="$label">$links</nav>$narrowed$text'
+        "</div>",
+        label=translate("filter_label"),
+        links=links,
+        narrowed=_narrowed(translate, view),
+        text=_text_filter(translate, view),
+    )
+
+
+def _status_link(translate: Translator, view: IndexView, status: Optional[str]) -> Html:
+    return markup(
+        '<a href="$address" class="chip chip-$status"$current>$sign$word</a> ',
+        address=list_address(view, status=status),
+        status=status or "all",
+        current=markup(' aria-current="true"') if status == view.filter else "",
+        sign=sign(status) if status else "",
+        word=status_word(translate, status) if status else translate("all"),
+    )
+
+
+def _narrowed(translate: Translator, view: IndexView) -> Html:
+    """The project and the branch that are shown, each with a link that shows all again."""
+    chosen = (("project", view.project), ("branch", view.branch))
+    return join(
+        markup(
+            '<a class="chip chip-$kind" href="$all" title="$title" aria-label="$title: $name">'
+            '$label: $name <span aria-hidden="true">×</span></a> ',
+            kind=kind,
+            all=list_address(view, **{kind: None}),
+            title=translate("show_all"),
+            label=translate(kind),
+            name=name,
+        )
+        for kind, name in chosen
+        if name
+    )
+
+
+def _text_filter(translate: Translator, view: IndexView) -> Html:
+    kept = (("status", view.filter), ("project", view.project), ("branch", view.branch))
+    hidden = join(
+        markup('<input type="hidden" name="$name" value="$value">', name=name, value=value)
+        for name, value in kept
+        if value
+    )
+    return markup(
+        '<form class="text-filter" role="search" action="/">$hidden'
+        '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
+        '<button type="submit" aria-label="$apply" title="$apply">$glass</button></form>',
+        hidden=hidden,
+        text=input_value(view.text or ""),
+        label=translate("filter_text"),
+        apply=translate("filter_apply"),
+        glass=sign("search"),
+    )
