@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from minici.checkout.mirror import Mirrors
+from minici.checkout.mirrors import Mirrors
 from minici.checkout.upkeep import Upkeep
 from minici.config import AgentConfig, read_agent
 from minici.daemon import CanNotStart, Stop, announce, run, shown_url, warn_if_readable

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from minici.checkout.git import Git, GitError, Interrupted
-from minici.checkout.mirror import Mirrors
+from minici.checkout.mirrors import Mirrors
 from minici.process.account import Account
 from minici.process.command import StopOrder, Supervisor, SupervisorLost
 from minici.process.launcher import SupervisorUnavailable
