@@ -67,6 +67,7 @@ class Mirror:
         self._lock = threading.Lock()  # guards the folder against a second writer, and what follows
         self._began = self._fetched = float("-inf")  # the last fetch and the last good one
         self._failed: tuple[float, Optional[GitError]] = (float("-inf"), None)  # the last bad one
+        self._suspect = False  # git could not read something in the folder
         self._broken: Optional[str] = None  # what git has found wrong with the folder
         self._upkeep: Optional[StopOrder] = None  # while it packs
         self._unfetched: dict[str, GitError] = {}  # refs of the repository that can't be fetched
@@ -88,6 +89,10 @@ class Mirror:
             found = self._find_elsewhere(commit, git)
         if found is None:
             found = self._find_name(commit, git)
+        if found is None and self._suspect:
+            self._suspect = False
+            if self.repair(git):
+                return self.resolve(commit, git)
         if found is None:
             repository = public(self.repository)
             raise GitError(Reason("no_commit", commit=commit, repository=repository))
@@ -174,7 +179,11 @@ class Mirror:
         words = ("log", "-1", "--format=%H%n%an%n%s", "--end-of-options", f"{commit}^{{commit}}")
         try:
             said = git(f"--git-dir={self.folder}", *words, "--", folder=self.folder)
-        except GitError:
+        except GitError as error:
+            # Of a name that is not there, git says no more than that it is fatal.
+            self._suspect = (
+                self._suspect or re.search("error: |corrupt", error.messages) is not None
+            )
             return None
         revision, author, subject = said.decode("utf-8", "replace")[:-1].split("\n", 2)
         if len(self._known) >= _KNOWN_COMMITS:
