@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional
 
-from minici.checkout.git import Git, GitError, Interrupted
+from minici.checkout.git import Git, GitError, GitUnavailable, Interrupted
 from minici.checkout.mirrors import Mirrors
 from minici.process.account import Account
 from minici.process.command import StopOrder, Supervisor, SupervisorLost
@@ -27,6 +27,7 @@ _JOB_SECONDS = 3600.0
 _MOST_LOOSE_OBJECTS = 200
 _MOST_PACKS = 20
 _JOIN_SECONDS = 5.0
+_FAILURES = (GitError, GitUnavailable, OSError, SupervisorLost, SupervisorUnavailable)
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Upkeep:
             job(git)
         except Interrupted:
             self._mirrors.released.set()  # again, after the build
-        except (GitError, OSError, SupervisorLost, SupervisorUnavailable) as error:
+        except _FAILURES as error:
             log.warning("upkeep of mirrors and working trees: %s", error)
         except Exception:
             log.exception("upkeep of mirrors and working trees: internal error")
