@@ -22,6 +22,7 @@ from minici.process.command import StopOrder, Supervisor, SupervisorLost
 from minici.process.launcher import SupervisorUnavailable
 
 _LOOK_SECONDS = 60.0
+_BUSY_SECONDS = 600.0
 _REST_SECONDS = 1.0  # after a build, in which the next one may begin
 _JOB_SECONDS = 3600.0
 _MOST_LOOSE_OBJECTS = 200
@@ -79,11 +80,19 @@ class Upkeep:
         self._do(self._clear_up)
         while not self._stopped.is_set():
             used = self._mirrors.released.wait(min(_LOOK_SECONDS, max(1.0, self._keep_seconds)))
-            self._mirrors.released.clear()
-            if used and self._stopped.wait(_REST_SECONDS):
-                break
+            if used:
+                self._await_rest()
             self._do(self._look_after if used else self._remove_expired)
         self._supervisor.close()
+
+    def _await_rest(self) -> None:
+        """Wait until no build has run for a moment, but not for ever."""
+        until = time.monotonic() + _BUSY_SECONDS
+        released = self._mirrors.released
+        while released.is_set() or not self._mirrors.is_idle:
+            released.clear()
+            if self._stopped.wait(_REST_SECONDS) or time.monotonic() > until:
+                return
 
     def _do(self, job: Callable[[Git], None]) -> None:
         with self._lock:
