@@ -3,6 +3,7 @@
 python -m minici [--port N] [--agents N] [FOLDER]     CI for the git repository there
 python -m minici password                             a hash for [users]
 python -m minici init [--repository URL] [FILE]       a config.ini for several hosts
+python -m minici VERB ...                             the command line of a running server
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici import __version__, config_values
+from minici.cli import parser as cli
 from minici.daemon import Stop, complain, take_over_process, use_utf8
 from minici.standalone import Unusable, serve_here
 from minici.web.passwords import NoScrypt, hash_password
@@ -114,6 +116,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if given[:1] == ["init"]:
             wanted = _init_parser().parse_args(given[1:])
             return write_config(Path(wanted.file), wanted.repository)
+        if given and given[0] in cli.VERBS:
+            return cli.main(given)
         options = _parser().parse_args(given)
         stop = Stop()
         stop.on_signals()
@@ -131,7 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python3 -m minici",
         description="Server and agents in one go, on the git repository in which you stand.",
         epilog="Also: `python3 -m minici password` prints a hash for [users], "
-        "`python3 -m minici init [FILE]` writes a config.ini for several hosts.",
+        "`python3 -m minici init [FILE]` writes a config.ini for several hosts, "
+        "and `python3 -m minici VERB` talks to a running server: " + ", ".join(sorted(cli.VERBS)),
     )
     parser.add_argument("--version", action="version", version=f"minici {__version__}")
     parser.add_argument("folder", nargs="?", default=".", help="a folder of the repository")
