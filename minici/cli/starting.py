@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Optional
@@ -30,9 +31,9 @@ def start(
         return client.start(params)
     except ServerError as error:
         said = str(error)
-        if error.status == 400 and ref is not None and "ref" in said.replace(",", " ").split():
+        if error.status == 400 and ref is not None and re.search(r"\bref\b", said):
             return start(client, commit, command, project)
-        if error.status == 400 and command is None and "command" in said:
+        if error.status == 400 and command is None and said.startswith("command"):
             raise ServerError(
                 f"{said}; this server has no command of its own: give one", 400
             ) from None
