@@ -9,6 +9,7 @@ python -m minici VERB ...                             the command line of a runn
 from __future__ import annotations
 
 import argparse
+import difflib
 import getpass
 import io
 import os
@@ -118,6 +119,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             return write_config(Path(wanted.file), wanted.repository)
         if given and given[0] in cli.VERBS:
             return cli.main(given)
+        _check_for_mistyped_verb(given)
         options = _parser().parse_args(given)
         stop = Stop()
         stop.on_signals()
@@ -128,6 +130,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _check_for_mistyped_verb(given: Sequence[str]) -> None:
+    """Raise Unusable for a first word that is no folder, and nearly a verb."""
+    if given and not os.path.exists(given[0]):
+        near = difflib.get_close_matches(given[0], cli.VERBS, n=1, cutoff=0.7)
+        if near:
+            raise Unusable(f"{given[0]}: no such folder, and no verb; did you mean {near[0]}?")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -279,6 +279,29 @@ def test_who_mistypes_is_told_what_is_wrong(
     assert done.returncode == 2 and said in done.stderr, done.stderr
 
 
+def test_a_verb_that_is_nearly_right_is_named(place: Place) -> None:
+    done = Shell(place, "http://127.0.0.1:1")("strat", "main")
+    assert done.returncode != 0 and "did you mean start?" in done.stderr
+
+
+def test_a_terminal_shows_the_place_in_the_queue(place: Place) -> None:
+    server = place.server()
+    run = Shell(place, server)
+    for _ in range(3):
+        server.start_build()
+    main, side = pty.openpty()
+    words = [sys.executable, "-m", "minici", "watch", "3"]
+    env = {**run.env, "TERM": "xterm"}
+    with subprocess.Popen(words, env=env, cwd=run.folder, stderr=side) as process:
+        seen = b""
+        while b"build 3: third in the queue" not in seen:
+            seen += os.read(main, 65536)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    os.close(main)
+    os.close(side)
+
+
 def test_no_server_is_exit_status_5(place: Place) -> None:
     done = Shell(place, "http://127.0.0.1:1")("list")
     assert done.returncode == 5 and "no answer from http://127.0.0.1:1" in done.stderr
