@@ -88,15 +88,15 @@ class Client:
 
     def start(self, params: Mapping[str, str]) -> Build:
         """Start a build; return it, with its id."""
-        return self._json("POST", "/api/builds", params)
+        return self._json("POST", "/api/builds", "id", params)
 
     def build(self, number: int) -> Build:
-        return self._json("GET", f"/api/builds/{number}")
+        return self._json("GET", f"/api/builds/{number}", "id")
 
     def page(self, **query: object) -> Mapping[str, Any]:
         """One page of builds, newest first: `builds`, and `next`, the path of the one behind it."""
         given = {name: value for name, value in query.items() if value is not None}
-        return self._json("GET", f"/api/builds?{urllib.parse.urlencode(given)}")
+        return self._json("GET", f"/api/builds?{urllib.parse.urlencode(given)}", "builds")
 
     def builds(self, **query: object) -> Iterator[Build]:
         """All builds, newest first, read page by page."""
@@ -110,7 +110,7 @@ class Client:
             path = parts.path
             if self._prefix and path.startswith(self._prefix + "/"):
                 path = path[len(self._prefix) :]
-            page = self._json("GET", f"{path}?{parts.query}")
+            page = self._json("GET", f"{path}?{parts.query}", "builds")
 
     def cancel(self, number: int) -> None:
         self._open("POST", f"/build/{number}/cancel", {}).close()
@@ -134,7 +134,7 @@ class Client:
     # Agents.
 
     def agents(self) -> list[Mapping[str, Any]]:
-        return list(self._json("GET", "/api/agents")["agents"])
+        return list(self._json("GET", "/api/agents", "agents")["agents"])
 
     def set_paused(self, address: str, paused: bool) -> None:
         """Give an agent no more builds, or give it builds again."""
@@ -186,16 +186,17 @@ class Client:
     # One call.
 
     def _json(
-        self, method: str, path: str, params: Optional[Mapping[str, str]] = None
+        self, method: str, path: str, key: str, params: Optional[Mapping[str, str]] = None
     ) -> Mapping[str, Any]:
+        """The JSON object of an answer, which must have a `key`."""
         with self._open(method, path, params) as answer:
             body = b"".join(answer.blocks())
         try:
             data = json.loads(body)
         except ValueError:
             data = None
-        if not isinstance(data, dict):
-            raise ServerError(f"{self.base} is no minici server: {path} is no JSON there", 200)
+        if not isinstance(data, dict) or key not in data:
+            raise ServerError(f"{self.base} is no minici server: {path} has no {key} there", 200)
         return data
 
     def _blocks(self, path: str) -> Iterator[bytes]:
@@ -300,8 +301,16 @@ def read_events(answer: Any) -> Iterator[Event]:
             elif not value and not line.startswith(b":"):
                 if "data" in fields:
                     kind = fields.get("event", "message")
-                    yield Event(fields.get("id", ""), kind, json.loads(fields["data"]))
+                    yield Event(fields.get("id", ""), kind, _event_data(fields["data"]))
                 fields = {}
+
+
+def _event_data(text: str) -> Mapping[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    return data if isinstance(data, dict) else {}
 
 
 def _split(url: str) -> urllib.parse.SplitResult:

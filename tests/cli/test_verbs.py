@@ -314,6 +314,14 @@ def test_every_verb_has_help_with_an_example(place: Place) -> None:
         assert done.returncode == 0 and f"python3 -m minici {verb}" in done.stdout
 
 
+def test_another_kind_of_server_is_said_to_be_one(place: Place) -> None:
+    fake = place.keep(FakeServer())
+    run = Shell(place, f"http://127.0.0.1:{fake.port}")
+    for words in (("list",), ("show", "1"), ("agents",), ("start", "main", "true"), ("watch", "1")):
+        done = run(*words)
+        assert done.returncode == 2 and "is no minici server" in done.stderr
+
+
 class FilesServer(FakeServer):
     """A server that keeps files, and knows `ref` no more than today's."""
 
