@@ -315,14 +315,14 @@ def _event_data(text: str) -> Mapping[str, Any]:
 
 def _split(url: str) -> urllib.parse.SplitResult:
     text = url if "://" in url else f"http://{url}"
+    shown = text.rpartition("@")[2]  # without a password
     try:
         parts = urllib.parse.urlsplit(text)
         _ = parts.port
     except ValueError as error:
-        raise BadAddress(f"--server {url}: {error}; write http://HOST:PORT") from None
+        raise BadAddress(f"--server {shown}: {error}; write http://HOST:PORT") from None
     wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.query
     if wrong or any(c.isspace() for c in text) or not parts.path.isascii():
-        shown = text.rpartition("@")[2]
         raise BadAddress(f"--server {shown}: not the URL of a server; write http://HOST:PORT")
     return parts
 
