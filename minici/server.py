@@ -134,7 +134,7 @@ class Server:
             *self._pages.routes(),
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
-            *Api(self.state, self._records).routes(),
+            *Api(self.state, self._records, self._config.command).routes(),
             *AgentEndpoints(updates, limit).routes(),
         ]
         address = urlsplit(self._config.url) if self._config.url else None

@@ -20,9 +20,10 @@ _MOST = 1000
 class Api:
     """The JSON of builds and agents, as routes."""
 
-    def __init__(self, state: State, records: Records) -> None:
+    def __init__(self, state: State, records: Records, command: str = "") -> None:
         self._state = state
         self._records = records
+        self._command = command  # of builds that come without one
 
     def routes(self) -> list[Route]:
         return [
@@ -48,7 +49,7 @@ class Api:
     def start_build(self, request: Request) -> Response:
         params = request.params()
         commit = params.text("commit", "").strip(" \t")
-        command = tidy_command(params.text("command", ""))
+        command = tidy_command(params.text("command", self._command))
         for name, complaint in (
             ("commit", check_commit(commit)),
             ("command", check_command(command)),

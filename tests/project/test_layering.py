@@ -35,10 +35,11 @@ ALLOWED: dict[str, frozenset[str]] = {
         "html": "* ui",
         "routes": "* scheduler store output html web",
         "executor": "* checkout process output web",
+        "cli": "* web.client",
         "server": "* store output scheduler routes html web",
         "agent": "* executor checkout process output web",
         "standalone": "*",
-        "__main__": "* standalone web.passwords",
+        "__main__": "* standalone web.passwords cli",
     }.items()
 }
 MOST_AT_THE_TOP = 20
