@@ -20,7 +20,7 @@ from minici.output.writer import OutputWriter
 from minici.web.client import Client, Refused
 
 PIECE_BYTES = 1024 * 1024  # at most in one call
-_HEAD_START_SECONDS = 0.05  # a build that ends sooner needs no call but the one for its result
+_HEAD_START_SECONDS = 0.05  # a command that ends sooner needs no call but the one for its result
 _MOST_SEGMENTS = 64  # further behind, the order of the streams is left to the result
 
 
@@ -141,11 +141,13 @@ class OutputStreamer:
     def _send_next(self) -> Optional[float]:
         """Send one piece; None when there is nothing more to do. Raises Failed."""
         with self._changed:
-            if not any(self._sent.values()):
-                self._changed.wait_for(lambda: self._ended, _HEAD_START_SECONDS)
             self._changed.wait_for(lambda: self._ended or self._has_more())
+            if not self._ended and not self._sent[self._segments[0].stream]:
+                self._changed.wait_for(lambda: self._ended, _HEAD_START_SECONDS)
             if self._ended:
                 return None
+            if not self._has_more():  # the segments have been put together meanwhile
+                return 0.0
             segment = self._segments[0]
             offset = self._sent[segment.stream]
             try:
