@@ -87,7 +87,7 @@ class Outbox:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         try:
-            _try_to_write(folder)
+            _try_to_write(folder, durable=False)  # an fsync would cost each build some time
         except OSError:
             self.discard(folder)
             raise
@@ -97,7 +97,7 @@ class Outbox:
         """Raise OSError if a build could not begin now, or its result not be kept."""
         for folder in (self._running, self._waiting):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _try_to_write(folder)
+            _try_to_write(folder, durable=True)
 
     def add(
         self,
@@ -181,13 +181,14 @@ def _name(attempt_id: AttemptId) -> str:
     return f"{attempt_id.build}-{attempt_id.attempt}"
 
 
-def _try_to_write(folder: Path) -> None:
-    """Write a file to disk, and remove it. Raises OSError."""
+def _try_to_write(folder: Path, durable: bool) -> None:
+    """Write a file, to disk if `durable`, and remove it. Raises OSError."""
     trial = folder / _TRIAL
     descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         write_all(descriptor, bytes(_TRIAL_BYTES))
-        sync(descriptor)
+        if durable:
+            sync(descriptor)
     finally:
         os.close(descriptor)
         with suppress(OSError):
