@@ -24,7 +24,6 @@ from typing import Any
 from minici import reasons
 from minici.build import STREAMS, AttemptId, Result
 from minici.durable import sync, sync_file, sync_folder, write_all, write_atomic
-from minici.output.checkout_log import CHECKOUT
 from minici.output.format import TIMELINE
 
 _RESULT = "result.json"
@@ -107,7 +106,8 @@ class Outbox:
         output_limit: int,
         sent: Mapping[str, int],
     ) -> PendingResult:
-        """Put a result in order; when this returns, it survives a power cut."""
+        """Put a result in order; when this returns, it survives a power cut. The text of git
+        survives a kill."""
         key, values = reasons.to_json(result.reason)
         record = {
             "id": attempt_id.build,
@@ -118,7 +118,7 @@ class Outbox:
             "output_limit": output_limit,
             "sent": dict(sent),
         }
-        for name in (*STREAMS, TIMELINE, CHECKOUT):
+        for name in (*STREAMS, TIMELINE):
             with suppress(FileNotFoundError):
                 sync_file(folder / name)
         write_atomic(folder / _RESULT, json.dumps(record).encode())

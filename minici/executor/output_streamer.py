@@ -21,6 +21,7 @@ from minici.web.client import Client, Refused
 
 PIECE_BYTES = 1024 * 1024  # at most in one call
 _HEAD_START_SECONDS = 0.05  # a command that ends sooner needs no call but the one for its result
+_PROGRESS_SECONDS = 0.1  # between two pieces of what git prints, a line of progress at a time
 _MOST_SEGMENTS = 64  # further behind, the order of the streams is left to the result
 
 
@@ -166,10 +167,11 @@ class OutputStreamer:
     def _note(self, stream: str, following: Optional[int]) -> Optional[float]:
         with self._changed:
             self._sent[stream] = following or 0
-            if following is not None:
-                return 0.0
-            self._left_to_result.add(stream)
-        return 0.0 if stream == CHECKOUT else None  # an older server takes only stdout and stderr
+            if following is None:
+                self._left_to_result.add(stream)
+        if stream == CHECKOUT:
+            return _PROGRESS_SECONDS  # taken or not: older servers know only the other streams
+        return 0.0 if following is not None else None
 
     def _has_more(self) -> bool:
         while self._segments:
