@@ -53,6 +53,7 @@ class Node:
     alive: bool = True
     reachable: bool = True
     slots: int = 2
+    trouble: Optional[str] = None
     running: dict[AttemptId, bytes] = dataclasses.field(default_factory=dict)
     undelivered: dict[AttemptId, tuple[int, bytes]] = dataclasses.field(default_factory=dict)
 
@@ -71,8 +72,8 @@ class Wire(AgentClient):
         node, chance = self._world.nodes[agent.port], self._world.chance
         if not node.there:
             return DispatchResult(REFUSED if not node.alive else UNANSWERED, "not there")
-        if len(node.running) >= node.slots:
-            return DispatchResult(REFUSED, "full")
+        if len(node.running) >= node.slots or node.trouble:
+            return DispatchResult(REFUSED, node.trouble or "full")
         if chance.random() < 0.1:
             return DispatchResult(UNANSWERED, "the request was lost")
         node.running[AttemptId(build.id, build.attempt)] = b""
@@ -86,7 +87,11 @@ class Wire(AgentClient):
         if not node.there:
             return PingResult(now, answered=False, refused=not node.alive)
         return PingResult(
-            now, True, running=tuple(node.running), undelivered=tuple(node.undelivered)
+            now,
+            True,
+            running=tuple(node.running),
+            undelivered=tuple(node.undelivered),
+            trouble=node.trouble,
         )
 
     def cancel(self, agent: KnownAgent, held: AttemptId, superseded: bool) -> bool:
@@ -146,8 +151,12 @@ class World:
         self.acknowledged[build.id] = None
 
     def on_dispatch(self) -> None:
+        before = {agent.address: len(agent.assignments) for agent in self.state.agents()}
         while self.dispatcher.dispatch():
             continue
+        for agent in self.state.agents():
+            if agent.trouble and len(agent.assignments) > before[agent.address]:
+                raise Broken(f"{agent.name} has been given a build in spite of {agent.trouble}")
 
     def on_calls(self) -> None:
         self.chance.shuffle(self.pending)
@@ -216,7 +225,7 @@ class World:
         if node.there and node.running:
             held = self.chance.choice(list(node.running))
             del node.running[held]
-            self.reports.give_back(*held)
+            self.reports.give_back(*held, trouble=node.trouble)
 
     def on_cancel(self) -> None:
         if self.acknowledged:
@@ -229,6 +238,10 @@ class World:
 
     def on_revive(self) -> None:
         self._node().alive = True
+
+    def on_trouble(self) -> None:
+        node = self._node()
+        node.trouble = None if node.trouble else "no space"
 
     def on_part(self) -> None:
         node = self._node()
@@ -248,8 +261,18 @@ class World:
             if not isinstance(record, Build):
                 raise Broken(f"build {number} is damaged: {record.reason}")
             self._check_build(record, final)
+        self._check_alone()
         if len(set(self.handed)) != len(self.handed):
             raise Broken(f"an attempt was handed over twice: {self.handed}")
+
+    def _check_alone(self) -> None:
+        """The last attempt of a build that has lost agents has an agent to itself."""
+        for agent in self.state.agents():
+            for assignment in agent.assignments.values():
+                build = self.state.load(assignment.build)
+                last = isinstance(build, Build) and build.runs_alone(MAX_ATTEMPTS)
+                if last and not build.final and len(agent.assignments) > 1:
+                    raise Broken(f"build {build.id} is not alone: {agent.assignments}")
 
     def _check_build(self, build: Build, final: Optional[dict[str, Any]]) -> None:
         record = builds.to_record(build)
@@ -282,7 +305,7 @@ class World:
     def mend(self) -> None:
         """Everything lives again and has time: then every build must become final."""
         for node in self.nodes.values():
-            node.alive = node.reachable = True
+            node.alive, node.reachable, node.trouble = True, True, None
         for _ in range(300):
             self.chance = random.Random(1)  # whose first draws lose nothing
             for node in self.nodes.values():
@@ -332,7 +355,8 @@ CONFIG = ServerConfig(
 )
 NAMES = (
     "start start start dispatch dispatch calls calls calls calls register register ping ping "
-    "time time write write end end deliver deliver give_back cancel die revive revive part restart"
+    "time time write write end end deliver deliver give_back cancel die revive revive part restart "
+    "trouble"
 ).split()
 
 
