@@ -42,6 +42,7 @@ _HARMLESS_MESSAGES = 100
 # Packs that are larger than all smaller ones together are left as they are. What no ref leads to
 # is packed like the rest, and never deleted.
 _PACK = ("-c", "pack.threads=1", "repack", "--geometric=2", "-d", "-q")
+_PACK_ALL = ("-c", "pack.threads=1", "repack", "-a", "-k", "-d", "-q")
 _LOCK_WAIT_SECONDS = 0.2  # between two looks at the build's time while another slot fetches
 
 # Copy to the mirror $1 what only the mirror $2 has, as far as it can be read.
@@ -166,7 +167,10 @@ class Mirror:
             return
         self._upkeep = stop
         try:
-            git.nice(f"--git-dir={self.folder}", *_PACK, folder=self.folder)
+            try:
+                git.nice(f"--git-dir={self.folder}", *_PACK, folder=self.folder)
+            except GitError:  # git is older than 2.33
+                git.nice(f"--git-dir={self.folder}", *_PACK_ALL, folder=self.folder)
         finally:
             self._upkeep = None
             self._lock.release()
@@ -226,7 +230,7 @@ class Mirror:
 
     def _update(self, git: Git, wanted: Sequence[str]) -> None:
         """Fetch until it has worked, or a retry is of no use."""
-        retry, checked = Retry(git), False
+        retry, checked, renewed = Retry(git), False, False
         while True:
             self._began = time.monotonic()
             try:
@@ -243,19 +247,23 @@ class Mirror:
                 continue
             # The repository answers. So the connection broke off, or the mirror is broken, or
             # something in the repository.
-            again = retry.failures > 0 or is_corruption(trouble.messages)
-            if not checked and self.folder.is_dir():
-                checked, self._broken = again, find_breakage(self.folder, git, thorough=again)
-                if self._broken:
-                    continue
-            if again:
+            self._broken = self._look_for_breakage(git, thorough=False)
+            if not self._broken and (retry.failures or _is_lasting(trouble)):
                 missing = self._fetch_parts(refs, wanted, git)
                 if missing is None:
                     return
-                if is_corruption(missing.messages):
-                    raise missing
+                if not checked:
+                    checked, self._broken = True, self._look_for_breakage(git, thorough=True)
                 trouble = missing
+            if self._broken and not renewed:
+                renewed = True
+                continue
+            if _is_lasting(trouble):
+                raise trouble
             retry.pause(trouble)
+
+    def _look_for_breakage(self, git: Git, thorough: bool) -> Optional[str]:
+        return find_breakage(self.folder, git, thorough) if self.folder.is_dir() else None
 
     def _fetch_everything(self, git: Git) -> None:
         self._unfetched = {}
@@ -343,6 +351,11 @@ class Mirror:
             self._lock.release()
 
 
+def _is_lasting(error: GitError) -> bool:
+    """Tell whether a retry is of no use, of a repository that answers."""
+    return is_corruption(error.messages) or is_final(error.messages)
+
+
 def _refs_named(commit: str) -> list[str]:
     """The refs of a repository that a name as typed may mean, in the order in which they count."""
     name = _SUFFIX.sub("", commit)
@@ -362,6 +375,7 @@ class Mirrors:
         self._lock = threading.Lock()  # guards what follows
         self._mirrors: dict[str, Mirror] = {}  # by repository
         self._used: dict[int, set[str]] = {}  # names of folders, by slot
+        self.released = threading.Event()  # set when a build is over
 
     def of(self, repository: str, slot: int) -> Mirror:
         """The mirror of a repository, which the slot uses until it calls `release`."""
@@ -381,6 +395,7 @@ class Mirrors:
             used = [each for each in self._mirrors.values() if each.folder.stem in names]
         for mirror in used:
             mirror.touch()
+        self.released.set()
 
     def all(self) -> list[Mirror]:
         """Those that have been used since the agent's start."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Optional
 
+from minici import reasons
 from minici.build import STREAMS, Result
 from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, StreamTail
@@ -73,7 +75,7 @@ class AgentEndpoints:
             self._reports.give_back(
                 params.number("id"),
                 params.number("attempt"),
-                trouble=_shortened(params.optional("reason")),
+                trouble=_reason(params),
             )
         return json_response({})
 
@@ -123,11 +125,24 @@ def _rest(params: Parameters, stream: str) -> StreamTail:
 def _result(params: Parameters) -> Result:
     return Result(
         exit_status=params.number("status", least=-(2**31)),
-        reason=_shortened(params.optional("reason")),
+        reason=_reason(params),
         revision=_shortened(params.optional("revision")),
         subject=_shortened(params.optional("subject")),
         author=_shortened(params.optional("author")),
     )
+
+
+def _reason(params: Parameters) -> Optional[str]:
+    """The reason that an agent gives: with its key and values, if this version knows them."""
+    sentence = _shortened(params.optional("reason"))
+    if sentence is None:
+        return None
+    try:
+        values = json.loads(params.optional("reason_values") or "null")
+        reason = reasons.from_json(sentence, params.optional("reason_key"), values)
+    except (ValueError, RecursionError):
+        return sentence
+    return reason if reason and len(reason) <= _TEXT_LIMIT else sentence
 
 
 def _shortened(text: Optional[str]) -> Optional[str]:

@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 from minici import build as builds
 from minici.build import Build
 from minici.hosts import agent_host
+from minici.reasons import Reason
 from minici.scheduler.state import NoSuchAttempt, QueueFull
 from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
 from minici.web.params import BadParameter, Parameters
@@ -77,7 +78,7 @@ def page_url(base: str, number: int) -> str:
 def whole(record: Record) -> Build:
     """The build, or HttpError 500 for one that is damaged."""
     if isinstance(record, DamagedBuild):
-        raise HttpError(500, f"build {record.id} is damaged: {record.reason}")
+        raise HttpError(500, Reason("damaged", build=record.id, reason=record.reason))
     return record
 
 
@@ -101,7 +102,9 @@ def read_status(request: Request) -> Optional[str]:
     """The status that a list is filtered by. Raises BadParameter."""
     status = request.query.optional("status")
     if status is not None and status not in builds.STATUSES:
-        raise BadParameter(f"the parameter status must be one of {', '.join(builds.STATUSES)}")
+        raise BadParameter(
+            Reason("param_choice", name="status", choices=", ".join(builds.STATUSES))
+        )
     return status
 
 

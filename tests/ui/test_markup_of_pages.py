@@ -20,13 +20,13 @@ from typing import Any, Optional
 import pytest
 
 from minici import html
-from minici.ui.ansi import GROUND, PALETTE, contrast, legible, palette_css
-from minici.ui.build import repeat_lines
+from minici.ui.attempts import repeat_lines
 from minici.ui.components import asset
 from minici.ui.i18n import LANGUAGES, Translator
 from minici.ui.markup import Html, escape, fill, input_value, join, markup, phrase, visible
-from minici.ui.models import AgentsView, FormView, IndexView, Waiting
-from minici.ui.summary import verdict_sentence
+from minici.ui.models import AgentsView, AgentView, FormView, IndexView, Waiting
+from minici.ui.palette import GROUND, PALETTE, contrast, legible, palette_css
+from minici.ui.summary import uncounted_sentence, verdict_sentence
 from tests.support.harness import ROOT
 from tests.support.page_samples import (
     STATUSES,
@@ -108,7 +108,10 @@ def hostile(field: str) -> str:
     return f"{field} {HOSTILE}"
 
 
-IN_VIEW = "waiting max_attempts previous next shown_attempt first_line earlier later output".split()
+IN_VIEW = (
+    "waiting max_attempts previous next shown_attempt first_line earlier later output "
+    "kept checkout damage"
+).split()
 
 
 def english_build(status: str, **changes: Any) -> Page:
@@ -546,13 +549,13 @@ def test_without_agents_there_is_the_command_that_starts_one() -> None:
 
 def test_nothing_matches_a_filter() -> None:
     page = Page(html.index_page("en", index_view(builds=[], filter="lost", older=None)))
-    assert "Nothing matches" in page.text and "curl" not in page.text
+    assert "No build matches" in page.text and "curl" not in page.text
     assert "Look further" not in page.text
 
 
 def test_nothing_matches_among_the_builds_that_were_looked_at() -> None:
     page = Page(html.index_page("en", index_view(builds=[], filter="lost", older="/?before=9")))
-    assert "Nothing among the newest" in page.text
+    assert "None of the newest" in page.text
     assert page.all("a", class_="button", href="/?before=9")
     assert not page.all("a", rel="next"), "the same link twice"
 
@@ -612,7 +615,7 @@ VERDICTS: list[tuple[str, dict[str, object], str]] = [
     ("failure", {"exit_status": None, "reason": None, **BARE}, "Failure"),
     ("running", {}, f"Running for 1 m 40 s{ON}, attempt 2 of 3"),
     ("running", {"attempt": 7}, f"Running for 1 m 40 s{ON}, attempt 7"),
-    ("running", {"cancel_requested": True, "attempt": 1}, f"Being stopped{ON}"),
+    ("running", {"cancel_requested": True, "attempt": 1}, f"Being cancelled{ON}"),
     ("lost", {}, "Lost after 2 attempts"),
     ("cancelled", {}, "Cancelled by the cancelled_by after 1 m 04 s"),
     ("cancelled", {"cancelled_by": None, "started_at": None}, "Cancelled"),
@@ -679,14 +682,14 @@ def test_everything_about_a_build_is_shown() -> None:
         "the commit", "0123456789abcdef0123456789abcdef01234567", "the subject", "the author",
         "the command", "the repository", "24 Nov 2026, 02:28:16 UTC", "24 Nov 2026, 02:28:20 UTC",
         "24 Nov 2026, 02:29:24 UTC", "1 m 04 s", "the agent", "the reason", "2.0 KB", "10 B", "5 B",
-        "Repeat of build3", "the started_by", "Exit status 2",
+        "Rebuild of build3", "the started_by", "Exit status 2",
     ):  # fmt: skip
         assert each in text, each
 
 
 def test_every_attempt_is_shown_with_its_output() -> None:
     page = english_build("failure")
-    assert "the agent was gone" in page.text and "finished" in page.text
+    assert "the agent is gone" in page.text and "finished" in page.text
     assert "/build/12?attempt=1#output" in page.values("href")
     assert "/build/12?attempt=2#output" not in page.values("href")
     earlier = english_build("failure", shown_attempt=1)
@@ -863,3 +866,85 @@ def test_views_are_values() -> None:
             view.anything = 1  # type: ignore[union-attr]
     assert isinstance(index_view(), IndexView)
     assert asset("style.css").startswith("/static/style.css?v=")
+
+
+def test_fault_62_damaged_output_is_said_on_the_page() -> None:
+    text = "The files of this output are damaged: some reason. What can be read is shown."
+    assert text in english_build("failure", damage="some reason").text
+    assert text not in english_build("failure").text
+
+
+def test_rule_21_trouble_is_shown_beside_the_agent_and_on_a_build_that_waits_for_it() -> None:
+    agent = AgentView(
+        "a",
+        "h:1",
+        1,
+        "trouble",
+        trouble="the disk is full",
+        mirrors_bytes=3 << 30,
+        workspaces_bytes=512,
+    )
+    page = Page(html.agents_page("en", AgentsView(context(), [agent])))
+    assert "Trouble" in page.text and "the disk is full" in page.text
+    assert "mirrors 3.0 GB, workspaces 512 B" in page.text.replace("\u00a0", " ")
+    waiting = Waiting(1, 1, True, [("a", "the disk is full")])
+    page = english_build("queued", waiting=waiting)
+    assert "These agents take no builds now:" in page.text and "a: the disk is full" in page.text
+
+
+def test_agents_without_sizes_show_none() -> None:
+    assert "mirrors" not in Page(html.agents_page("en", agents_view())).text
+
+
+@pytest.mark.parametrize(
+    "endings, attempt, sentence",
+    [
+        ([], 1, ""),
+        (["silent"], 2, ""),
+        (
+            ["returned"],
+            2,
+            "Attempt 2: 1 earlier attempt was returned by an agent that stopped or could not work; "
+            "this does not count.",
+        ),
+        (["refused", "refused"], 3, "Attempt 3: 2 were refused by agents; this does not count."),
+        (["silent"], 14, "12 were refused by agents; this does not count; 1 lost its agent"),
+        (["returned", "returned", "silent"], 4, "2 earlier attempts were returned by agents"),
+    ],
+)
+def test_fault_70_attempts_that_do_not_count(
+    endings: list[str], attempt: int, sentence: str
+) -> None:
+    attempts = [{"attempt": n, "ending": ending} for n, ending in enumerate(endings, 1)]
+    attempts.append({"attempt": attempt, "ending": None})
+    build = build_json(12, "running", attempts=attempts, attempt=attempt)
+    said = uncounted_sentence(Translator("en"), build)
+    assert sentence in said and bool(sentence) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "status, changes, unfolded",
+    [
+        ("running", {"kept": (0, 0, 0)}, True),
+        ("running", {"kept": (0, 1, 0)}, False),
+        ("success", {"kept": (0, 0, 0)}, False),
+        ("failure", {"kept": (0, 0, 0)}, True),
+        ("lost", {"kept": (0, 0, 0)}, True),
+        ("lost", {"kept": (5, 0, 0)}, False),
+    ],
+)
+def test_fault_56_the_checkout_is_folded_once_the_command_has_begun(
+    status: str, changes: dict[str, Any], unfolded: bool
+) -> None:
+    page = english_build(status, checkout="\x1b[1mone\x1b[m\n 1%\r 2%\r", **changes)
+    (section,) = page.all("details", id="checkout")
+    assert ("open" in section) == unfolded and "hidden" not in section
+    assert page.all("div", id="C2") and " 2%" in page.text and " 1%" not in page.text
+    assert page.all("a", href="/build/12/checkout")
+    assert "hidden" in english_build(status, **changes).all("details", id="checkout")[0]
+
+
+def test_a_failed_command_without_output_folds_the_checkout() -> None:
+    build = build_json(12, "failure", reason="exit status 2")
+    view = build_view(build, checkout="x", kept=(0, 0, 0))
+    assert "open" not in Page(html.build_page("en", view)).all("details", id="checkout")[0]
