@@ -12,13 +12,14 @@ from minici.ui.models import BuildJson, BuildView
 from minici.ui.reasons import is_exit, reason_of, reason_text
 
 _REASON_LENGTH = 140
-_UNCOUNTED = ("refused", "returned")
+_UNCOUNTED = ("refused", "returned", "unable")
 _COUNTED = ("silent", "forgotten", "overdue", "unanswered")
 _ENDINGS = {
     None: "ending_open",
     "finished": "ending_finished",
     "refused": "ending_refused",
     "returned": "ending_returned",
+    "unable": "ending_returned",
     "silent": "ending_silent",
     "forgotten": "ending_forgotten",
     "overdue": "ending_overdue",
@@ -134,7 +135,7 @@ def uncounted_sentence(translate: Translator, build: BuildJson) -> str:
     """
     number, attempts = int(build.get("attempt") or 0), build.get("attempts") or []
     endings = [each.get("ending") for each in attempts if int(each.get("attempt") or 0) < number]
-    returned = endings.count("returned")
+    returned = endings.count("returned") + endings.count("unable")
     refused = number - 1 - len(endings) + endings.count("refused") if attempts else 0
     if returned + refused < 1:
         return ""
