@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici.checkout.mirror import Mirrors
+from minici.checkout.upkeep import Upkeep
 from minici.config import AgentConfig, read_agent
 from minici.daemon import CanNotStart, Stop, announce, run, shown_url, warn_if_readable
 from minici.durable import FolderLock
@@ -90,6 +91,14 @@ class Agent:
             settings.inherited,
         )
         mirrors = Mirrors(data / "mirrors")
+        self._upkeep = Upkeep(
+            data,
+            mirrors,
+            config.slots,
+            config.keep_mirrors,
+            settings.inherited,
+            settings.account,
+        )
         self._slots = [
             Slot(number, settings, mirrors, self._inventory, outbox, client, self._self_check)
             for number in range(config.slots)
@@ -100,7 +109,7 @@ class Agent:
             self._inventory,
             self._heartbeat,
             self._self_check,
-            disk_usage=dict,
+            self._upkeep.disk_usage,
         )
         self._listener.application = self._application(endpoints.routes())
 
@@ -112,12 +121,15 @@ class Agent:
         self._heartbeat.start()
         self._delivery.start()
         self._self_check.start()
+        self._upkeep.start()
 
     def stop(self) -> None:
         """End what runs and give it back; what waits to be delivered stays for the next life."""
         self._heartbeat.stop()
         self._inventory.close()
+        self._upkeep.stop()
         deadline = time.monotonic() + _STOP_SECONDS
+        self._upkeep.stop()
         for slot in self._slots:
             slot.join(max(0.0, deadline - time.monotonic()))
         self._listener.stop(within=1.0)

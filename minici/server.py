@@ -79,13 +79,13 @@ class Server:
         self.state = State(self.store, config, watched=self._wake_viewers)
         self._instance = secrets.token_hex(16)  # another one with each start: rule 20
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
-        calls = AgentClient(
+        client = AgentClient(
             self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
         )
         page_url = self._page_url if config.url else None
-        beside = ThreadPool()
-        self.dispatcher = Dispatcher(self.state, calls, beside, page_url)
-        self.watchdog = Watchdog(self.state, self.dispatcher, calls, ThreadPool(few=1))
+        in_background = ThreadPool()
+        self.dispatcher = Dispatcher(self.state, client, in_background, page_url)
+        self.watchdog = Watchdog(self.state, self.dispatcher, client, in_background)
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self._records = Records(self.store, self._base)
         self._pages = Pages(

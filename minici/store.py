@@ -19,7 +19,6 @@ import errno
 import json
 import logging
 import os
-import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,15 +28,13 @@ from typing import Any, Callable, Optional, Union
 
 from minici import build as builds
 from minici.build import Build, Kept
+from minici.disk_probe import WritableProbe
 from minici.durable import (
     FolderLock,
-    forget_spare,
-    sync,
     sync_folder,
-    write_all,
     write_atomic,
-    write_recycling,
 )
+from minici.id_counter import IdCounter, id_of
 from minici.output.checkout_log import CheckoutLog
 from minici.output.reader import Transcript
 from minici.output.writer import OutputWriter
@@ -45,9 +42,7 @@ from minici.reasons import Reason, sentence_of
 
 log = logging.getLogger("minici.store")
 
-_ID = re.compile(r"[1-9][0-9]{0,17}")
-_MOST_ID = 10**15  # beyond it a counter is taken for damaged
-_PROBED = 1000  # ids behind the counter that are looked for when a server starts
+_PROBE_BYTES = 4096  # the record of a build whose command is short
 _REMOVED = ".removed"
 # What says nothing of the one build that is written, and much of the disk or the process.
 _NOBODY_CAN_WRITE = frozenset(
@@ -114,13 +109,15 @@ class Store:
         self.output_limit = output_limit
         self._builds = folder / "builds"
         self._unfinished = folder / "unfinished"
-        self._counter = folder / "counter"
         self._mark = folder / "mark"
         self._lock = FolderLock(folder)
-        self._counting = threading.Lock()  # guards the counter, on disk and in _last
-        self._last = 0
+        self._counter = IdCounter(folder / "counter", (self._builds, self._unfinished))
+        self._probe = WritableProbe(self._probe_files)
+        self._counting = threading.Lock()  # guards `newest` and `created`
         self._refused = False  # whether the disk refused the last time
         self.newest = 0  # the highest id whose build is whole
+        self.first_newest = 0  # the same when this server started
+        self.created = 0  # builds made since
         self.oldest = 1  # no build below it is kept
 
     # Starting and ending.
@@ -135,8 +132,7 @@ class Store:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire()
             self._mark.touch()
-            forget_spare(self._counter)
-            self._last = self.newest = self._recover_counter()
+            self.newest = self.first_newest = self._counter.recover()
             return self._recover_builds()
         except OSError as error:
             raise StoreDamaged(
@@ -148,23 +144,36 @@ class Store:
         self._lock.release()
 
     def check_writable(self) -> None:
-        """Raise StoreUnavailable unless a file with something in it can be written now."""
-        path = self.folder / "health.tmp"
+        """Raise StoreUnavailable unless a build could be started now, as far as the disk goes.
+
+        Many may ask at once: they share one probe, whose result holds for a second.
+        """
         with self._writing():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            try:
-                write_all(descriptor, b"\n" * 4096)
-                sync(descriptor)
-            finally:
-                os.close(descriptor)
-                path.unlink()
+            self._probe.check()
+
+    def _probe_files(self) -> None:
+        """Write what the start of a build writes, under names that no build has."""
+        file, mark = self.folder / "probe", self._unfinished / "probe"
+        folder = self._builds / "probe"
+        for path in (file, mark):
+            path.unlink(missing_ok=True)  # a crash may have left it
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            write_atomic(file, b"1\n")
+            file.unlink()  # as the counter's, which is used again: it takes no room meanwhile
+            self._make_mark(mark)
+            folder.mkdir()
+            write_atomic(folder / "build.json", b" " * _PROBE_BYTES)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            mark.unlink(missing_ok=True)
 
     # Builds.
 
     def create(self, make: Callable[[int], Build]) -> Build:
         """Give out the next id, and make the build that `make` returns for it durable."""
         with self._writing():
-            number = self._next_id()
+            number = self._counter.next()
             folder = self._builds / str(number)
             mark = self._unfinished / str(number)
             try:
@@ -181,6 +190,7 @@ class Store:
                 raise
         with self._counting:
             self.newest = max(self.newest, number)
+            self.created += 1
         return build
 
     def _make_mark(self, path: Path) -> None:
@@ -269,8 +279,8 @@ class Store:
             for entry in entries:
                 if entry.name.endswith(_REMOVED):
                     shutil.rmtree(entry.path, ignore_errors=True)
-                elif _id_of(entry.name):
-                    yield _id_of(entry.name)
+                elif id_of(entry.name):
+                    yield id_of(entry.name)
 
     def exists(self, number: int) -> bool:
         """Whether a build has a folder."""
@@ -359,60 +369,11 @@ class Store:
                 return str(found.get("saved_at")), found["days"]
         return "", {}
 
-    # The counter.
-
-    def _next_id(self) -> int:
-        with self._counting:
-            number = self._last + 1
-            if self.exists(number):
-                number = self._highest_id() + 1
-            write_recycling(self._counter, b"%d\n" % number)
-            self._last = number
-            return number
-
-    def _recover_counter(self) -> int:
-        """The last id that can have been given out, whatever the counter says."""
-        counted = self._read_counter()
-        if counted is not None and not self._any_behind(counted):
-            return counted
-        highest = max(self._highest_id(), counted or 0)
-        if counted is not None or highest:
-            log.warning("the counter was lost or too low: going on after build %d", highest)
-        self._set_damaged_counter_aside()
-        write_recycling(self._counter, b"%d\n" % highest)
-        return highest
-
-    def _read_counter(self) -> Optional[int]:
-        try:
-            text = self._counter.read_bytes().strip()
-        except (FileNotFoundError, IsADirectoryError):
-            return None
-        if not re.fullmatch(rb"[0-9]{1,18}", text) or int(text) > _MOST_ID:
-            return None
-        return int(text)
-
-    def _any_behind(self, counted: int) -> bool:
-        """Whether ids above the counter are in use. Looks near it: listing them all takes long."""
-        near = range(counted + 1, counted + _PROBED)
-        far = (counted + _PROBED * 2**power for power in range(20))
-        return any(self.exists(number) for number in (*near, *far))
-
-    def _highest_id(self) -> int:
-        used = [0]
-        for folder in (self._builds, self._unfinished):
-            with os.scandir(folder) as entries:
-                used.append(max((_id_of(entry.name) for entry in entries), default=0))
-        return max(used)
-
-    def _set_damaged_counter_aside(self) -> None:
-        if self._counter.is_dir():
-            os.replace(self._counter, self.folder / f"counter.damaged-{os.getpid()}")
-
     # Unfinished builds.
 
     def _recover_builds(self) -> list[Build]:
         found = []
-        for number in sorted(_id_of(name) for name in os.listdir(self._unfinished)):
+        for number in sorted(id_of(name) for name in os.listdir(self._unfinished)):
             build = self._recover_build(number) if number else None
             if build is not None:
                 found.append(build)
@@ -470,7 +431,3 @@ class Store:
 
 def _json(data: Mapping[str, Any]) -> bytes:
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
-
-
-def _id_of(name: str) -> int:
-    return int(name) if _ID.fullmatch(name) else 0

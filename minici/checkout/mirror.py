@@ -42,6 +42,7 @@ _HARMLESS_MESSAGES = 100
 # Packs that are larger than all smaller ones together are left as they are. What no ref leads to
 # is packed like the rest, and never deleted.
 _PACK = ("-c", "pack.threads=1", "repack", "--geometric=2", "-d", "-q")
+_PACK_ALL = ("-c", "pack.threads=1", "repack", "-a", "-k", "-d", "-q")
 _LOCK_WAIT_SECONDS = 0.2  # between two looks at the build's time while another slot fetches
 
 # Copy to the mirror $1 what only the mirror $2 has, as far as it can be read.
@@ -166,7 +167,10 @@ class Mirror:
             return
         self._upkeep = stop
         try:
-            git.nice(f"--git-dir={self.folder}", *_PACK, folder=self.folder)
+            try:
+                git.nice(f"--git-dir={self.folder}", *_PACK, folder=self.folder)
+            except GitError:  # git is older than 2.33
+                git.nice(f"--git-dir={self.folder}", *_PACK_ALL, folder=self.folder)
         finally:
             self._upkeep = None
             self._lock.release()
@@ -362,6 +366,7 @@ class Mirrors:
         self._lock = threading.Lock()  # guards what follows
         self._mirrors: dict[str, Mirror] = {}  # by repository
         self._used: dict[int, set[str]] = {}  # names of folders, by slot
+        self.released = threading.Event()  # set when a build is over
 
     def of(self, repository: str, slot: int) -> Mirror:
         """The mirror of a repository, which the slot uses until it calls `release`."""
@@ -381,6 +386,7 @@ class Mirrors:
             used = [each for each in self._mirrors.values() if each.folder.stem in names]
         for mirror in used:
             mirror.touch()
+        self.released.set()
 
     def all(self) -> list[Mirror]:
         """Those that have been used since the agent's start."""

@@ -63,10 +63,10 @@ class Inventory:
         self._undelivered: deque[PendingResult] = deque()
         self._closing = False
 
-    def restore(self, entries: Sequence[PendingResult]) -> None:
+    def restore(self, results: Sequence[PendingResult]) -> None:
         """Take over the results that an earlier life has left."""
         with self._changed:
-            self._undelivered.extend(entries)
+            self._undelivered.extend(results)
             self._changed.notify_all()
 
     def has(self, attempt_id: AttemptId) -> bool:
@@ -109,10 +109,10 @@ class Inventory:
             self._changed.wait_for(lambda: self._untaken or self._closing)
             return self._untaken.popleft() if self._untaken else None
 
-    def finish(self, running: RunningBuild, entry: PendingResult) -> None:
+    def finish(self, running: RunningBuild, pending: PendingResult) -> None:
         """Have a result, which is safe, wait to be delivered; the slot of its build is free."""
         with self._changed:
-            self._undelivered.append(entry)
+            self._undelivered.append(pending)
             del self._running[running.order.attempt_id]
             self._changed.notify_all()
 
@@ -128,10 +128,10 @@ class Inventory:
             self._changed.wait_for(lambda: self._undelivered)
             return self._undelivered[0]
 
-    def settle(self, entry: PendingResult) -> None:
+    def settle(self, pending: PendingResult) -> None:
         """Forget a result: the server has answered."""
         with self._changed:
-            self._undelivered.remove(entry)
+            self._undelivered.remove(pending)
 
     def stop(self, number: int, attempt: Optional[int], reason: str, if_stopped: str) -> bool:
         """Have a build stopped, whatever it is doing; False if it is not here.
@@ -172,10 +172,10 @@ class Inventory:
     def snapshot(self) -> tuple[list[AttemptId], list[AttemptId]]:
         """The attempts that run, and those whose results wait, at one moment."""
         with self._changed:
-            return list(self._running), [entry.attempt_id for entry in self._undelivered]
+            return list(self._running), [pending.attempt_id for pending in self._undelivered]
 
     def _all(self) -> set[AttemptId]:
-        return {*self._running, *(entry.attempt_id for entry in self._undelivered)}
+        return {*self._running, *(pending.attempt_id for pending in self._undelivered)}
 
     def _stop(self, running: RunningBuild, reason: str, if_stopped: str, grace: float) -> None:
         if running.stop.reason is None:

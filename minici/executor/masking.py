@@ -76,7 +76,7 @@ class MaskedStream:
                 start = data.find(secret, start + 1)
 
     def _first_unfinished(self, data: bytes) -> int:
-        """Where a value may have begun whose end is still to come; the end of the data if none."""
+        """The place of the first value whose end is still to come; the end of the data if none."""
         return min((_unfinished(data, secret) for secret in self._secrets), default=len(data))
 
 

@@ -71,7 +71,9 @@ class Outbox:
         for folder in self._waiting.iterdir():
             with suppress(OSError):  # an empty one was about to be discarded
                 folder.rmdir()
-        return [entry for folder in sorted(self._waiting.iterdir()) for entry in self._read(folder)]
+        return [
+            pending for folder in sorted(self._waiting.iterdir()) for pending in self._read(folder)
+        ]
 
     def begin(self, attempt_id: AttemptId) -> Path:
         """Make the folder in which a build that begins now keeps its output.
@@ -130,11 +132,11 @@ class Outbox:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def set_aside(self, entry: PendingResult) -> Path:
+    def set_aside(self, pending: PendingResult) -> Path:
         """Keep a result that the server does not take for a person to look at."""
         self._refused.mkdir(mode=0o700, exist_ok=True)
-        target = self._refused / entry.folder.name
-        os.rename(entry.folder, target)
+        target = self._refused / pending.folder.name
+        os.rename(pending.folder, target)
         sync_folder(self._waiting)
         return target
 
@@ -151,7 +153,7 @@ class Outbox:
     def _read(self, folder: Path) -> list[PendingResult]:
         try:
             record = json.loads((folder / _RESULT).read_bytes())
-            return [_entry(folder, record)]
+            return [_pending_result(folder, record)]
         except (OSError, ValueError, TypeError, KeyError) as error:
             target = self._refused / folder.name
             os.rename(folder, target)
@@ -159,7 +161,7 @@ class Outbox:
             return []
 
 
-def _entry(folder: Path, record: Mapping[str, Any]) -> PendingResult:
+def _pending_result(folder: Path, record: Mapping[str, Any]) -> PendingResult:
     result = Result(
         exit_status=record["exit_status"],
         reason=reasons.from_json(

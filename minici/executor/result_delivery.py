@@ -51,7 +51,7 @@ class ResultDelivery:
         self._loop.start()
 
     def hurry(self) -> None:
-        """The server is there again: do not wait for the next try."""
+        """Try again now: the server is there again."""
         self._loop.hurry()
 
     def _deliver_next(self) -> float:
@@ -65,36 +65,36 @@ class ResultDelivery:
             log.warning(text, *self._inventory.next_undelivered().attempt_id, complaint)
             self._complaint = complaint
 
-    def _bring(self, entry: PendingResult) -> None:
+    def _bring(self, pending: PendingResult) -> None:
         try:
-            self._send(entry)
+            self._send(pending)
         except Refused as error:
             if error.status in _SETTLED_STATUSES:
-                log.info("build %d (attempt %d): the server has no use for it", *entry.attempt_id)
+                log.info("build %d (attempt %d): the server has no use for it", *pending.attempt_id)
             else:
-                self._set_aside(entry, f"the server refused its result: {error}")
+                self._set_aside(pending, f"the server refused its result: {error}")
         except OSError as error:
             if error.errno in _TEMPORARY_ERRORS:
                 raise Failed(f"{error.strerror} on this host") from None
-            self._set_aside(entry, f"its result can't be read: {error}")
+            self._set_aside(pending, f"its result can't be read: {error}")
         else:
-            log.info("build %d (attempt %d): its result is delivered", *entry.attempt_id)
+            log.info("build %d (attempt %d): its result is delivered", *pending.attempt_id)
         self._complaint = ""
-        self._outbox.discard(entry.folder)
-        self._inventory.settle(entry)
+        self._outbox.discard(pending.folder)
+        self._inventory.settle(pending)
 
-    def _set_aside(self, entry: PendingResult, why: str) -> None:
-        folder = self._outbox.set_aside(entry)
-        log.error("build %d (attempt %d): set aside in %s: %s", *entry.attempt_id, folder, why)
+    def _set_aside(self, pending: PendingResult, why: str) -> None:
+        folder = self._outbox.set_aside(pending)
+        log.error("build %d (attempt %d): set aside in %s: %s", *pending.attempt_id, folder, why)
 
-    def _send(self, entry: PendingResult) -> None:
-        self._send_checkout(entry)
-        offsets = self._send_output(entry)
+    def _send(self, pending: PendingResult) -> None:
+        self._send_checkout(pending)
+        offsets = self._send_output(pending)
         for _ in range(_MOST_MOVES):
             try:
-                with tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(entry.folder)) as file:
+                with tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(pending.folder)) as file:
                     body = cast(BinaryIO, file)
-                    length = write_form(body, entry, offsets)
+                    length = write_form(body, pending, offsets)
                     self._client.post_form("/notify_build_result", body, length, _RESULT_SECONDS)
                 return
             except Refused as error:
@@ -104,40 +104,40 @@ class ResultDelivery:
                 offsets = asked
         raise Failed("the server asks for the output from ever other places")
 
-    def _send_checkout(self, entry: PendingResult) -> None:
+    def _send_checkout(self, pending: PendingResult) -> None:
         """Send what is left of the text of git; a server that takes none of it goes without."""
-        offset = entry.sent.get(CHECKOUT, 0)
-        with CheckoutLog(entry.folder) as text, suppress(Superseded):
+        offset = pending.sent.get(CHECKOUT, 0)
+        with CheckoutLog(pending.folder) as text, suppress(Superseded):
             segment = Segment(CHECKOUT, text.total, 0.0)
             for _ in range(_MOST_MOVES):
                 rest = b"".join(block for block, _ in text.follow(offset))
                 following: Optional[int] = offset
                 while rest and following == offset:
                     piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
-                    following = send_piece(self._client, entry.attempt_id, segment, offset, piece)
+                    following = send_piece(self._client, pending.attempt_id, segment, offset, piece)
                     offset += len(piece)
                 if following is None or following == offset:
                     return
                 offset = following
 
-    def _send_output(self, entry: PendingResult) -> Mapping[str, int]:
+    def _send_output(self, pending: PendingResult) -> Mapping[str, int]:
         """Send much output as it is, for a form makes up to three bytes of one; return what the
         server has then. What the agent itself has cut goes with the result. Raises Failed."""
-        sent = dict(entry.sent)
-        with OutputWriter(entry.folder, entry.output_limit) as output:
-            whole = {s for s in STREAMS if output.total(s) <= entry.output_limit}
+        sent = dict(pending.sent)
+        with OutputWriter(pending.folder, pending.output_limit) as output:
+            whole = {s for s in STREAMS if output.total(s) <= pending.output_limit}
             if sum(output.total(s) - sent.get(s, 0) for s in whole) <= _FORM_BYTES:
                 return sent
             for segment in (each for each in _segments(output, sent) if each.stream in whole):
                 try:
-                    if not self._send_segment(entry, output, segment, sent):
+                    if not self._send_segment(pending, output, segment, sent):
                         break
                 except Superseded:
                     break
         return sent
 
     def _send_segment(
-        self, entry: PendingResult, output: OutputWriter, segment: Segment, sent: dict[str, int]
+        self, pending: PendingResult, output: OutputWriter, segment: Segment, sent: dict[str, int]
     ) -> bool:
         """Send a segment from where the server has it; False if the server takes no pieces."""
         gaps = 0
@@ -146,7 +146,7 @@ class ResultDelivery:
             data = output.read(segment.stream, offset, min(PIECE_BYTES, segment.end - offset))
             if not data:
                 raise OSError(f"{segment.stream} is shorter than its timeline says")
-            following = send_piece(self._client, entry.attempt_id, segment, offset, data)
+            following = send_piece(self._client, pending.attempt_id, segment, offset, data)
             if following is None:
                 return False
             gaps += following != offset + len(data)
@@ -155,8 +155,8 @@ class ResultDelivery:
 
 
 def _segments(output: OutputWriter, sent: Mapping[str, int]) -> list[Segment]:
-    """What is to be sent yet, in the order in which it came; stream after stream, if that would
-    take too many calls."""
+    """The output that is not sent yet, in the order in which it came; stream after stream, if that
+    would take too many calls."""
     reached = {stream: sent.get(stream, 0) for stream in STREAMS}
     found: list[Segment] = []
     for *ends, milliseconds in output.timeline():
@@ -180,15 +180,15 @@ def reason_params(reason: Optional[str]) -> dict[str, Optional[str]]:
     return {"reason": reason, "reason_key": key, "reason_values": encoded}
 
 
-def write_form(body: BinaryIO, entry: PendingResult, offsets: Mapping[str, int]) -> int:
+def write_form(body: BinaryIO, pending: PendingResult, offsets: Mapping[str, int]) -> int:
     """Write the form of a result, with each stream from its offset on; return its length.
 
     Leaves the file at its beginning. Memory does not grow with the output.
     """
-    result = entry.result
+    result = pending.result
     params = {
-        "id": entry.attempt_id.build,
-        "attempt": entry.attempt_id.attempt,
+        "id": pending.attempt_id.build,
+        "attempt": pending.attempt_id.attempt,
         "status": result.exit_status,
         **reason_params(result.reason),
         "revision": result.revision,
@@ -196,7 +196,7 @@ def write_form(body: BinaryIO, entry: PendingResult, offsets: Mapping[str, int])
         "author": result.author,
     }
     body.write(urlencode({k: v for k, v in params.items() if v is not None}).encode("ascii"))
-    with OutputWriter(entry.folder, entry.output_limit) as output:
+    with OutputWriter(pending.folder, pending.output_limit) as output:
         for stream in STREAMS:
             known = min(offsets.get(stream, 0), output.total(stream))
             start, _, blocks = output.rest(stream, known)

@@ -1,4 +1,4 @@
-"""Whether an agent can work, and why it can't: rule 21 of section 5 of the contract.
+"""An agent's check that it can work: rule 21 of section 5 of the contract.
 
 An agent whose disk is full or can't be written, or that can't run git, gives builds back and
 takes no more, until a check of its own succeeds.

@@ -122,7 +122,6 @@ class Slot:
             except Exception:
                 log.exception("%s: internal error", running.order.title)
                 self._give_back(running, Reason("agent_internal_error"))
-            self._workspace.release()
         self._supervisor.close()
 
     def _build(self, running: RunningBuild) -> None:

@@ -1,72 +1,40 @@
 """Old builds go: `keep_builds` and `keep_days` in section 2 of the contract.
 
 A few at a time, oldest first, in a thread of its own; never one that is not final, and never one
-whose record can't be read. Numbers of builds that are gone are not given out again.
+whose record can't be read. Ids of builds that are gone are not given out again.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from itertools import islice
-from typing import Callable, Optional
+from typing import Callable
 
 from minici.build import Build
 from minici.scheduler.state import State
 from minici.store import NoSuchBuild, Store, StoreUnavailable
+from minici.timestamps import parse_time
 
 log = logging.getLogger("minici.scheduler.retention")
 
-_PAUSE = 1.0  # seconds between two looks
-_AT_A_TIME = 20  # builds that one look removes
-_LATE = 1000  # ids: a build that is not there after so many later ones never was
-_BLOCK = 4096  # bits in one piece of the set of ids
-_AHEAD = 200  # builds from the oldest on that are looked at for their age
+_PAUSE_SECONDS = 1.0  # between two looks
+_MOST_REMOVED = 20  # builds that one look removes
+_MOST_LOOKED_AT = 1000  # ids that one look passes
+_STARTING_IDS = 1000  # newest ids that may have no build yet, because it is being made
 
-
-class Numbers:
-    """A set of whole numbers that stand close together mostly: a bit for each.
-
-    A million ids are 8 MB as an array, and some 100 MB on the way to being sorted.
-    """
-
-    def __init__(self) -> None:
-        self._blocks: dict[int, int] = {}  # bits by the number of the first, over _BLOCK
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[int]:
-        """From the lowest on."""
-        for block in sorted(self._blocks):
-            bits = self._blocks[block]
-            while bits:
-                lowest = bits & -bits
-                yield block * _BLOCK + lowest.bit_length() - 1
-                bits ^= lowest
-
-    def add(self, number: int) -> None:
-        block, bit = number // _BLOCK, 1 << number % _BLOCK
-        bits = self._blocks.get(block, 0)
-        self._count += not bits & bit
-        self._blocks[block] = bits | bit
-
-    def discard(self, number: int) -> None:
-        block, bit = number // _BLOCK, 1 << number % _BLOCK
-        bits = self._blocks.get(block, 0)
-        if bits & bit:
-            self._count -= 1
-            self._blocks[block] = bits ^ bit
-            if not self._blocks[block]:
-                del self._blocks[block]
+# A build after a look: deleted or of no concern, not final yet, or kept.
+_GONE, _WAITS, _STAYS = range(3)
 
 
 class Retention:
-    """Removes the builds that are too many or too old. Its thread alone calls `sweep`."""
+    """Removes the builds that are too many or too old. Its thread alone calls `sweep`.
+
+    It goes from the oldest build on to the first one that may stay, and remembers of those behind
+    it only the ones that were not final: its memory does not grow with the builds that are kept.
+    """
 
     def __init__(
         self,
@@ -81,9 +49,13 @@ class Retention:
         self._most = keep_builds
         self._age = timedelta(days=keep_days) if keep_days else None
         self._now = now
-        self._ids = Numbers()  # of the builds that are there
-        self._known = 0
-        self._missing: set[int] = set()  # given out, and not there, or not yet
+        self._listed = 0  # builds that were there when the server started
+        self._uncounted = 0  # builds that were removed since, or that are damaged
+        self._next = 1  # the lowest id that was not passed yet
+        self._waiting: list[int] = []  # ids below it whose builds are not final, or not made yet
+        self._first_damaged = sys.maxsize
+        self._surplus = 0  # final builds that are still too many
+        self._quota = 0  # builds that this look may still delete
         self._thread = threading.Thread(target=self._watch, name="retention", daemon=True)
 
     def start(self) -> None:
@@ -93,75 +65,81 @@ class Retention:
 
     def _watch(self) -> None:
         try:
-            for number in self._store.ids():
-                self._ids.add(number)
-                self._known = max(self._known, number)
+            self.list_builds()
         except OSError as error:
             log.error("the builds can't be listed (%s): none is removed until a restart", error)
             return
         while not self._state.stopping:
             try:
                 removed = self.sweep()
+            except StoreUnavailable as error:
+                log.error("a build can't be removed: %s; trying again", error)
+                removed = 0
             except Exception:
-                log.exception("retention stumbled, and goes on")
+                log.exception("internal error in retention; it goes on")
                 removed = 0
             if not removed:
-                time.sleep(_PAUSE)
+                time.sleep(_PAUSE_SECONDS)
+
+    def list_builds(self) -> None:
+        """Count the builds of earlier servers and find the oldest. Before `sweep`; OSError."""
+        self._listed = sum(number <= self._store.first_newest for number in self._store.ids())
+        self._next = self._oldest_from(1)
+
+    def _oldest_from(self, first: int) -> int:
+        ids = (number for number in self._store.ids() if number >= first)
+        return min(ids, default=max(first, self._store.newest))
 
     def sweep(self) -> int:
-        """Remove some of what is to go; return how many builds that were."""
-        self._take_in_new()
-        doomed = self._doomed()
-        for number in doomed:
-            try:
-                self._store.remove(number)
-            except StoreUnavailable as error:
-                log.error("build %d can't be removed: %s; trying again", number, error)
-                return 0
-            self._ids.discard(number)
-        if doomed:
-            log.info("%d builds removed, up to build %d", len(doomed), doomed[-1])
-            self._store.oldest = next(iter(self._ids), self._known + 1)
-        return len(doomed)
+        """Delete up to 20 expired builds; return how many that were. Raises StoreUnavailable."""
+        created = self._store.created
+        final = self._listed + created - self._uncounted - self._state.count()
+        self._surplus = final - self._most if self._most else 0
+        self._quota = _MOST_REMOVED
+        self._waiting = [number for number in self._waiting if self._settle(number) != _GONE]
+        passed = self._go_on()
+        if passed == _MOST_LOOKED_AT and self._quota == _MOST_REMOVED:  # a gap
+            self._next = self._oldest_from(self._next)
+        removed = _MOST_REMOVED - self._quota
+        if removed:
+            log.info("%d builds removed, up to build %d", removed, self._next - 1)
+            self._store.oldest = min(self._next, self._first_damaged, *self._waiting)
+        return removed
 
-    def _take_in_new(self) -> None:
-        newest = self._store.newest
-        for number in sorted({*self._missing, *range(self._known + 1, newest + 1)}):
-            if self._store.exists(number):
-                self._missing.discard(number)
-                self._ids.add(number)
-            elif number > newest - _LATE:
-                self._missing.add(number)
-            else:
-                self._missing.discard(number)
-        self._known = max(self._known, newest)
+    def _go_on(self) -> int:
+        """Go from `_next` on, up to the first build that stays; return how many were passed."""
+        for passed in range(_MOST_LOOKED_AT):
+            if self._next > self._store.newest:
+                return passed
+            found = self._settle(self._next)
+            if found == _STAYS:
+                return passed
+            if found == _WAITS:
+                self._waiting.append(self._next)
+            self._next += 1
+        return _MOST_LOOKED_AT
 
-    def _doomed(self) -> list[int]:
-        unfinished = self._state.count()
-        too_many = len(self._ids) - unfinished - self._most if self._most else 0
-        found: list[int] = []
-        for number in islice(self._ids, max(_AHEAD, unfinished + _AT_A_TIME)):
-            if len(found) == _AT_A_TIME:
-                break
-            if self._goes(number, len(found) < too_many):
-                found.append(number)
-        return found
-
-    def _goes(self, number: int, too_many: bool) -> bool:
-        if not too_many and self._age is None:
-            return False
-        build = self._final(number)
-        return build is not None and (too_many or self._is_old(build))
-
-    def _final(self, number: int) -> Optional[Build]:
+    def _settle(self, number: int) -> int:
+        """Delete a build if it has expired; return what became of it."""
         try:
-            record = self._state.load(number)
+            build = self._state.load(number)
         except NoSuchBuild:
-            return None
-        return record if isinstance(record, Build) and record.final else None
+            return _WAITS if number > self._store.newest - _STARTING_IDS else _GONE
+        if not isinstance(build, Build):
+            self._first_damaged = min(self._first_damaged, number)
+            self._uncounted += 1
+            self._surplus -= 1
+            return _GONE
+        if not build.final:
+            return _WAITS
+        if not self._quota or not (self._surplus > 0 or self._is_old(build)):
+            return _STAYS
+        self._store.remove(number)
+        self._uncounted += 1
+        self._quota -= 1
+        self._surplus -= 1
+        return _GONE
 
     def _is_old(self, build: Build) -> bool:
-        if self._age is None or build.finished_at is None:
-            return False
-        finished = datetime.strptime(build.finished_at, "%Y-%m-%dT%H:%M:%S.%fZ")
-        return self._now() - finished.replace(tzinfo=timezone.utc) > self._age
+        finished = parse_time(build.finished_at)
+        return self._age is not None and finished is not None and self._now() - finished > self._age

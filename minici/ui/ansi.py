@@ -9,14 +9,13 @@ output and follows this module.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Optional
 
-from minici.ui.markup import Html, escape, join, markup
 from minici.ui.models import OutputPiece
+from minici.ui.palette import nearest
 
 _TOKEN = re.compile(
     r"\x1b\[([0-?]*)[ -/]*([@-~])"  # CSI: 1 parameters, 2 final
@@ -27,8 +26,6 @@ _TOKEN = re.compile(
 )
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?|\r+)\Z")
 _LONGEST_SEQUENCE = 4096
-_URL = re.compile(r"https?://[^\s<>\"'`\x00-\x1f\x7f-\x9f\u200b-\u206f\ufeff]+")
-_TRAILING = ".,;:!?)]}"
 
 NO_LINES: Mapping[str, int] = MappingProxyType({})
 
@@ -131,17 +128,6 @@ def _colour_code(colour: int) -> str:
     return "2;" + ";".join(map(str, _channels(colour)))
 
 
-@lru_cache(maxsize=4096)
-def nearest(red: int, green: int, blue: int) -> int:
-    """The entry of the 6 x 6 x 6 cube or of the greys that comes closest to a colour."""
-    target = (red, green, blue)
-    return min(range(16, 256), key=lambda entry: _distance(PALETTE[entry], target))
-
-
-def _distance(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum((a - b) ** 2 for a, b in zip(one, other))
-
-
 @dataclass
 class Line:
     """One line being written: spans of one look each, and the raw text since its start."""
@@ -236,134 +222,3 @@ class Log:
             }
             for name, stream in self._streams.items()
         }
-
-
-def render(log: Log, numbered: str) -> Html:
-    """The lines as HTML; `numbered` is the text that names a line, with `{n}` in it."""
-    return join(_line_html(line, numbered) for line in log.lines)
-
-
-def render_unnumbered(log: Log) -> Html:
-    """The lines as HTML without numbers, times and links to themselves."""
-    return join(
-        markup(
-            '<div class="line" id="C$n"><span class="text">$text</span></div>\n',
-            n=line.number,
-            text=join(_span(classes, text) for classes, text in _merged(line.spans)),
-        )
-        for line in log.lines
-    )
-
-
-def _line_html(line: Line, numbered: str) -> Html:
-    return markup(
-        '<div class="line $stream" id="L$n"><a class="n" href="#L$n" title="$name">$n</a>'
-        '<span class="at">$at</span><span class="text">$text</span></div>\n',
-        stream=line.stream,
-        n=line.number,
-        name=numbered.format(n=line.number),
-        at=clock(line.seconds),
-        text=join(_span(classes, text) for classes, text in _merged(line.spans)),
-    )
-
-
-def _merged(spans: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Neighbours of the same look as one, so that an address in two pieces is one link."""
-    look, texts = "", [""]
-    for classes, text in spans:
-        if classes != look:
-            yield look, "".join(texts)
-            look, texts = classes, []
-        texts.append(text)
-    yield look, "".join(texts)
-
-
-def _span(classes: str, text: str) -> Html:
-    linked = join(_linked(text))
-    if not classes or not text:
-        return linked
-    return markup('<span class="$classes">$text</span>', classes=classes, text=linked)
-
-
-def _linked(text: str) -> Iterable[Html]:
-    place = 0
-    for match in _URL.finditer(text):
-        url = match.group().rstrip(_TRAILING)
-        yield escape(text[place : match.start()])
-        yield markup('<a href="$url" rel="noreferrer nofollow noopener">$url</a>', url=url)
-        place = match.start() + len(url)
-    yield escape(text[place:])
-
-
-def clock(seconds: float) -> str:
-    """Seconds since the start, as a log has them: "4.2", "1:04.2", "1:00:04.2"."""
-    tenths = int(max(0.0, seconds) * 10)
-    minutes, rest = divmod(tenths, 600)
-    if not minutes:
-        return f"{rest // 10}.{rest % 10}"
-    hours, minutes = divmod(minutes, 60)
-    tail = f"{rest // 10:02d}.{rest % 10}"
-    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
-
-
-# The sixteen named colours as they look on the log's dark ground, then the standard cube
-# and greys of the 256-colour palette.
-_NAMED = (
-    "3b4252 e5626b 7fbf7a d9b25f 6ea3e8 c58ad8 5fb8c2 cfd3da "
-    "7b8496 ff8d8d a5dc9c f2d283 97c2ff e0aef0 8bdbe3 ffffff"
-)
-GROUND = (0x17, 0x1A, 0x21)  # static/style.css: --log
-_LEVELS = (0, 95, 135, 175, 215, 255)
-
-
-def _palette() -> list[tuple[int, int, int]]:
-    named = [bytes.fromhex(name) for name in _NAMED.split()]
-    cube = [(r, g, b) for r in _LEVELS for g in _LEVELS for b in _LEVELS]
-    greys = [(level, level, level) for level in range(8, 248, 10)]
-    return [(c[0], c[1], c[2]) for c in named] + cube + greys
-
-
-PALETTE = _palette()
-
-
-def contrast(one: Sequence[int], other: Sequence[int]) -> float:
-    """The contrast ratio of two colours by WCAG 2, 1 to 21."""
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: Sequence[int]) -> float:
-    parts = [value / 255 for value in colour]
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def legible(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The colour, made lighter until it can be read on the log's ground (ratio 4.5)."""
-    while contrast(colour, GROUND) < 4.5:
-        colour = (_lighter(colour[0]), _lighter(colour[1]), _lighter(colour[2]))
-    return colour
-
-
-def _lighter(value: int) -> int:
-    return value + (255 - value + 9) // 10
-
-
-@cache
-def palette_css() -> bytes:
-    """The classes `f0` to `f255` and `b0` to `b255`, for /static/palette.css.
-
-    Text on the log's own ground is made legible; text on a colour of its own (`on`) keeps
-    the colour that the command asked for.
-    """
-    rules = []
-    for index, colour in enumerate(PALETTE):
-        rules.append(f".f{index}{{color:{_hex(legible(colour))}}}")
-        rules.append(f".b{index}{{background:{_hex(colour)}}}")
-        if legible(colour) != colour:
-            rules.append(f".on.f{index}{{color:{_hex(colour)}}}")
-    return "\n".join(rules).encode("ascii")
-
-
-def _hex(colour: Sequence[int]) -> str:
-    return "#" + bytes(colour).hex()

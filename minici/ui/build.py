@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Sequence
 from typing import Optional
 
-from minici.timestamps import parse_time
+from minici.ui.attempts import attempts_section, reproduce_section
+from minici.ui.build_facts import build_link, facts_of
 from minici.ui.checkout import checkout_section
 from minici.ui.components import (
     FINAL,
-    agent_name,
-    duration_html,
     frame,
     panel,
-    seconds_of,
-    shell,
     short_commit,
     sign,
-    status_badge,
     status_of,
     status_word,
-    time_html,
 )
 from minici.ui.i18n import Translator
-from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase
-from minici.ui.models import BuildJson, BuildView, PageContext, Waiting
-from minici.ui.output import kept_of, output_section
+from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase
+from minici.ui.models import BuildJson, BuildView, Waiting
+from minici.ui.output import output_section
 from minici.ui.reasons import is_exit, reason_of, reason_text
 from minici.ui.summary import (
-    ending_text,
-    signal_name,
     uncounted_sentence,
     verdict_html,
     verdict_sentence,
@@ -65,12 +56,12 @@ def build_page(language: str, view: BuildView) -> Html:
         actions=_actions(translate, build, status),
         notes=_notes(translate, view, status),
         command=_command(translate, build),
-        facts=fill("facts", translate, facts=_facts(translate, view)),
-        attempts=_attempts(translate, view),
+        facts=fill("facts", translate, facts=facts_of(translate, view)),
+        attempts=attempts_section(translate, view),
         uncounted=_uncounted(translate, build),
         checkout=checkout_section(translate, view),
         output=output_section(translate, view, status),
-        repeat=_repeat(translate, build),
+        repeat=reproduce_section(translate, build),
     )
     title = f"{build.get('id')} {verdict}"
     return frame(translate, "build", title, content, view.context, not final, f"icon-{status}")
@@ -109,7 +100,7 @@ def _origin(translate: Translator, build: BuildJson) -> Html:
     """Whose build it is, and what it repeats: said at the top, where there is something to say."""
     parts = []
     if build.get("rebuild_of"):
-        parts.append(phrase(translate, "origin_repeat", link=_build_link(build["rebuild_of"])))
+        parts.append(phrase(translate, "origin_repeat", link=build_link(build["rebuild_of"])))
     if build.get("started_by"):
         parts.append(phrase(translate, "origin_person", name=_person(build["started_by"])))
     if not parts:
@@ -200,173 +191,3 @@ def _command(translate: Translator, build: BuildJson) -> Html:
     if not build.get("command"):
         return NOTHING
     return fill("command", translate, command=build["command"])
-
-
-# The facts
-
-
-def _facts(translate: Translator, view: BuildView) -> Html:
-    build = view.build
-    facts = [
-        _fact(translate("status"), status_badge(translate, status_of(build))),
-        _fact(translate("number"), build.get("id")),
-        _fact(translate("exit_status"), _exit_text(build)),
-        _fact(translate("duration"), _duration(translate, view)),
-        _fact(translate("attempt"), build.get("attempt") or None),
-        _fact(translate("waited"), _waited(translate, view)),
-        _fact(translate("agent"), agent_name(view.context, build), "row-fact"),
-        _fact(translate("commit"), _code(build.get("commit")), "wide-fact"),
-        _fact(translate("revision"), _code(build.get("revision")), "wide-fact"),
-        _fact(translate("subject"), build.get("subject"), "wide-fact"),
-        _fact(translate("author"), build.get("author"), "wide-fact"),
-        _fact(translate("repository"), _code(build.get("repository")), "wide-fact"),
-        _fact(translate("queued_at"), _moment(translate, build, "queued_at"), "row-fact"),
-        _fact(translate("started_at"), _moment(translate, build, "started_at"), "row-fact"),
-        _fact(translate("finished_at"), _moment(translate, build, "finished_at"), "row-fact"),
-        *_sizes(translate, view),
-        _fact(translate("rebuild_of"), _build_link(build.get("rebuild_of")), "row-fact"),
-        _fact(translate("started_by"), build.get("started_by"), "row-fact"),
-        _fact(translate("cancelled_by"), build.get("cancelled_by"), "row-fact"),
-    ]
-    return join(facts)
-
-
-def _fact(name: str, value: object, kind: str = "") -> Html:
-    """One fact; nothing while it is not known."""
-    if value is None or value == "":
-        return NOTHING
-    return markup(
-        '<div class="fact $kind"><dt>$name</dt><dd>$value</dd></div>\n',
-        kind=kind,
-        name=name,
-        value=value,
-    )
-
-
-def _moment(translate: Translator, build: BuildJson, key: str) -> Optional[Html]:
-    return time_html(translate, build[key]) if build.get(key) else None
-
-
-def _sizes(translate: Translator, view: BuildView) -> list[Html]:
-    """The sizes of the output, once it has ended; before, its head shows them as they grow."""
-    if status_of(view.build) not in FINAL or view.build.get("stdout_bytes") is None:
-        return []
-    stdout, stderr, dropped = kept_of(view)
-    facts = [
-        _fact("stdout", translate.size(stdout)),
-        _fact("stderr", translate.size(stderr)),
-    ]
-    if dropped:
-        facts.append(_fact(translate("dropped"), translate.size(dropped)))
-    return facts
-
-
-def _code(value: object) -> Optional[Html]:
-    return markup("<code>$value</code>", value=value) if value else None
-
-
-def _build_link(number: object) -> Optional[Html]:
-    return markup('<a href="/build/$n">$n</a>', n=number) if number else None
-
-
-def _exit_text(build: BuildJson) -> Optional[str]:
-    status = build.get("exit_status")
-    if status is None:
-        return None
-    return f"{status} ({signal_name(status)})" if status < 0 else str(status)
-
-
-def _duration(translate: Translator, view: BuildView) -> Optional[Html]:
-    if seconds_of(view.build, view.context.now) is None:
-        return None
-    return duration_html(translate, view.build, view.context.now)
-
-
-def _waited(translate: Translator, view: BuildView) -> Optional[str]:
-    queued = parse_time(view.build.get("queued_at"))
-    until = parse_time(view.build.get("started_at")) or parse_time(view.build.get("finished_at"))
-    if queued is None:
-        return None
-    return translate.duration(((until or view.context.now) - queued).total_seconds())
-
-
-# The attempts
-
-
-def _attempts(translate: Translator, view: BuildView) -> Html:
-    attempts: Sequence[BuildJson] = view.build.get("attempts") or []
-    if not attempts:
-        return NOTHING
-    return fill(
-        "attempts", translate, rows=join(_attempt(translate, view, one) for one in attempts)
-    )
-
-
-def _attempt(translate: Translator, view: BuildView, attempt: BuildJson) -> Html:
-    seconds = seconds_of(attempt, view.context.now)
-    return fill(
-        "attempt",
-        translate,
-        attempt=attempt.get("attempt"),
-        kind=attempt.get("ending") or "open",
-        agent=_attempt_agent(view.context, attempt),
-        started=time_html(translate, attempt.get("started_at")),
-        finished=time_html(translate, attempt.get("finished_at")),
-        duration="—" if seconds is None else duration_html(translate, attempt, view.context.now),
-        ending=_ending(translate, attempt),
-        output=_attempt_output(translate, view, attempt),
-    )
-
-
-def _attempt_agent(context: PageContext, attempt: BuildJson) -> Html:
-    name, address = agent_name(context, attempt) or "—", attempt.get("address")
-    return markup('<span class="agent" title="$address">$name</span>', name=name, address=address)
-
-
-def _ending(translate: Translator, attempt: BuildJson) -> Html:
-    text = ending_text(translate, attempt)
-    if not attempt.get("reason"):
-        return escape(text)
-    reason = reason_text(translate, reason_of(attempt))
-    return markup('$text<span class="ending-reason">$reason</span>', text=text, reason=reason)
-
-
-def _attempt_output(translate: Translator, view: BuildView, attempt: BuildJson) -> Html:
-    number = attempt.get("attempt")
-    if number == (view.shown_attempt or view.build.get("attempt")):
-        return markup('<a href="#output">$text</a>', text=translate("shown_here"))
-    return markup(
-        '<a href="/build/$id?attempt=$n#output">$text</a>',
-        id=view.build.get("id"),
-        n=number,
-        text=translate("attempt_output"),
-    )
-
-
-# By hand
-
-
-def _repeat(translate: Translator, build: BuildJson) -> Html:
-    repository, commit = build.get("repository"), build.get("revision") or build.get("commit")
-    if not repository or not commit or not build.get("command"):
-        return NOTHING
-    return markup(
-        '<details class="repeat"><summary>$title</summary><p>$text</p>$lines</details>',
-        title=translate("repeat"),
-        text=phrase(translate, "repeat_text"),
-        lines=shell(repeat_lines(build)),
-    )
-
-
-def repeat_lines(build: BuildJson) -> str:
-    """The git and shell lines that do by hand what the agent did."""
-    folder = f"build-{build.get('id')}"
-    commit = shlex.quote(str(build.get("revision") or build.get("commit")))
-    return "\n".join(
-        (
-            f"git clone --no-checkout -- {shlex.quote(str(build.get('repository')))} {folder}",
-            f"cd {folder}",
-            f"git checkout --detach {commit}",
-            f"CI=true sh -c {shlex.quote(str(build.get('command')))} </dev/null",
-        )
-    )

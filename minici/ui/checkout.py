@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from minici.ui.ansi import Log, render_unnumbered
+from minici.ui.ansi import Log
 from minici.ui.components import FINAL, status_of
 from minici.ui.i18n import Translator
+from minici.ui.log_html import render_unnumbered
 from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildView, OutputPiece
 from minici.ui.output import address_of, kept_of

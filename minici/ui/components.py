@@ -10,7 +10,6 @@ from functools import cache
 from typing import Optional
 
 from minici.timestamps import parse_time
-from minici.ui.ansi import palette_css
 from minici.ui.i18n import Translator
 from minici.ui.markup import (
     NOTHING,
@@ -23,6 +22,7 @@ from minici.ui.markup import (
     resource,
 )
 from minici.ui.models import BuildJson, PageContext
+from minici.ui.palette import palette_css
 
 FINAL = ("success", "failure", "lost", "cancelled")
 STATUSES = ("queued", "running") + FINAL

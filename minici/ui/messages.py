@@ -50,26 +50,26 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "A shell runs it in a clean checkout",
     ),
     "form_wrong": (
-        "Сборка не запущена: исправьте отмеченное.",
-        "No build was started: correct what is marked.",
+        "Сборка не запущена: исправьте отмеченные поля.",
+        "No build was started: correct the marked fields.",
     ),
     "error_commit_empty": (
-        "Назовите коммит: хеш, ветку, тег или HEAD.",
-        "Name a commit: a hash, a branch, a tag or HEAD.",
+        "Укажите коммит: хеш, ветку, тег или HEAD.",
+        "Enter a commit: a hash, a branch, a tag or HEAD.",
     ),
     "error_commit_wrong": (
-        "Так не может называться коммит. Годятся хеш, ветка, тег или HEAD — без пробелов "
+        "Недопустимое имя коммита. Подойдёт хеш, ветка, тег или HEAD — без пробелов "
         "и без дефиса в начале.",
-        "No commit can have this name. Give a hash, a branch, a tag or HEAD, without spaces "
-        "and not beginning with a dash.",
+        "Invalid name of a commit. Enter a hash, a branch, a tag or HEAD, without spaces "
+        "and without a leading dash.",
     ),
     "error_commit_long": (
         "Слишком длинное имя коммита.",
         "This name of a commit is too long.",
     ),
     "error_command_empty": (
-        "Напишите команду, например: make test",
-        "Write a command, for example: make test",
+        "Введите команду, например: make test",
+        "Enter a command, for example: make test",
     ),
     "error_command_long": (
         "Слишком длинная команда. Положите её в файл в репозитории и вызовите его.",
@@ -77,7 +77,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "error_command_wrong": (
         "В команде есть нулевой символ; оболочка его не примет.",
-        "The command holds a NUL character, which no shell takes.",
+        "The command contains a NUL character, which no shell accepts.",
     ),
     # The list.
     "all": ("Все", "All"),
@@ -125,19 +125,19 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "none_match": ("Таких сборок нет", "No such builds"),
     "none_match_text": (
-        "Под этот отбор ничего не подходит.",
-        "Nothing matches this selection.",
+        "Под этот фильтр ничего не подходит.",
+        "No build matches this filter.",
     ),
     "none_match_here": (
         "Среди новейших сборок ничего не подходит. Более старые ещё не просмотрены.",
-        "Nothing among the newest builds matches this selection. Older ones may.",
+        "None of the newest builds matches this filter. Older ones may.",
     ),
     "look_further": ("Искать дальше", "Look further"),
     "show_all": ("Показать все", "Show all"),
     "no_agents": ("Ни одного агента на связи", "No agent is connected"),
     "no_agents_text": (
-        "Сборки ждут в очереди. Агента запускают там, где есть папка minici, Python и git:",
-        "Builds wait in the queue. Where the folder minici, Python and git are, this starts one:",
+        "Сборки ждут в очереди. Запустите агента на машине с папкой minici, Python и git:",
+        "Builds are waiting. Start an agent on a host with the folder minici, Python and git:",
     ),
     "damaged_text": ("Сборка повреждена: {reason}", "This build is damaged: {reason}"),
     "damaged_advice": (
@@ -167,7 +167,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "verdict_queued": ("В очереди", "Queued"),
     "verdict_running": ("{status} {duration}", "{status} for {duration}"),
-    "verdict_stopping": ("Останавливается", "Being stopped"),
+    "verdict_stopping": ("Отменяется", "Being cancelled"),
     "verdict_success": ("Успешно за {duration}", "Success in {duration}"),
     "verdict_exit": (
         "Неуспешно: код выхода {exit} через {duration}",
@@ -194,10 +194,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "previous_build": ("Предыдущая сборка", "Previous build"),
     "next_build": ("Следующая сборка", "Next build"),
     "neighbours": ("Соседние сборки", "Neighbouring builds"),
-    "cancel": ("Остановить", "Cancel"),
-    "cancelling": ("Останавливается…", "Cancelling…"),
-    "rebuild": ("Повторить", "Rebuild"),
-    "origin_repeat": ("Повтор сборки {link}", "Repeat of build {link}"),
+    "cancel": ("Отменить", "Cancel"),
+    "cancelling": ("Отменяется…", "Cancelling…"),
+    "rebuild": ("Перезапустить", "Rebuild"),
+    "origin_repeat": ("Перезапуск сборки {link}", "Rebuild of build {link}"),
     "origin_person": ("Кто запустил: {name}", "Started by {name}"),
     "why_waits": ("Почему она ждёт", "Why it waits"),
     "waits_no_agent": (
@@ -223,7 +223,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Свободные агенты сейчас не берут сборок:",
         "The free agents take no builds now:",
     ),
-    "waits_soon": ("Она вот-вот начнётся.", "It is about to begin."),
+    "waits_soon": ("Она сейчас начнётся.", "It is about to begin."),
     "reason": ("Причина", "Reason"),
     "details": ("Сведения", "Details"),
     "number": ("Номер", "Number"),
@@ -240,9 +240,9 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "exit_status": ("Код выхода", "Exit status"),
     "agent": ("Агент", "Agent"),
     "attempt": ("Попытка", "Attempt"),
-    "rebuild_of": ("Повтор сборки", "Repeat of build"),
+    "rebuild_of": ("Перезапуск сборки", "Rebuild of build"),
     "started_by": ("Кто запустил", "Started by"),
-    "cancelled_by": ("Кто остановил", "Cancelled by"),
+    "cancelled_by": ("Кто отменил", "Cancelled by"),
     "dropped": ("Отброшено", "Dropped"),
     "attempts": ("Попытки", "Attempts"),
     "shown_here": ("показан здесь", "shown here"),
@@ -251,12 +251,15 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "ending_finished": ("завершена", "finished"),
     "ending_refused": ("агент отказался", "refused by the agent"),
     "ending_returned": ("агент вернул её", "returned by the agent"),
-    "ending_silent": ("агент пропал", "the agent was gone"),
-    "ending_forgotten": ("агент о ней не знает", "the agent does not have it any more"),
+    "ending_silent": ("агент пропал", "the agent is gone"),
+    "ending_forgotten": ("у агента её больше нет", "the agent no longer has it"),
     "ending_overdue": ("не уложилась во время", "overdue"),
     "ending_unanswered": ("агент не ответил", "the agent did not answer"),
-    "ending_superseded": ("результат дала другая", "another gave the result"),
-    "ending_cancelled": ("остановлена", "cancelled"),
+    "ending_superseded": (
+        "результат пришёл от другой попытки",
+        "another attempt brought the result",
+    ),
+    "ending_cancelled": ("отменена", "cancelled"),
     "attempts_returned": (
         (
             "{n} прежнюю попытку вернул агент: он останавливался или не мог работать",
@@ -329,7 +332,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ("Найдена {n} строка:", "Найдены {n} строки:", "Найдено {n} строк:"),
         ("{n} line found:", "{n} lines found:"),
     ),
-    "found_nothing": ("В этом выводе такого нет.", "Nothing like it is in this output."),
+    "found_nothing": ("В этом выводе не найдено.", "Not found in this output."),
     "line": ("Строка {n}", "Line {n}"),
     "log_end_exit": ("Код выхода {exit}", "Exit status {exit}"),
     "log_end_signal": ("Завершена сигналом {signal}", "Ended by {signal}"),
@@ -338,7 +341,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Строки с меткой «err» пришли из stderr.",
         "Lines marked “err” came from stderr.",
     ),
-    "repeat": ("Как повторить вручную", "How to repeat it by hand"),
+    "repeat": ("Воспроизвести вручную", "Reproduce by hand"),
     "repeat_text": (
         "То же, что сделал агент: чистая копия той же ревизии и та же команда.",
         "What the agent did: a clean checkout of the same revision, and the same command.",
@@ -369,7 +372,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "never": ("никогда", "never"),
     "start_agent": ("Ещё один агент", "One more agent"),
     "start_agent_text": (
-        "Там, где есть папка minici, Python и git:",
+        "На машине с папкой minici, Python и git:",
         "Where the folder minici, Python and git are:",
     ),
     # Errors.
@@ -379,7 +382,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "error_404": ("Такой страницы нет", "There is no such page"),
     "error_405": ("Так эту страницу не открыть", "This page can't be opened that way"),
     "error_413": ("Слишком много данных", "Too much data"),
-    "error_421": ("Не тот адрес", "Not the right address"),
+    "error_421": ("Неверный адрес", "Wrong address"),
     "error_500": ("Ошибка внутри minici", "Something went wrong inside minici"),
     "error_503": ("Сейчас не получится", "Not right now"),
     "error_other": ("Не получилось", "That did not work"),
@@ -388,9 +391,9 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Go back, check what you entered, and try again.",
     ),
     "advice_401": (
-        "Обновите страницу и введите имя и пароль. Их даёт тот, кто ведёт этот сервер.",
-        "Reload the page and enter your name and password. Whoever keeps this server gives "
-        "them out.",
+        "Обновите страницу и введите имя и пароль. Их выдаёт администратор сервера.",
+        "Reload the page and enter your name and password. The administrator of this server "
+        "gives them out.",
     ),
     "advice_403": (
         "Ничего не изменилось. Откройте страницу по адресу самого сервера и повторите.",
@@ -494,8 +497,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "от номера строки к соседнему; Enter — ссылка на строку, Shift+Enter — на строки до неё",
         "from one line number to the next; Enter links it, with Shift a range",
     ),
-    "js_key_cancel": ("остановить сборку", "cancel the build"),
-    "js_key_rebuild": ("повторить сборку", "rebuild"),
+    "js_key_cancel": ("отменить сборку", "cancel the build"),
+    "js_key_rebuild": ("перезапустить сборку", "rebuild"),
     "js_line": ("Строка {n}", "Line {n}"),
     "js_day": ("д", "d"),
     "js_hour": ("ч", "h"),

@@ -6,9 +6,10 @@ import json
 import urllib.parse
 from typing import Optional
 
-from minici.ui.ansi import Log, render
+from minici.ui.ansi import Log
 from minici.ui.components import FINAL
 from minici.ui.i18n import Translator
+from minici.ui.log_html import render
 from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildJson, BuildView, FoundLine
 from minici.ui.reasons import is_exit, reason_of, reason_text

@@ -20,8 +20,8 @@ _EXIT_KEYS = ("exit_status", "killed")
 RUSSIAN: dict[str, str] = {
     "exit_status": "код выхода {status}",
     "killed": "завершена сигналом {signal}",
-    "cancelled": "остановлена",
-    "cancelled_by": "остановлена пользователем {name}",
+    "cancelled": "отменена",
+    "cancelled_by": "отменена пользователем {name}",
     "agent_gone": "агент {agent} пропал: {reason}",
     "port_refuses": "его порт не принимает соединений",
     "silent": "молчит {seconds} с",

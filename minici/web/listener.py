@@ -29,7 +29,7 @@ from minici.web.routing import PEOPLE, Application, EventStream, HttpError, Requ
 log = logging.getLogger("minici.web.routing")
 
 MOST_CONNECTIONS = 1000
-_PATIENCE = 2.0  # seconds that a thread waits for another connection
+_IDLE_THREAD_SECONDS = 2.0
 RESERVED_FILES = 24  # descriptors that are not for connections: records, logs, calls to agents
 
 
@@ -52,7 +52,7 @@ class Listener(ThreadingHTTPServer):
         self.context = context
         self.stopping = False
         self.viewers = EventSender()
-        self._beside = ThreadPool(patience=_PATIENCE)
+        self._in_background = ThreadPool(_IDLE_THREAD_SECONDS)
         self._most = _most_connections(descriptors())
         self._people = threading.BoundedSemaphore(self._most * 3 // 4)
         self._lock = threading.Condition()  # guards _open and _watched
@@ -104,7 +104,9 @@ class Listener(ThreadingHTTPServer):
                 return
             self._open[request] = (request, True)
         # Not a new thread for each: to start one costs more than most requests.
-        self._beside("a connection", lambda: self.process_request_thread(request, client_address))
+        self._in_background(
+            "a connection", lambda: self.process_request_thread(request, client_address)
+        )
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         threading.current_thread().name = f"connection-{client_address[1]}"

@@ -270,7 +270,7 @@ def test_cancel_asks_first_and_kills_after_ten_seconds(
     place: Place, server: FakeServer, agent: AgentProcess
 ) -> None:
     asked = place.folder / "asked"
-    hand(agent, 1, f"trap 'echo asked >> {asked}' TERM; echo on; while :; do sleep 0.1; done")
+    hand(agent, 1, f"trap 'echo asked >> {asked}' TERM; echo on; while :; do sleep 0.1 || :; done")
     wait_for(lambda: server.stream(1, "stdout") == b"on\n", what="the command begun")
     begun = time.monotonic()
     assert agent.post("/cancel", {"id": 1}).status == 200

@@ -295,7 +295,8 @@ def test_rule_20_it_works_for_the_server_that_it_registers_with(
     assert len(server.made("/notify_agent")) == made + 1
     assert server.wait_result(1)["reason"] == "cancelled"
     assert call("GET", "/ping", "one") == 409
-    assert agent.log().count("refused the calls of a server") == 2, "once for each word"
+    refusals = "refused the calls of a server"
+    wait_for(lambda: agent.log().count(refusals) == 2, what="a line for each word")
 
 
 def test_rule_20_a_copy_finds_no_agent_while_the_server_is_away(

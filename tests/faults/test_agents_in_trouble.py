@@ -167,6 +167,29 @@ def test_fault_64_a_build_that_fills_the_disk_with_files(
     assert_goes_on(agent, server, 2)
 
 
+def test_fault_64_no_build_is_lost_for_a_full_disk(place: Place) -> None:
+    """With a server that would give a build up for the first attempt that counts."""
+    server = place.server(max_attempts=1)
+    data, gate = place.folder / "data", place.folder / "gate"
+    hook = Hook(place, data)
+    sick = place.agent(server, hook.env, data=data, name="sick")
+    command = f"echo on; while [ ! -e {gate} ]; do sleep 0.05; done; echo more"
+    first = server.start_build(command=command)
+    wait_for(lambda: server.output(first) == b"on\n")
+    hook.no_space()
+    gate.touch()
+    wait_for(lambda: trouble(sick))
+    others = [server.start_build() for _ in range(3)]
+    holds_for(lambda: server.build(first)["status"] in ("queued", "running"), 2, "it waits")
+    place.agent(server, name="well")
+    for number in (first, *others):
+        known = server.wait_final(number)
+        assert (known["status"], known["agent"]) == ("success", "well")
+    assert server.output(first) == b"on\nmore\n"
+    hook.space()
+    wait_for(lambda: trouble(sick) is None)
+
+
 def test_rule_21_git_is_gone(place: Place, server: FakeServer) -> None:
     programs = place.folder / "programs"
     programs.mkdir()

@@ -16,7 +16,8 @@ from minici.output.excerpt import Excerpt, Selection, find_lines
 from minici.output.lines import Lines
 from minici.output.reader import BOTH, Transcript
 from minici.output.writer import OutputWriter
-from minici.ui.ansi import Log, render
+from minici.ui.ansi import Log
+from minici.ui.log_html import render
 from tests.support.fakes import FakeAgent
 from tests.support.harness import Place
 

@@ -20,6 +20,7 @@ import pytest
 
 from minici.build import STDERR, STDOUT
 from minici.process.command import Account, Exit, StopOrder, Supervisor, SupervisorLost
+from minici.process.launcher import SupervisorUnavailable
 from minici.process.leftovers import end_leftovers, identity
 from tests.support.harness import marked, wait_for
 
@@ -180,30 +181,54 @@ def test_a_command_of_100_kilobytes(commands: Commands) -> None:
 def test_signals_and_limits_are_as_after_a_login(tmp_path: Path) -> None:
     """Whoever started the agent with nohup, or under a supervisor, has not started commands."""
     script = f"""
-import os, resource, signal
+import os, resource, signal, sys
 from pathlib import Path
-from minici.process.command import Supervisor, StopOrder
+from minici.process.command import StopOrder, Supervisor
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 supervisor = Supervisor(Path({str(tmp_path / "record")!r}))
 def show(stream, data, seconds):
     print(data.decode(), end="")
-command = "ulimit -Sn; kill -HUP $$; kill -INT $$; echo ignored"
 options = dict(folder=Path("/"), env=os.environ, sink=show, seconds=10, stop=StopOrder())
+def run(command):
+    return supervisor.execute(["/bin/sh", "-c", command], **options).status
 print(soft)
-print(supervisor.execute(["/bin/sh", "-c", command], **options).status)
+print(run("ulimit -Sn; kill -HUP $$; kill -INT $$; echo ignored"))
+for name in sys.argv[1].split():
+    print(name, run(f"kill -{{name}} $$; echo ignored"))
 supervisor.close()
 """
-    ignoring = ["/bin/sh", "-c", 'ulimit -Sn 64; trap "" HUP INT; exec "$@"', "sh"]
+    names = "HUP INT QUIT ALRM TERM USR1 USR2 PIPE VTALRM PROF XFSZ"
+    ignoring = ["/bin/sh", "-c", f'ulimit -Sn 64; trap "" CHLD TSTP {names}; exec "$@"', "sh"]
     root = Path(__file__).resolve().parent.parent.parent
     done = subprocess.run(
-        [*ignoring, sys.executable, "-c", script],
+        [*ignoring, sys.executable, "-c", script, names],
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,
         text=True,
         timeout=60,
     )
-    assert sorted(done.stdout.split()) == ["-1", "64", "64"]
+    ends = [f"{name} -{int(getattr(signal, 'SIG' + name))}" for name in names.split()]
+    assert done.stdout.splitlines() == ["64", "64", "-1", *ends]
+
+
+def test_a_supervisor_that_can_not_be_started(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python is being upgraded, or there are no processes left: the command is not to blame."""
+    hangs = commands.folder / "hangs"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    monkeypatch.setattr("minici.process.command._START_SECONDS", 0.3)
+    for interpreter in ("/nowhere/python", "/etc/passwd", "/bin/false", "", str(hangs)):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", interpreter)
+            with pytest.raises(SupervisorUnavailable, match="can't be started: "):
+                commands("touch began")
+    assert not commands.left and not (commands.folder / "began").exists()
+    monkeypatch.undo()
+    assert commands("exit 6").status == 6
 
 
 def test_what_can_not_be_started(commands: Commands) -> None:

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "minici"
 LEAVES = frozenset(
     """
     build validation reasons config config_values hosts timestamps durable daemon
-    log_handler thread_pool
+    log_handler thread_pool id_counter disk_probe
     """.split()
 )
 # What each package and each module at the top may import besides itself. `*` stands for the leaves.

@@ -19,7 +19,7 @@ from minici import __version__
 from minici.config import AGENT_KEYS, SERVER_KEYS
 from tests.support.harness import FINAL, ROOT, Place, environment, wait_for
 from tests.support.http_client import encode_form, fetch
-from tests.support.repositories import git
+from tests.support.repositories import Repository, git
 
 # What the files say.
 
@@ -174,7 +174,10 @@ def test_the_zipapp_works(place: Place, source: Path) -> None:
     Installed(place, sys.executable, source / "dist" / "minici.pyz").check()
 
 
-def test_pip_installs_the_commands(place: Place, source: Path) -> None:
+def test_pip_installs_the_commands(place: Place, own_repository: Repository, source: Path) -> None:
+    """They run what is installed, not a package of the same name in the repository."""
+    place.repository = own_repository
+    own_repository.commit({"minici/__init__.py": "raise SystemExit('not this one')\n"}, "Own")
     fresh = place.folder / "fresh"
     venv.create(fresh, with_pip=False, symlinks=True)
     call(sys.executable, *PIP, "wheel", *BUILD, "--wheel-dir", place.folder, ".", cwd=source)

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from minici.ui.ansi import contrast
 from minici.ui.badge import COLOURS, LABEL_GROUND, badge_json, badge_svg
 from minici.ui.components import repository_name
 from minici.ui.feeds import atom_feed, cctray
 from minici.ui.i18n import LANGUAGES, Translator
+from minici.ui.palette import contrast
 from minici.web.passwords import hash_password
 from tests.support.fakes import FakeAgent
 from tests.support.harness import ROOT, Place, ServerProcess

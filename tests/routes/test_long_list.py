@@ -52,7 +52,7 @@ def test_a_search_goes_on_where_it_stopped(server: ServerProcess) -> None:
     page = server.get(following.replace("&amp;", "&"), {"Accept-Language": "en"}).text
     assert "/build/2" in page and "Look further" not in page
     page = server.get("/?text=nowhere&before=50", {"Accept-Language": "en"}).text
-    assert "Nothing matches" in page
+    assert "No build matches" in page
 
 
 def test_a_badge_looks_as_far_as_a_page(server: ServerProcess) -> None:

@@ -8,8 +8,10 @@ import re
 
 import pytest
 
-from minici.ui.ansi import Log, Pen, clock, nearest, render
+from minici.ui.ansi import Log, Pen
+from minici.ui.log_html import format_offset, render
 from minici.ui.models import OutputPiece
+from minici.ui.palette import nearest
 
 
 def lines_of(*pieces: tuple[str, str]) -> list[str]:
@@ -229,4 +231,4 @@ def test_the_nearest_colour() -> None:
     [(0, "0.0"), (9.99, "9.9"), (59.9, "59.9"), (64.2, "1:04.2"), (3600, "1:00:00.0"), (-1, "0.0")],
 )
 def test_seconds_since_the_start(seconds: float, shown: str) -> None:
-    assert clock(seconds) == shown
+    assert format_offset(seconds) == shown

@@ -23,8 +23,8 @@ for i in 1 2 3 4 5 6 7 8; do echo "test_requeue[$i] ... \\033[32mPASSED\\033[0m"
 echo 'warning: see https://example.org/old-api.' >&2
 printf 'downloading 10%%\\rdownloading 100%%\\n'"""
 SENTENCES = {
-    "en": ("Success in", "Failure: exit status 3 after", "Write a command"),
-    "ru": ("Успешно за", "Неуспешно: код выхода 3 через", "Напишите команду"),
+    "en": ("Success in", "Failure: exit status 3 after", "Enter a command"),
+    "ru": ("Успешно за", "Неуспешно: код выхода 3 через", "Введите команду"),
 }
 
 
@@ -141,7 +141,7 @@ def test_without_javascript(without_javascript: Browser, server: ServerProcess) 
         browser.wait(lambda: browser.url.endswith("#L2"))
         assert browser.find("#L2:target").text
         browser.find("form[action$=rebuild] button").click()
-        browser.wait(lambda: "Repeat of build" in browser.text)
+        browser.wait(lambda: "Rebuild of build" in browser.text)
         browser.go(f"http://{server.address}/")
         assert "Failure" in browser.text
 
@@ -183,7 +183,7 @@ def test_who_started_and_who_cancelled_a_build(browser: Browser, place: Place) -
     browser.find("form[action$=cancel] button").click()
     browser.wait(lambda: cancelled in verdict(browser))
     browser.find("form[action$=rebuild] button").click()
-    repeat = {"en": "Repeat of build 1", "ru": "Повтор сборки 1"}[browser.language]
+    repeat = {"en": "Rebuild of build 1", "ru": "Перезапуск сборки 1"}[browser.language]
     browser.wait(lambda: browser.find(".origin").text == f"{repeat} · {started}")
     take_picture(browser, f"who-{browser.language}")
     leave(browser)

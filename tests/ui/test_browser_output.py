@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from minici.ui.ansi import Log, legible, render
+from minici.ui.ansi import Log
+from minici.ui.log_html import render
 from minici.ui.models import OutputPiece
+from minici.ui.palette import legible
 from tests.support.browser import Browser
 from tests.support.browsers import leave, watched
 from tests.support.fakes import FakeAgent
@@ -160,7 +162,7 @@ def test_the_page_is_told_of_changes_and_does_not_ask(
     agent.pause()  # so that the state between the request and the end lasts
     begun = time.monotonic()
     server.post(f"/build/{number}/cancel")
-    browser.wait(lambda: "Being stopped" in browser.find("#verdict h1").text)
+    browser.wait(lambda: "Being cancelled" in browser.find("#verdict h1").text)
     assert time.monotonic() - begun < 1.5, "sooner than anybody would ask"
     time.sleep(2.5)
     asked = [urlsplit(url) for url in browser.requests()]

@@ -20,12 +20,12 @@ from typing import Any, Optional
 import pytest
 
 from minici import html
-from minici.ui.ansi import GROUND, PALETTE, contrast, legible, palette_css
-from minici.ui.build import repeat_lines
+from minici.ui.attempts import repeat_lines
 from minici.ui.components import asset
 from minici.ui.i18n import LANGUAGES, Translator
 from minici.ui.markup import Html, escape, fill, input_value, join, markup, phrase, visible
 from minici.ui.models import AgentsView, FormView, IndexView, Waiting
+from minici.ui.palette import GROUND, PALETTE, contrast, legible, palette_css
 from minici.ui.summary import verdict_sentence
 from tests.support.harness import ROOT
 from tests.support.page_samples import (
@@ -546,13 +546,13 @@ def test_without_agents_there_is_the_command_that_starts_one() -> None:
 
 def test_nothing_matches_a_filter() -> None:
     page = Page(html.index_page("en", index_view(builds=[], filter="lost", older=None)))
-    assert "Nothing matches" in page.text and "curl" not in page.text
+    assert "No build matches" in page.text and "curl" not in page.text
     assert "Look further" not in page.text
 
 
 def test_nothing_matches_among_the_builds_that_were_looked_at() -> None:
     page = Page(html.index_page("en", index_view(builds=[], filter="lost", older="/?before=9")))
-    assert "Nothing among the newest" in page.text
+    assert "None of the newest" in page.text
     assert page.all("a", class_="button", href="/?before=9")
     assert not page.all("a", rel="next"), "the same link twice"
 
@@ -612,7 +612,7 @@ VERDICTS: list[tuple[str, dict[str, object], str]] = [
     ("failure", {"exit_status": None, "reason": None, **BARE}, "Failure"),
     ("running", {}, f"Running for 1 m 40 s{ON}, attempt 2 of 3"),
     ("running", {"attempt": 7}, f"Running for 1 m 40 s{ON}, attempt 7"),
-    ("running", {"cancel_requested": True, "attempt": 1}, f"Being stopped{ON}"),
+    ("running", {"cancel_requested": True, "attempt": 1}, f"Being cancelled{ON}"),
     ("lost", {}, "Lost after 2 attempts"),
     ("cancelled", {}, "Cancelled by the cancelled_by after 1 m 04 s"),
     ("cancelled", {"cancelled_by": None, "started_at": None}, "Cancelled"),
@@ -679,14 +679,14 @@ def test_everything_about_a_build_is_shown() -> None:
         "the commit", "0123456789abcdef0123456789abcdef01234567", "the subject", "the author",
         "the command", "the repository", "24 Nov 2026, 02:28:16 UTC", "24 Nov 2026, 02:28:20 UTC",
         "24 Nov 2026, 02:29:24 UTC", "1 m 04 s", "the agent", "the reason", "2.0 KB", "10 B", "5 B",
-        "Repeat of build3", "the started_by", "Exit status 2",
+        "Rebuild of build3", "the started_by", "Exit status 2",
     ):  # fmt: skip
         assert each in text, each
 
 
 def test_every_attempt_is_shown_with_its_output() -> None:
     page = english_build("failure")
-    assert "the agent was gone" in page.text and "finished" in page.text
+    assert "the agent is gone" in page.text and "finished" in page.text
     assert "/build/12?attempt=1#output" in page.values("href")
     assert "/build/12?attempt=2#output" not in page.values("href")
     earlier = english_build("failure", shown_attempt=1)

@@ -274,7 +274,7 @@ LOST = Reason(
     "reason, russian",
     [
         (Reason("exit_status", status=2), "код выхода 2"),
-        (Reason("cancelled_by", name="a\n{b}"), "остановлена пользователем a\n{b}"),
+        (Reason("cancelled_by", name="a\n{b}"), "отменена пользователем a\n{b}"),
         (GONE, "агент b пропал: молчит 10.3 с"),
         (
             LOST,

@@ -425,6 +425,18 @@ def started(place: Place, kind: Any, sections: Any) -> Any:
     return process.start()
 
 
+def test_init_is_told_the_repository_or_says_that_it_is_missing(place: Place) -> None:
+    url = "https://git.example/a{b}%c.git"
+    told, untold = tool(place, "init", "--repository", url, "a.ini"), tool(place, "init", "b.ini")
+    parsed = configparser.ConfigParser(interpolation=None)
+    parsed.read(place.elsewhere / "a.ini", encoding="utf-8")
+    assert parsed["server"]["repository"] == url
+    assert "`repository`" in untold.stdout and "`repository`" not in told.stdout
+    refused = tool(place, "init", "--repository", "ext::sh -c true", "c.ini")
+    assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1
+    assert "--repository ext::" in refused.stderr and not (place.elsewhere / "c.ini").exists()
+
+
 def test_init_writes_over_nothing_and_each_time_another_secret(place: Place) -> None:
     assert tool(place, "init").returncode == tool(place, "init", "other.ini").returncode == 0
     texts = {(place.elsewhere / name).read_text() for name in ("config.ini", "other.ini")}
