@@ -76,6 +76,7 @@ RUSSIAN: dict[str, str] = {
     "no_file": "такого файла нет",
     "no_attempt": "у сборки {build} не было попытки {attempt}",
     "damaged": "сборка {build} повреждена: {reason}",
+    "output_contradicts": "порядок вывода и его потоки противоречат друг другу",
     "record_missing": "её записи нет",
     "record_unreadable": "её запись не читается: {error}",
     "record_of_another": "это запись сборки {build}",
