@@ -144,7 +144,7 @@ def _value_text(translate: Translator, value: object) -> object:
 
 
 def is_exit(reason: Optional[str]) -> bool:
-    """Whether a reason says no more than the exit status does."""
+    """Return True if a reason adds nothing to the exit status."""
     if isinstance(reason, Reason):
         return reason.key in _EXIT_KEYS
     return not reason or _EXIT.fullmatch(reason) is not None
