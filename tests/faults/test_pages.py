@@ -128,3 +128,21 @@ def test_rule_21_trouble_of_an_agent_is_shown_with_the_agent_and_the_build(place
     agent.script_always("/ping", None)
     server.wait_status(1, "running")
     assert "the disk is full" not in page(server, "/agents")
+
+
+def test_the_refusal_of_an_agent_is_said_in_the_readers_language(place: Place) -> None:
+    server = place.server()
+    agent = place.keep(FakeAgent(server))
+    told = {"error": "every slot is taken", "error_key": "slots_taken", "error_values": {}}
+    agent.script("/build", (503, told))
+    server.start_build()
+    agent.wait_build()
+    server.wait_status(1, "running")
+    assert "HTTP 503: все слоты заняты" in text_of(page(server, "/build/1", RUSSIAN))
+    assert "HTTP 503: every slot is taken" in text_of(page(server, "/build/1"))
+
+
+def test_an_agent_tells_the_key_of_its_refusal(place: Place) -> None:
+    server = place.server()
+    reply = place.agent(server).post("/cancel", {"id": 7})
+    assert reply.status == 404 and reply.json()["error_key"] == "not_on_agent"
