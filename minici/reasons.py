@@ -79,6 +79,7 @@ SENTENCES: dict[str, str] = {
     "no_file": "there is no such file",
     "no_attempt": "build {build} never had an attempt {attempt}",
     "damaged": "build {build} is damaged: {reason}",
+    "output_contradicts": "its timeline and its streams contradict each other",
     "record_missing": "its record is missing",
     "record_unreadable": "its record can't be read: {error}",
     "record_of_another": "the record is of build {build}",

@@ -75,6 +75,11 @@ def page_url(base: str, number: int) -> str:
     return f"{base}/build/{number}"
 
 
+def has_result(build: Build, attempt: int) -> bool:
+    """Whether the output of an attempt is that of a result: nothing is written to it any more."""
+    return attempt == build.attempt and build.exit_status is not None
+
+
 def whole(record: Record) -> Build:
     """The build, or HttpError 500 for one that is damaged."""
     if isinstance(record, DamagedBuild):

@@ -76,6 +76,7 @@ RUSSIAN: dict[str, str] = {
     "no_file": "такого файла нет",
     "no_attempt": "у сборки {build} не было попытки {attempt}",
     "damaged": "сборка {build} повреждена: {reason}",
+    "output_contradicts": "порядок вывода и его потоки противоречат друг другу",
     "record_missing": "её записи нет",
     "record_unreadable": "её запись не читается: {error}",
     "record_of_another": "это запись сборки {build}",
@@ -143,7 +144,7 @@ def _value_text(translate: Translator, value: object) -> object:
 
 
 def is_exit(reason: Optional[str]) -> bool:
-    """Whether a reason says no more than the exit status does."""
+    """Return True if a reason adds nothing to the exit status."""
     if isinstance(reason, Reason):
         return reason.key in _EXIT_KEYS
     return not reason or _EXIT.fullmatch(reason) is not None

@@ -1,4 +1,4 @@
-"""What became of a build, or where it stands, in one sentence."""
+"""The state or the result of a build in one sentence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENDINGS = {
 
 
 def verdict_sentence(translate: Translator, view: BuildView) -> str:
-    """What became of the build, or where it stands, in one sentence without a full stop."""
+    """The state or the result of the build in one sentence without a full stop."""
     makers: dict[str, Callable[[Translator, BuildView], str]] = {
         "queued": _verdict_queued,
         "running": _verdict_running,
@@ -147,7 +147,7 @@ def uncounted_sentence(translate: Translator, build: BuildJson) -> str:
 
 
 def ending_text(translate: Translator, attempt: BuildJson) -> str:
-    """How an attempt ended, in a few words; as the record has it where nobody knows the word."""
+    """The ending of an attempt in a few words; an unknown one as the record has it."""
     key = _ENDINGS.get(attempt.get("ending"))
     return translate(key) if key else str(attempt.get("ending"))
 

@@ -258,18 +258,33 @@ class Connection(BaseHTTPRequestHandler):
         if response.viewing is not None:
             self._begin_viewing(request, response, response.viewing)
             return
-        stream = not isinstance(response.body, bytes)
-        length = response.length if stream else len(response.body)  # type: ignore[arg-type]
+        body = response.body
+        length = len(body) if isinstance(body, bytes) else response.length
         if length is None or self.server.stopping:
             self.close_connection = True
         self.wfile.write(self._head(response, length))
-        blocks: Iterable[bytes] = response.body if stream else (response.body,)  # type: ignore
         if request is None or request.method != "HEAD":
-            for block in blocks:
-                self.wfile.write(block)
-                if length is None:
-                    self.wfile.flush()
+            self._send_body([body] if isinstance(body, bytes) else body, length)
         self.wfile.flush()
+
+    def _send_body(self, blocks: Iterable[bytes], length: Optional[int]) -> None:
+        """Send what was promised and no more; where there is less, the connection ends, or the
+        next answer would be taken for the rest."""
+        left = length
+        for block in blocks:
+            if left is None:
+                self.wfile.write(block)
+                self.wfile.flush()
+                continue
+            self.wfile.write(block[:left])
+            left -= min(left, len(block))
+            if not left:
+                return
+        if left:
+            self.close_connection = True
+            log.warning(
+                "an answer of %d bytes is %d bytes short: its connection ends", length, left
+            )
 
     def _begin_viewing(
         self, request: Optional[Request], response: Response, viewing: EventStream
