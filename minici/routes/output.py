@@ -18,6 +18,7 @@ from minici.build import STREAMS, Build
 from minici.output.checkout_log import CHECKOUT
 from minici.output.excerpt import FIND_LENGTH, find_lines
 from minici.output.reader import Piece, Transcript
+from minici.reasons import Reason
 from minici.routes.common import ID, Records, as_http, has_result, whole
 from minici.scheduler.state import State
 from minici.scheduler.unfinished_build import UnfinishedBuild
@@ -57,7 +58,7 @@ class OutputEndpoints:
             build = whole(self._state.load(int(number)))
             attempt = request.query.number("attempt", build.attempt)
             if attempt != build.attempt and not build.knows_attempt(attempt):
-                raise HttpError(404, f"build {number} never had an attempt {attempt}")
+                raise HttpError(404, Reason("no_attempt", build=int(number), attempt=attempt))
             return build, attempt
 
     def _transcript(self, build: Build, attempt: int) -> Transcript:
@@ -115,8 +116,7 @@ class OutputEndpoints:
     def _opened(self) -> None:
         with self._lock:
             if self._viewers >= MOST_VIEWERS:
-                sentence = "too many are watching; look again later"
-                raise HttpError(503, sentence, {"Retry-After": "10"})
+                raise HttpError(503, Reason("too_many_viewers"), {"Retry-After": "10"})
             self._viewers += 1
 
     def _closed(self) -> None:

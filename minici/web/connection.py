@@ -148,7 +148,7 @@ class Connection(BaseHTTPRequestHandler):
                 self.raw_requestline = limited.readline(LINE_LIMIT + 1)
             self._check_line(self.raw_requestline)
             if not self.parse_request():
-                raise HttpError(400, "this is no HTTP request")
+                raise HttpError(400, Reason("not_a_request"))
         finally:
             self.rfile = self.source
         self.server.mark(self.accepted, self.connection, waiting=False)
@@ -156,15 +156,15 @@ class Connection(BaseHTTPRequestHandler):
     @staticmethod
     def _check_line(line: bytes) -> None:
         if len(line) > LINE_LIMIT:
-            raise HttpError(414, f"the request line is longer than {LINE_LIMIT} bytes")
+            raise HttpError(414, Reason("line_long", bytes=LINE_LIMIT))
         if not re.fullmatch(rb"[A-Z]{1,20} [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]\r?\n", line):
-            raise HttpError(400, "this is no request line of HTTP/1.1")
+            raise HttpError(400, Reason("not_a_request"))
 
     def send_error(
         self, code: int, message: Optional[str] = None, explain: Optional[str] = None
     ) -> None:
         """What the base class finds wrong with a request is an error like any other."""
-        raise HttpError(code, message or "this is no HTTP request")
+        raise HttpError(code, message or Reason("not_a_request"))
 
     def handle_expect_100(self) -> bool:
         return True  # said when the body is asked for, and not before it is known to be welcome
@@ -180,9 +180,9 @@ class Connection(BaseHTTPRequestHandler):
     def _body(self) -> Body:
         lengths = self.headers.get_all("Content-Length") or []
         if self.headers.get_all("Transfer-Encoding"):
-            raise self._unframed(411, "send the body with a Content-Length, not in chunks")
+            raise self._unframed(411, Reason("no_chunks"))
         if len(lengths) > 1 or (lengths and not re.fullmatch(r"[0-9]{1,18}", lengths[0].strip())):
-            raise self._unframed(400, "there must be one Content-Length, a number")
+            raise self._unframed(400, Reason("one_length"))
         return Body(self.source, self.timer, int(lengths[0]) if lengths else 0)
 
     def _unframed(self, status: int, sentence: str) -> HttpError:
@@ -193,7 +193,7 @@ class Connection(BaseHTTPRequestHandler):
     def _request(self, body: Body) -> Request:
         hosts = self.headers.get_all("Host") or []
         if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
-            raise HttpError(400, "there must be one Host")
+            raise HttpError(400, Reason("one_host"))
         target, _, query = self.path.partition("?")
         absolute = re.match(r"https?://([^/]*)", target)
         if absolute:  # what stands here counts, and the Host beside it does not (RFC 9112, 3.2.2)
@@ -201,7 +201,7 @@ class Connection(BaseHTTPRequestHandler):
             del self.headers["Host"]
             self.headers["Host"] = absolute[1]
         if not target.startswith("/"):
-            raise HttpError(400, "the target of a request begins with a slash")
+            raise HttpError(400, Reason("target_slash"))
         try:
             path = unquote_to_bytes(target.encode("latin-1")).decode("utf-8")
         except UnicodeDecodeError:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from typing import Any, Optional
 
+from minici.reasons import Reason
 from minici.thread_pool import ThreadPool
 from minici.web import tls
 from minici.web.connection import Connection
@@ -172,7 +173,7 @@ class Listener(ThreadingHTTPServer):
             yield
             return
         if not self._people.acquire(blocking=False):
-            raise HttpError(503, "too many are watching; look again later", {"Retry-After": "10"})
+            raise HttpError(503, Reason("too_many_viewers"), {"Retry-After": "10"})
         try:
             yield
         finally:

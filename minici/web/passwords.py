@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Callable, Optional
 
 from minici.config import PASSWORD_HASH
+from minici.reasons import Reason
 
 _COST = 14  # a power of two: 16 MiB and about 50 ms for each try
 _FREE_TRIES = 5
@@ -61,7 +62,7 @@ class TooManyTries(Exception):
     """An address has been wrong too often; `wait` is in seconds."""
 
     def __init__(self, wait: float) -> None:
-        super().__init__(f"too many wrong passwords; try again in {wait:.0f} s")
+        super().__init__(Reason("too_many_tries", seconds=f"{wait:.0f}"))
         self.wait = wait
 
 

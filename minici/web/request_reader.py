@@ -11,6 +11,7 @@ import socket
 import time
 from typing import Any, Callable, Optional
 
+from minici.reasons import Reason
 from minici.web.routing import HttpError
 
 BODY_SECONDS = 15.0  # for a body, besides what its bytes take at the slowest rate allowed
@@ -94,8 +95,8 @@ class HeadReader:
         line = self._source.readline(min(most, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
-            raise HttpError(431, f"the headers are longer than {HEAD_LIMIT} bytes")
+            raise HttpError(431, Reason("headers_long", bytes=HEAD_LIMIT))
         if not self._first and line.strip(b"\r\n") and not _HEADER.fullmatch(line):
-            raise HttpError(400, "a header is not of the form name: value")
+            raise HttpError(400, Reason("header_form"))
         self._first = self._first and not line.strip(b"\r\n")
         return line
