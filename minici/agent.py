@@ -24,7 +24,8 @@ from minici.executor.outbox import Outbox
 from minici.executor.result_delivery import ResultDelivery
 from minici.executor.self_check import SelfCheck
 from minici.executor.slot import Slot, SlotSettings
-from minici.process.command import Account, Supervisor
+from minici.process.account import Account
+from minici.process.command import Supervisor
 from minici.process.launcher import launcher
 from minici.process.leftovers import end_leftovers
 from minici.web import tls

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 from minici import reasons
 from minici.reasons import Reason, sentence_of
@@ -304,6 +304,14 @@ def _lost_reason(build: Build) -> Reason:
 
 _STORED_ONLY = ("returns", "last_attempt")
 _BUILD_KEYS = tuple(field.name for field in dataclasses.fields(Build))
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "str": (str,),
+    "bool": (bool,),
+    "Optional[int]": (int, type(None)),
+    "Optional[str]": (str, type(None)),
+    "tuple[Attempt, ...]": (tuple,),
+}
 _ATTEMPT_KEYS = tuple(f.name for f in dataclasses.fields(Attempt) if f.name != "number")
 
 
@@ -336,18 +344,21 @@ def from_record(record: Mapping[str, Any]) -> Build:
         build = Build(**{**_values(record, _BUILD_KEYS), "attempts": attempts})
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(Reason("not_a_build", error=sentence_of(error))) from None
-    if not _plausible(build):
+    if (
+        build.status not in STATUSES
+        or not _is_of_its_kinds(build)
+        or not all(_is_of_its_kinds(each) for each in attempts)
+    ):
         raise ValueError(Reason("not_a_build", error=Reason("wrong_kind")))
     return build
 
 
-def _plausible(build: Build) -> bool:
-    texts = (build.commit, build.command, build.repository, build.queued_at)
-    return (
-        type(build.id) is int
-        and type(build.last_attempt) is int
-        and build.status in STATUSES
-        and all(isinstance(text, str) for text in texts)
+def _is_of_its_kinds(value: Union[Build, Attempt]) -> bool:
+    """Return whether every field has a value of its type."""
+    return all(
+        isinstance(getattr(value, field.name), _KINDS[str(field.type)])
+        and (field.type == "bool" or not isinstance(getattr(value, field.name), bool))
+        for field in dataclasses.fields(value)
     )
 
 

@@ -1,6 +1,6 @@
 """Files that survive a kill and a power cut, and folders that have one owner.
 
-Who writes here decides what is safe on disk; see section 4 of the contract.
+Section 4 of the contract relies on this module: all other modules write durable files through it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Optional, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
-_PIECE = 1024 * 1024  # bytes that are asked of the system in one go
-_TO_THE_DISK: Optional[int] = getattr(fcntl, "F_FULLFSYNC", None)  # macOS has it: see `sync`
-_NOT_KNOWN_HERE = frozenset((errno.EINVAL, errno.ENOTSUP, errno.ENOTTY, errno.EOPNOTSUPP))
+_READ_BYTES = 1024 * 1024
+_F_FULLFSYNC: Optional[int] = getattr(fcntl, "F_FULLFSYNC", None)  # macOS has it: see `sync`
+_UNSUPPORTED = frozenset((errno.EINVAL, errno.ENOTSUP, errno.ENOTTY, errno.EOPNOTSUPP))
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`; when this returns, the new content survives a power cut.
 
-    A reader, and whoever comes after a crash, finds the old content or the new one, never a
-    part. One writer a path at a time. Raises OSError; the old content is then still there.
+    A reader, also after a crash, finds the old content or the new one, never a part. A path may
+    have only one writer at a time. Raises OSError; the old content is then still there.
     """
     temporary = path.with_name(path.name + ".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -37,12 +37,12 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_recycling(path: Path, data: bytes) -> None:
-    """As `write_atomic`, for a file that is replaced again and again: what is replaced becomes
-    the file for the next content, `path` with ".tmp" at its end.
+    """Do the same as `write_atomic`, faster, for a file that is replaced again and again.
 
-    To make a file costs more than to write it. Before the first call of a process, `forget_spare`.
+    The replaced file is kept as PATH.tmp for the next content, because creating a file costs more
+    than writing it. A process must call `forget_spare` before its first call.
     """
-    temporary, old = _spare(path)
+    temporary, old = _spare_files(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         write_all(descriptor, data)
@@ -50,7 +50,7 @@ def write_recycling(path: Path, data: bytes) -> None:
         sync(descriptor)
     finally:
         os.close(descriptor)
-    with suppress(OSError):  # there is none yet, or the file system knows no second names
+    with suppress(OSError):  # there is none yet, or the file system has no hard links
         os.link(path, old)
     os.replace(temporary, path)
     with suppress(OSError):
@@ -59,24 +59,26 @@ def write_recycling(path: Path, data: bytes) -> None:
 
 
 def forget_spare(path: Path) -> None:
-    """Have the next `write_recycling` make a new file: after a power cut the spare one may be
-    the one in use, under a second name. Raises OSError."""
-    for spare in _spare(path):
+    """Delete the spare files of `write_recycling`: after a power cut, one may be a second name of
+    the file in use. Raises OSError."""
+    for spare in _spare_files(path):
         spare.unlink(missing_ok=True)
 
 
-def _spare(path: Path) -> tuple[Path, Path]:
+def _spare_files(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".tmp"), path.with_name(path.name + ".old")
 
 
 def read_whole(path: PathLike, flags: int = 0) -> bytes:
-    """Read a file with half the system calls of `open`, each of which lets another thread in;
-    `flags` are added to those of `os.open`. Raises OSError."""
+    """Return the content of a file; `flags` are added to those of `os.open`. Raises OSError.
+
+    It makes half the system calls of `open`, and each of them may switch to another thread.
+    """
     descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         pieces: list[bytes] = []
         while True:
-            piece = os.read(descriptor, _PIECE)
+            piece = os.read(descriptor, _READ_BYTES)
             if not piece:
                 return b"".join(pieces)
             pieces.append(piece)
@@ -85,7 +87,7 @@ def read_whole(path: PathLike, flags: int = 0) -> bytes:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte of `data`: a single write may stop short when space runs out."""
+    """Write all of `data`: a single write may be short when space runs out. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -95,15 +97,15 @@ def sync(descriptor: int) -> None:
     """Wait until what was written to the file, or the names in the folder, are on disk.
     Raises OSError.
 
-    On macOS, `fsync` waits only until the drive has it in a memory of its own, which a power cut
-    empties; what waits for the disk has another name there, and some file systems lack it.
+    On macOS, `fsync` waits only for the drive's volatile cache; F_FULLFSYNC waits for the disk,
+    but some file systems lack it.
     """
-    if _TO_THE_DISK is not None:
+    if _F_FULLFSYNC is not None:
         try:
-            fcntl.fcntl(descriptor, _TO_THE_DISK)
+            fcntl.fcntl(descriptor, _F_FULLFSYNC)
             return
         except OSError as error:
-            if error.errno not in _NOT_KNOWN_HERE:
+            if error.errno not in _UNSUPPORTED:
                 raise
     os.fsync(descriptor)
 
@@ -127,7 +129,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 class FolderLocked(Exception):
-    """Another living process owns the folder. `owner` is what it wrote about itself."""
+    """Another living process owns the folder. `owner` is its own description of itself."""
 
     def __init__(self, folder: Path, owner: str) -> None:
         super().__init__(f"{folder} is in use by another process ({owner or 'unknown'})")
@@ -136,10 +138,10 @@ class FolderLocked(Exception):
 
 
 class FolderLock:
-    """The file `lock` of a folder, held by one process for as long as it lives.
+    """The lock on the file `lock` of a folder, held by one process for as long as it lives.
 
-    The kernel lets go of it when the process ends, however it ends: nothing is left to clean
-    up after a kill. What a process starts does not inherit it.
+    The kernel releases it when the process ends, however it ends: nothing is left to clean up
+    after a kill. Child processes do not inherit it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -147,7 +149,7 @@ class FolderLock:
         self._descriptor: Optional[int] = None
 
     def acquire(self) -> None:
-        """Take the lock or raise FolderLocked at once; OSError if the file can't be opened."""
+        """Take the lock, without waiting. Raises FolderLocked, OSError."""
         descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,7 +162,7 @@ class FolderLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let go of the lock. Harmless when it is not held."""
+        """Release the lock, if it is held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -61,6 +61,7 @@ SENTENCES: dict[str, str] = {
     "param_label": "the parameter {name} must be at most {count} characters in one line",
     "param_ref": "the parameter ref must be the full name of a ref, like refs/heads/main",
     "supervisor_unavailable": "the supervisor of commands can't be started: {error}",
+    "supervisor_ended": "it ended at once; see the agent's log",
     "supervisor_lost": "the supervisor of the command was killed",
     "supervisor_hangs": "the supervisor of the command does not answer",
     "internal_error": "internal error; see the server's log",
@@ -68,6 +69,7 @@ SENTENCES: dict[str, str] = {
     "slow_answer": "the answer took too long",
     "unresolved": "the name in {url} can't be resolved: {error}",
     "timeout": "no answer from {url} in time",
+    "untrusted": "the certificate of {url} is not trusted: {error}",
     "no_connection": "no connection to {url}: {error}",
     "disconnected": "{url} ended the connection without an answer",
     "not_http": "{url} did not answer in HTTP: {error}",
@@ -83,6 +85,7 @@ SENTENCES: dict[str, str] = {
     "record_of_another": "the record is of build {build}",
     "not_a_build": "not a build: {error}",
     "wrong_kind": "a value is of the wrong kind",
+    "output_damaged": "its output is damaged: {error}",
     "folder_unusable": "its folder can't be used: {error}",
     "queue_full": "{count} builds are waiting already",
     "data_unwritable": "the data folder can't be written: {error}",
@@ -172,7 +175,7 @@ def from_json(sentence: Optional[str], key: object, values: object) -> Optional[
         return sentence
     try:
         return Reason(key, **{str(name): _value_from_json(v) for name, v in values.items()})
-    except (KeyError, IndexError, ValueError, TypeError):
+    except (AttributeError, LookupError, ValueError, TypeError, RecursionError):
         return sentence
 
 

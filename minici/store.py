@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import shutil
+import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ _NOBODY_CAN_WRITE = frozenset(
     )
 )
 _MOST_SCANNED = 2000  # records that one page may read to find what it shows
+
+
+# What a file with impossible numbers in it makes of reading it.
+_DAMAGE = (struct.error, OverflowError, IndexError)
 
 
 class StoreUnavailable(Exception):
@@ -302,7 +307,7 @@ class Store:
         with self._writing(number):
             folder = self._attempt(number, attempt)
             folder.mkdir(exist_ok=True)
-            with OutputWriter(folder, self.output_limit) as output:
+            with _damage_found(), OutputWriter(folder, self.output_limit) as output:
                 yield output
 
     @contextlib.contextmanager
@@ -323,7 +328,7 @@ class Store:
         try:
             with self.transcript(number, attempt) as transcript:
                 return transcript.kept
-        except (OSError, ValueError) as error:
+        except (OSError, *_DAMAGE) as error:
             log.error(
                 "build %d: the output of attempt %d can't be read: %s", number, attempt, error
             )
@@ -427,6 +432,15 @@ class Store:
     def _write_record(self, build: Build) -> None:
         record = _json(builds.to_record(build))
         write_atomic(self._builds / str(build.id) / "build.json", record)
+
+
+@contextlib.contextmanager
+def _damage_found() -> Iterator[None]:
+    """Raise BuildUnusable where an attempt's files have impossible numbers in them."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise BuildUnusable(Reason("output_damaged", error=str(error))) from error
 
 
 def _json(data: Mapping[str, Any]) -> bytes:

@@ -17,9 +17,6 @@ from typing import Any
 
 import pytest
 
-from minici.executor.environment import build_variables, command_environment, passed_secrets
-from minici.executor.order import read_order
-from minici.web.params import BadParameter, Parameters
 from tests.support.fakes import DROP as CUT
 from tests.support.fakes import HANG, FakeServer
 from tests.support.harness import ROOT, AgentProcess, Place, commands_left, wait_for
@@ -44,169 +41,6 @@ def hand(agent: AgentProcess, number: int, command: str, **more: Any) -> None:
     wait_for(lambda: agent.post("/build", params).status == 202, what=f"build {number} accepted")
 
 
-# The environment of a command: pure.
-
-
-def test_what_of_the_agents_environment_a_command_sees() -> None:
-    inherited = {
-        "PATH": "/bin",
-        "MINICI_SECRET": "x",
-        "MINICI_LIFELINE": "7",
-        "npm_token": "x",
-        "NPM_TOKEN": "x",
-        "AWS_SECRET_KEY": "x",
-        "GIT_DIR": "/elsewhere",
-        "GIT_INDEX_FILE": "/elsewhere/index",
-        "GIT_AUTHOR_NAME": "kept",
-        "GIT_BRANCH": "of the build that has started this agent",
-        "JOB_NAME": "of that build",
-        "OLDPWD": "/elsewhere",
-        "PWD": "/elsewhere",
-        "DEPLOY_TOKEN": "passed",
-        "DEPLOY_HOST": "no secret",
-    }
-    seen = command_environment(inherited, ["DEPLOY_*", "MINICI_*"], {"PWD": "/tree"})
-    assert seen == {
-        "PATH": "/bin",
-        "GIT_AUTHOR_NAME": "kept",
-        "PWD": "/tree",
-        "DEPLOY_TOKEN": "passed",
-        "DEPLOY_HOST": "no secret",
-    }
-    assert passed_secrets(inherited, ["DEPLOY_*", "MINICI_*"]) == ["passed"]
-
-
-SECRET_NAMES = """
-    TOKEN token GITHUB_TOKEN TOKENS MY_TOKEN_FILE SECRET SECRETS AWS_SECRET_ACCESS_KEY mySecret
-    PASSWORD PGPASSWORD PASSWORD_FILE MYSQL_PASSWD GPG_PASSPHRASE AWS_CREDENTIALS
-    GOOGLE_APPLICATION_CREDENTIALS APIKEY STRIPE_APIKEY_LIVE DB_PASS PASS DB_PASS_OLD SSHPASS
-    GITHUB_PAT PAT pat_old NPM_AUTH npm_config__auth DOCKER_AUTH_CONFIG API_KEY OPENAI_API_KEY
-    AWS_ACCESS_KEY_ID SIGNING_PRIVATE_KEY PRIVATE_KEY_1
-    npm_config_//packages.example/:_authToken
-""".split()
-PLAIN_NAMES = """
-    PATH MANPATH PATTERN PASSAGE COMPASSES AUTHOR GIT_AUTHOR_NAME XAUTHORITY KEY KEYBOARD API_KEYS
-    MONKEY HOME LANG ACCESS SSH_KEY_PATH PATCH AUTHENTICATION_URL
-""".split()
-
-
-@pytest.mark.parametrize("name", SECRET_NAMES)
-def test_fault_48_names_that_look_secret(name: str) -> None:
-    assert command_environment({name: "x"}, ["OTHER"], {}) == {}
-    assert command_environment({name: "x"}, [name], {}) == {name: "x"}
-    assert passed_secrets({name: "x"}, ["*"]) == ["x"]
-
-
-@pytest.mark.parametrize("name", PLAIN_NAMES)
-def test_fault_48_names_that_do_not(name: str) -> None:
-    assert command_environment({name: "x"}, [], {}) == {name: "x"}
-    assert passed_secrets({name: "x"}, ["*"]) == []
-
-
-def test_every_variable_that_binds_git_to_a_repository_is_known() -> None:
-    asked = ["git", "rev-parse", "--local-env-vars"]
-    names = subprocess.run(asked, stdout=subprocess.PIPE, text=True).stdout.split()
-    assert names and command_environment(dict.fromkeys(names, "x"), [], {}) == {}
-
-
-def test_what_a_command_learns_of_its_build() -> None:
-    known = build_variables(
-        number=7,
-        attempt=2,
-        commit="main",
-        revision="abc",
-        repository="/r",
-        url="http://x/build/7",
-        workspace="/w",
-        artifacts="/a",
-    )
-    assert known["MINICI_BUILD_ID"] == known["BUILD_ID"] == known["BUILD_NUMBER"] == "7"
-    assert known["MINICI_BUILD_URL"] == known["BUILD_URL"] == "http://x/build/7"
-    assert known["MINICI_REVISION"] == known["GIT_COMMIT"] == "abc"
-    assert known["WORKSPACE"] == known["PWD"] == "/w" and known["MINICI_ARTIFACTS"] == "/a"
-    unknown = "MINICI_PROJECT MINICI_EVENT MINICI_REF MINICI_BRANCH MINICI_TAG JOB_NAME GIT_BRANCH"
-    assert not set(known) & {*unknown.split(), "BRANCH_NAME", "TAG_NAME"}
-
-
-@pytest.mark.parametrize(
-    ("ref", "expected"),
-    [
-        ("refs/heads/feature/x", {"MINICI_BRANCH", "GIT_BRANCH", "BRANCH_NAME"}),
-        ("refs/tags/v1", {"MINICI_TAG", "TAG_NAME"}),
-        ("refs/pull/7/head", set()),
-    ],
-)
-def test_the_variables_of_a_ref(ref: str, expected: set[str]) -> None:
-    nothing = dict.fromkeys(("commit", "revision", "repository", "url", "workspace"), "")
-    plain = build_variables(number=1, attempt=1, artifacts="", **nothing)
-    known = build_variables(
-        number=1, attempt=1, artifacts="", project="shop", event="push", ref=ref, **nothing
-    )
-    assert set(known) - set(plain) == {
-        *("MINICI_PROJECT", "JOB_NAME", "MINICI_EVENT", "MINICI_REF"),
-        *expected,
-    }
-    assert (known["MINICI_PROJECT"], known["JOB_NAME"], known["MINICI_EVENT"]) == (
-        *("shop", "shop"),
-        "push",
-    )
-    assert known["MINICI_REF"] == ref
-    assert {known[name] for name in expected} <= {ref.partition("/")[2].partition("/")[2]}
-
-
-# What the server asks for: pure.
-
-ASKED = {"id": b"7", "repository": b"/r", "commit": b"HEAD", "command": b"true"}
-
-
-def test_an_order_has_defaults() -> None:
-    order = read_order(Parameters(ASKED), "http://ci:8000")
-    assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 1), 3600.0, 64 * 2**20)
-    assert order.url == "http://ci:8000/build/7"
-    assert (order.project, order.event, order.ref) == (None, None, None)
-    assert order.files_limit == 2**30 and not order.submodules
-    more = {"attempt": b"3", "timeout": b"0.25", "output_limit": b"10", "url": b"http://x"}
-    order = read_order(Parameters({**ASKED, **more}), "http://ci:8000")
-    assert (order.attempt_id, order.timeout, order.output_limit) == ((7, 3), 0.25, 10)
-    assert order.url == "http://x"
-    told = {"project": b"shop", "event": b"push", "ref": b"refs/heads/main", "files_limit": b"7"}
-    order = read_order(Parameters({**ASKED, **told, "submodules": b"1"}), "http://ci:8000")
-    assert (order.project, order.event, order.ref) == ("shop", "push", "refs/heads/main")
-    assert order.files_limit == 7 and order.submodules
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("id", b"0"),
-        ("id", b"+7"),
-        ("id", b"7" * 19),
-        ("id", "７".encode()),
-        ("attempt", b"0"),
-        ("timeout", b"0"),
-        ("timeout", b"1e3"),
-        ("timeout", b"inf"),
-        ("output_limit", b"0"),
-        ("output_limit", b"1.5"),
-        ("command", b"\xff"),
-        ("command", b"  "),
-        ("repository", b"ext::sh"),
-        ("commit", b"--all"),
-        ("project", b"a\nb"),
-        ("event", b"a\0"),
-        ("ref", b"main"),
-        ("ref", b"refs/heads/a b"),
-        ("files_limit", b"-1"),
-    ],
-)
-def test_an_order_that_makes_no_sense(name: str, value: bytes) -> None:
-    with pytest.raises(BadParameter):
-        read_order(Parameters({**ASKED, name: value}), "http://ci:8000")
-
-
-# The process.
-
-
 def test_a_short_build_costs_one_call(server: FakeServer, agent: AgentProcess) -> None:
     hand(agent, 1, "echo out; echo err >&2")
     result = server.wait_result(1)
@@ -215,6 +49,26 @@ def test_a_short_build_costs_one_call(server: FakeServer, agent: AgentProcess) -
     streams = [call.query["stream"] for call in server.made("/notify_build_output")]
     assert set(streams) <= {"checkout"}, "git itself may have something to say"
     assert len(server.made("/notify_build_result")) == 1
+
+
+def test_fault_56_what_git_prints_is_sent(
+    place: Place, server: FakeServer, agent: AgentProcess
+) -> None:
+    """While it fetches, and what is left before the result, after a kill as well."""
+    hand(agent, 1, "true", repository=f"file://{place.repository.path}")
+    server.wait_result(1)
+    said = server.stream(1, "checkout")
+    assert b"new branch" in said and b"main" in said, said
+    gone = place.folder / "gone"
+    server.script_always("/notify_build_output", (503, {"error": "later"}))
+    hand(agent, 2, "true", repository=f"file://{gone}")
+    wait_for(lambda: agent.ping()["undelivered"])
+    assert server.stream(2, "checkout") == b""
+    agent.kill()
+    agent.restart()
+    server.script_always("/notify_build_output", None)
+    assert "checkout failed" in server.wait_result(2)["reason"]
+    assert str(gone).encode() in server.stream(2, "checkout")
 
 
 def test_the_slot_is_free_before_the_result_is_delivered(

@@ -87,3 +87,48 @@ def test_a_result_without_a_reason_has_one_by_its_exit_status() -> None:
         assert isinstance(ended.reason, Reason) and ended.reason.key == key
     cancelled = dataclasses.replace(queued(), cancelled_by="ann")
     assert builds.request_cancel(cancelled, "ann", NOW).reason == "cancelled by ann"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": "1"},
+        {"id": True},
+        {"attempt": None},
+        {"stdout_bytes": "2"},
+        {"cancel_requested": "no"},
+        {"reason": 7, "reason_key": None},
+        {"finished_at": 7},
+        {"status": []},
+        {"attempts": [{"attempt": "1", "agent": "a", "address": "a:1", "started_at": NOW}]},
+        {"attempts": [{"attempt": 1, "agent": "a", "address": 5, "started_at": NOW}]},
+        {"attempts": [{"attempt": 1}]},
+        {"attempts": 7},
+        {"attempts": [7]},
+    ],
+)
+def test_fault_44_a_record_with_a_value_of_the_wrong_kind_is_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not a build"):
+        builds.from_record({**builds.to_record(lost()), **wrong})
+
+
+def test_rule_06_the_last_attempt_of_a_build_that_lost_agents_runs_alone() -> None:
+    build = queued()
+    alone = []
+    for ending in (builds.REFUSED, builds.SILENT, builds.RETURNED, builds.UNANSWERED):
+        alone.append(build.runs_alone(3))
+        build = builds.assign(build, "a", "host:1", NOW)
+        assert build.runs_alone(3) == alone[-1], "as when it was dispatched"
+        build = builds.requeue(build, ending, Reason("cancelled"), NOW, 3)
+    assert alone == [False, False, False, False] and build.runs_alone(3)
+    assert not queued().runs_alone(1), "the only attempt has lost nobody"
+    assert not queued().runs_alone(2)
+
+
+def test_rule_21_a_return_for_trouble_is_not_one_of_the_ten() -> None:
+    build = queued()
+    for _ in range(50):
+        build = builds.assign(build, "a", "host:1", NOW)
+        build = builds.requeue(build, builds.UNABLE, Reason("returned", agent="a"), NOW, 1)
+    assert build.status == builds.QUEUED and build.returns == 0 and build.last_attempt == 50
+    assert len(build.attempts) == builds.KEPT_REFUSALS, "the record does not grow"

@@ -145,7 +145,7 @@ class FullSync:
         self.calls: list[str] = []
         self._error = error
         self._fsync = os.fsync
-        monkeypatch.setattr(durable, "_TO_THE_DISK", 51)
+        monkeypatch.setattr(durable, "_F_FULLFSYNC", 51)
         monkeypatch.setattr(fcntl, "fcntl", self.fcntl)
         monkeypatch.setattr(os, "fsync", self.fsync)
 

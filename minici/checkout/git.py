@@ -22,7 +22,8 @@ from typing import Callable, Optional
 from minici.build import STDERR, STDOUT
 from minici.checkout import messages
 from minici.checkout.mounts import mounts_in
-from minici.process.command import Account, Exit, StopOrder, Supervisor
+from minici.process.account import Account
+from minici.process.command import Exit, StopOrder, Supervisor
 from minici.reasons import Reason
 from minici.validation import public
 

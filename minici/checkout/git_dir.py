@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici.durable import PathLike, read_whole, write_all
-from minici.process.command import Account
+from minici.process.account import Account
 
 _FOLDERS = ("", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags")
 _CONFIG = """\

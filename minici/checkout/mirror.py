@@ -230,7 +230,7 @@ class Mirror:
 
     def _update(self, git: Git, wanted: Sequence[str]) -> None:
         """Fetch until it has worked, or a retry is of no use."""
-        retry, checked = Retry(git), False
+        retry, checked, renewed = Retry(git), False, False
         while True:
             self._began = time.monotonic()
             try:
@@ -247,19 +247,23 @@ class Mirror:
                 continue
             # The repository answers. So the connection broke off, or the mirror is broken, or
             # something in the repository.
-            again = retry.failures > 0 or is_corruption(trouble.messages)
-            if not checked and self.folder.is_dir():
-                checked, self._broken = again, find_breakage(self.folder, git, thorough=again)
-                if self._broken:
-                    continue
-            if again:
+            self._broken = self._look_for_breakage(git, thorough=False)
+            if not self._broken and (retry.failures or _is_lasting(trouble)):
                 missing = self._fetch_parts(refs, wanted, git)
                 if missing is None:
                     return
-                if is_corruption(missing.messages):
-                    raise missing
+                if not checked:
+                    checked, self._broken = True, self._look_for_breakage(git, thorough=True)
                 trouble = missing
+            if self._broken and not renewed:
+                renewed = True
+                continue
+            if _is_lasting(trouble):
+                raise trouble
             retry.pause(trouble)
+
+    def _look_for_breakage(self, git: Git, thorough: bool) -> Optional[str]:
+        return find_breakage(self.folder, git, thorough) if self.folder.is_dir() else None
 
     def _fetch_everything(self, git: Git) -> None:
         self._unfetched = {}
@@ -345,6 +349,11 @@ class Mirror:
             yield
         finally:
             self._lock.release()
+
+
+def _is_lasting(error: GitError) -> bool:
+    """Tell whether a retry is of no use, of a repository that answers."""
+    return is_corruption(error.messages) or is_final(error.messages)
 
 
 def _refs_named(commit: str) -> list[str]:

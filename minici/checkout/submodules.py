@@ -13,7 +13,7 @@ from minici.checkout.working_tree import WorkingTree
 from minici.reasons import Reason
 from minici.validation import check_repository, public
 
-_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://|[^/]+:", re.IGNORECASE)
+_REMOTE = re.compile(r"(?!file:)[^/]+:", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

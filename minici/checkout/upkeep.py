@@ -17,7 +17,8 @@ from typing import Callable, Optional
 
 from minici.checkout.git import Git, GitError, Interrupted
 from minici.checkout.mirror import Mirrors
-from minici.process.command import Account, StopOrder, Supervisor, SupervisorLost
+from minici.process.account import Account
+from minici.process.command import StopOrder, Supervisor, SupervisorLost
 from minici.process.launcher import SupervisorUnavailable
 
 _LOOK_SECONDS = 60.0

@@ -146,13 +146,18 @@ class SelfCheck:
         return Git(supervisor, self._environment, StopOrder(), time.monotonic() + seconds)
 
     def _make_room(self) -> None:
-        """Remove what earlier builds have left, while none runs: the next one would do the same."""
-        if self._inventory.running():
+        """Remove what earlier builds have left on a full disk, while none runs: it can be made
+        anew, and nobody else would remove it."""
+        if self._trouble is None or self._trouble.key != "agent_disk" or self._inventory.running():
             return
         left = [path for pattern in _LEFTOVERS for path in self._data.glob(pattern)]
-        if left:
-            log.warning("the disk is full: removing %d leftovers of earlier builds", len(left))
+        if not left:
+            return
+        log.warning("the disk is full: removing %d leftovers of earlier builds", len(left))
+        try:
             self._git(self._supervisor, _REMOVAL_SECONDS).remove(*left)
+        except _GIT_ERRORS as error:
+            log.warning("can't remove what earlier builds have left: %s", error)
 
     def _recover(self) -> float:
         """Wait for a trouble, check once its time has come, and end it if all is well."""
@@ -161,13 +166,8 @@ class SelfCheck:
             pause = self._next_check - time.monotonic()
         if pause > 0:
             return pause
+        self._make_room()
         found = self._find_trouble(self._supervisor)
-        if found and found.key == "agent_disk":
-            try:
-                self._make_room()
-                found = self._find_trouble(self._supervisor)
-            except _GIT_ERRORS as error:
-                log.warning("can't remove what earlier builds have left: %s", error)
         self._supervisor.close()
         if found:
             self.report(found)

@@ -28,7 +28,8 @@ from minici.executor.outbox import Outbox
 from minici.executor.result_delivery import reason_params
 from minici.executor.retry_loop import RetryLoop
 from minici.executor.self_check import SelfCheck
-from minici.process.command import Account, Exit, StopOrder, Supervisor, SupervisorLost
+from minici.process.account import Account
+from minici.process.command import Exit, StopOrder, Supervisor, SupervisorLost
 from minici.process.launcher import SupervisorUnavailable
 from minici.reasons import Reason, sentence_of
 from minici.validation import public

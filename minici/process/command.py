@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import pwd
 import selectors
 import signal
 import socket
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from minici.build import STREAMS
+from minici.process.account import Account
 from minici.process.launcher import SupervisorUnavailable, launcher
 from minici.process.leftovers import identity
 from minici.process.supervisor import KILL_SECONDS
@@ -48,29 +48,6 @@ log = logging.getLogger(__name__)
 
 class SupervisorLost(Exception):
     """The supervisor died or hung during a command; the processes of the command are ended."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """The user as whom commands run."""
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
-
-    @classmethod
-    def named(cls, name: str) -> Account:
-        """Return the account with this name. Raises KeyError if there is none."""
-        entry = pwd.getpwnam(name)
-        groups = tuple(os.getgrouplist(name, entry.pw_gid))
-        return cls(name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The variables that tell a program who it is and where its home is."""
-        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
 
 @dataclass(frozen=True)
@@ -214,7 +191,7 @@ class Supervisor:
         except OSError as error:
             raise SupervisorUnavailable(str(error)) from None
         if not answer.startswith(b'{"ready"'):
-            raise SupervisorUnavailable("it ended at once; see the agent's log")
+            raise SupervisorUnavailable(Reason("supervisor_ended"))
         self._control.settimeout(None)
         self._ready = True
 

@@ -77,7 +77,7 @@ class AgentEndpoints:
             self._reports.give_back(
                 params.number("id"),
                 params.number("attempt"),
-                trouble=_shortened(params.optional("reason")),
+                trouble=_reason(params),
             )
         return json_response({})
 

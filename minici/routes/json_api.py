@@ -80,4 +80,5 @@ def _agent_json(agent: KnownAgent) -> Mapping[str, Any]:
         "last_heard": agent.heard or None,
         "gone": agent.gone,
         "gone_since": agent.gone_since,
+        "trouble": agent.trouble,
     }

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
+from minici import reasons
 from minici.build import AttemptId, Build
 from minici.reasons import Reason, sentence_of
 from minici.scheduler.roster import KnownAgent, PingResult, parse_attempts
@@ -104,7 +105,7 @@ class AgentClient:
             running=parse_attempts(data.get("running")),
             undelivered=parse_attempts(data.get("undelivered")),
             slots=_whole(data.get("slots"), most=10_000),
-            trouble=_trouble(data.get("trouble")),
+            trouble=_trouble(data),
             mirrors_bytes=_whole(disk.get("mirrors"), _MOST_BYTES),
             workspaces_bytes=_whole(disk.get("workspaces"), _MOST_BYTES),
         )
@@ -129,5 +130,10 @@ def _whole(value: Any, most: int) -> Optional[int]:
     return value if type(value) is int and 0 <= value <= most else None
 
 
-def _trouble(value: Any) -> Optional[str]:
-    return value[:_TROUBLE_LENGTH] if isinstance(value, str) and value else None
+def _trouble(data: Mapping[str, Any]) -> Optional[str]:
+    """The trouble that an agent names: with its key and values, if this version knows them."""
+    sentence = data.get("trouble")
+    if not isinstance(sentence, str) or not sentence:
+        return None
+    reason = reasons.from_json(sentence, data.get("trouble_key"), data.get("trouble_values"))
+    return reason if reason and len(reason) <= _TROUBLE_LENGTH else sentence[:_TROUBLE_LENGTH]

@@ -169,7 +169,7 @@ def _why_waits(translate: Translator, view: BuildView) -> Html:
         command = view.context.start_agent_command
         return panel(translate, title, translate("waits_no_agent"), command, "panel-warn")
     if waiting.troubles:
-        return panel(translate, title, _troubles(translate, waiting), "", "panel-warn")
+        return _troubles(translate, title, waiting)
     if not waiting.full:
         return panel(translate, title, translate("waits_soon"))
     if waiting.position <= 1:
@@ -177,14 +177,20 @@ def _why_waits(translate: Translator, view: BuildView) -> Html:
     return panel(translate, title, translate("waits_full", n=waiting.position - 1))
 
 
-def _troubles(translate: Translator, waiting: Waiting) -> Html:
+def _troubles(translate: Translator, title: str, waiting: Waiting) -> Html:
     """The agents that take no builds now, each with its own reason."""
-    head = phrase(translate, "waits_trouble")
     each = [
         markup("<li>$name: $text</li>", name=name, text=reason_text(translate, trouble))
         for name, trouble in waiting.troubles
     ]
-    return join((head, markup("<ul>$each</ul>", each=join(each))))
+    return fill(
+        "panel",
+        translate,
+        title=title,
+        text=translate("waits_trouble"),
+        more=markup("<ul>$each</ul>", each=join(each)),
+        kind="panel-warn",
+    )
 
 
 def _command(translate: Translator, build: BuildJson) -> Html:

@@ -220,8 +220,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "It is next, and begins the moment a slot is free.",
     ),
     "waits_trouble": (
-        "Свободные агенты сейчас не берут сборок:",
-        "The free agents take no builds now:",
+        "Эти агенты сейчас не берут сборок:",
+        "These agents take no builds now:",
     ),
     "waits_soon": ("Она сейчас начнётся.", "It is about to begin."),
     "reason": ("Причина", "Reason"),
@@ -293,7 +293,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "checkout": ("Получение коммита (git)", "Checkout (git)"),
     "output_damaged": (
-        "Файлы этого вывода повреждены: {reason}. Показано то, что читается.",
+        "Файлы этого вывода повреждены: {reason}. Показано то, что удалось прочитать.",
         "The files of this output are damaged: {reason}. What can be read is shown.",
     ),
     "output": ("Вывод", "Output"),
@@ -373,7 +373,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "start_agent": ("Ещё один агент", "One more agent"),
     "start_agent_text": (
         "На машине с папкой minici, Python и git:",
-        "Where the folder minici, Python and git are:",
+        "On a host with the folder minici, Python and git:",
     ),
     # Errors.
     "error_400": ("Запрос не понят", "The request was not understood"),

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Optional, Union
 
+from minici.reasons import Reason
 from minici.web import tls
 from minici.web.keepalive import KeepAliveHandler, TimedResponse
 
@@ -176,7 +177,10 @@ def _sort(status: int, body: bytes) -> Answer:
         return Answer(status, data)
     said = data.get("error")
     sentence = said if isinstance(said, str) and said else _plain(body)
-    text = f"HTTP {status}: {sentence}" if sentence else f"HTTP {status}"
+    if sentence:
+        text = Reason("http_reason", status=status, reason=sentence)
+    else:
+        text = Reason("http_status", status=status)
     if status >= 500 or status in _AGAIN:
         raise Failed(text, status, data)
     raise Refused(text, status, data)
@@ -198,19 +202,19 @@ def _plain(body: bytes) -> str:
 def _failure(reason: object, base: str) -> Failed:
     untrusted = tls.complaint(reason)
     if untrusted:
-        sentence = f"the certificate of {base} is not trusted: {untrusted}"
-        return Failed(sentence, sent=False)
+        return Failed(Reason("untrusted", url=base, error=untrusted), sent=False)
     if isinstance(reason, (socket.timeout, TimeoutError)):
-        return Failed(f"no answer from {base} in time")
+        return Failed(Reason("timeout", url=base))
     if isinstance(reason, socket.gaierror):
-        return Failed(f"the name in {base} can't be resolved: {reason.strerror}", sent=False)
+        error = str(reason.strerror)
+        return Failed(Reason("unresolved", url=base, error=error), sent=False)
     if isinstance(reason, http.client.RemoteDisconnected):
-        return Failed(f"{base} ended the connection without an answer")
+        return Failed(Reason("disconnected", url=base))
     if isinstance(reason, OSError):
-        sentence = f"no connection to {base}: {reason.strerror or reason}"
+        sentence = Reason("no_connection", url=base, error=str(reason.strerror or reason))
         refused = reason.errno == errno.ECONNREFUSED
         return Failed(sentence, sent=reason.errno not in _NEVER_SENT, refused=refused)
-    return Failed(f"{base} did not answer in HTTP: {reason!r}")
+    return Failed(Reason("not_http", url=base, error=repr(reason)))
 
 
 class Backoff:

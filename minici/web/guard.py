@@ -137,9 +137,7 @@ def check_host(request: Request, hosts: AllowedHosts) -> None:
     """Raise HttpError 421 for a request that was meant for another host."""
     header = request.headers.get("Host")
     if header is not None and not hosts.allow(header):
-        raise HttpError(
-            421, "this server does not go by that name; set `url` or `advertise` to the name it has"
-        )
+        raise HttpError(421, Reason("unknown_host", advice="to the name it has"))
 
 
 def is_cross_site(request: Request) -> bool:

@@ -19,6 +19,7 @@ import time
 import urllib.request
 from typing import Any, Callable, Optional
 
+from minici.reasons import Reason
 from minici.web import tls
 
 
@@ -38,7 +39,7 @@ class _Until(io.RawIOBase):
         if self._deadline is not None:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError("the answer took too long")
+                raise TimeoutError(Reason("slow_answer"))
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 

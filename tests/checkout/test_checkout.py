@@ -20,7 +20,8 @@ import pytest
 
 from minici.checkout.git import Git, GitError, Interrupted
 from minici.checkout.mirror import Mirror, folder_name
-from minici.process.command import Account, StopOrder, Supervisor
+from minici.process.account import Account
+from minici.process.command import StopOrder, Supervisor
 from minici.validation import public
 from tests.support.checkouts import Agent, Upstream
 from tests.support.harness import wait_for

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.fakes import FakeAgent
+from tests.support.fakes import Call, FakeAgent
 from tests.support.harness import Place, ServerProcess, wait_for
 from tests.support.http_client import fetch, text_of
 
@@ -575,6 +575,23 @@ def test_agents_say_when_they_were_last_heard(own: ServerProcess, agent: FakeAge
     assert after["last_heard"] > before["last_heard"]
     agent.close()
     wait_for(lambda: own.agents() != [after], what="a word that it is gone")
+
+
+class FullAgent(FakeAgent):
+    """An agent whose disk is full."""
+
+    def answer(self, call: Call) -> Any:
+        answer = super().answer(call)
+        if call.path == "/ping":
+            return answer[0], {**answer[1], "trouble": "no space left"}
+        return answer
+
+
+def test_agents_say_why_they_take_no_builds(own: ServerProcess, place: Place) -> None:
+    agent = place.keep(FullAgent(own))
+    agent.wait_pings(2)
+    wait_for(lambda: [each["trouble"] for each in own.agents()] == ["no space left"])
+    assert "no space left" in own.get("/agents").text
 
 
 # JSON.

@@ -1,12 +1,21 @@
-"""Faults 7 to 11: agents lost, with real agents."""
+"""Faults 7 to 11, 64, 66 and 69: agents that are lost or can't work."""
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
 
-from tests.support.harness import AgentProcess, Place, ServerProcess, commands_left, wait_for
+from tests.support.fakes import FakeAgent
+from tests.support.harness import (
+    AgentProcess,
+    Place,
+    ServerProcess,
+    commands_left,
+    holds_for,
+    wait_for,
+)
 
 
 def until(gate: Path) -> str:
@@ -164,3 +173,109 @@ def test_fault_11_without_a_server(place: Place) -> None:
     server.restart()
     agent.restart()
     wait_for(lambda: server.build(number)["attempt"] == 2, what="the build goes on")
+
+
+def test_fault_66_rule_06_a_build_that_kills_its_agents_takes_no_other_with_it(
+    place: Place,
+) -> None:
+    server = place.server()
+    agent = place.configure_agent(server, slots=3)
+    pid, gate = place.folder / "pid", place.folder / "gate"
+    kill = f"echo begun; while ! kill -9 $(cat {pid}); do sleep 0.1; done; sleep 30"
+    killer = server.start_build(command=kill)
+    innocent = server.start_build(command=until(gate))
+    for life in (1, 2):
+        agent.start() if life == 1 else agent.restart()
+        begun(server, killer, life)
+        begun(server, innocent, life)
+        pid.write_text(str(agent.pid))
+        wait_for(lambda: not agent.alive, what="the agent killed")
+        pid.unlink()
+        wait_for(lambda: server.build(innocent)["status"] == "queued", what="both queued again")
+    other = server.start_build(command="echo other")
+    agent.restart()
+    begun(server, killer, 3)
+    holds_for(
+        lambda: server.build(innocent)["status"] == server.build(other)["status"] == "queued",
+        1,
+        "nothing is beside it",
+    )
+    pid.write_text(str(agent.pid))
+    assert server.wait_final(killer)["status"] == "lost"
+    agent.restart()
+    begun(server, innocent, 3)
+    assert server.build(other)["status"] == "queued", "it is on its last attempt, too"
+    gate.touch()
+    assert server.wait_final(innocent)["status"] == "success"
+    assert server.wait_final(other)["status"] == "success"
+
+
+def test_fault_66_others_go_on_elsewhere_meanwhile(place: Place) -> None:
+    """The last attempt waits until an agent is idle, and that one is kept free for it."""
+    server = place.server(max_attempts=2)
+    first, second = (place.keep(FakeAgent(server, name, slots=4)) for name in ("first", "second"))
+    unlucky, beside_first, beside_second = (server.start_build() for _ in range(3))
+    of_first = first.wait_build(2)
+    second.wait_build(1)
+    assert {int(each["id"]) for each in first.builds} == {unlucky, beside_second}
+    first.forget(first.builds[0])
+    wait_for(lambda: server.build(unlucky)["attempts"][0]["ending"] == "forgotten")
+    other = server.start_build()
+    assert int(second.wait_build(2)["id"]) == other
+    assert server.build(unlucky)["status"] == "queued" and beside_first
+    assert first.result(of_first).status == 200
+    assert first.wait_build(3)["attempt"] == "2", "alone, on the agent that has become idle"
+    more = server.start_build()
+    assert int(second.wait_build(3)["id"]) == more and len(first.builds) == 3
+    assert first.result(first.builds[2]).status == 200
+    assert server.wait_final(unlucky)["status"] == "success"
+
+
+def test_fault_64_rule_21_an_agent_in_trouble_loses_no_build(place: Place) -> None:
+    """It gives builds back, is named as what it is, and gets none until it can work again."""
+    server = place.server(max_attempts=1)
+    agent = place.keep(FakeAgent(server, "poor"))
+    number = server.start_build()
+    agent.trouble = "no space left"
+    build = agent.wait_build()
+    agent.forget(build)
+    returned = {"id": build["id"], "attempt": 1, "reason": "no space left"}
+    assert agent.call("/notify_build_returned", returned).status == 200
+    known = server.build(number)
+    assert known["status"] == "queued" and known["attempts"][0]["ending"] == "unable"
+    assert known["attempts"][0]["reason"] == "agent poor gave it back: no space left"
+    assert known["attempts"][0]["reason_key"] == "gave_back"
+    agent.wait_pings(5)
+    assert len(agent.builds) == 1 and server.build(number)["status"] == "queued"
+    agent.trouble = None
+    assert agent.wait_build(2)["attempt"] == "2"
+    assert agent.result(agent.builds[1]).status == 200
+    assert server.wait_final(number)["status"] == "success"
+
+
+def test_fault_69_what_is_kept_of_a_lost_builds_output_is_counted(place: Place) -> None:
+    server = place.server(max_attempts=1)
+    agent = place.keep(FakeAgent(server))
+    number = server.start_build()
+    build = agent.wait_build()
+    assert agent.output(build, "stdout", 0, b"one\n").status == 200
+    assert agent.output(build, "stderr", 0, b"two, \n").status == 200
+    agent.forget(build)
+    known = server.wait_status(number, "lost")
+    assert (known["stdout_bytes"], known["stderr_bytes"]) == (4, 6)
+    record = json.loads((server.data / "builds" / str(number) / "build.json").read_text())
+    assert (record["stdout_bytes"], record["stderr_bytes"], record["dropped_bytes"]) == (4, 6, 0)
+    assert server.output(number) == b"one\ntwo, \n"
+
+
+def test_fault_69_what_is_kept_of_an_abandoned_builds_output_is_counted(place: Place) -> None:
+    """The agent did not say in time that the cancelled command has ended."""
+    server = place.server()
+    agent = place.keep(FakeAgent(server))
+    number = server.start_build()
+    build = agent.wait_build()
+    assert agent.output(build, "stdout", 0, b"one\n").status == 200
+    server.post(f"/build/{number}/cancel")
+    assert server.wait_status(number, "cancelled")["stdout_bytes"] == 4
+    record = json.loads((server.data / "builds" / str(number) / "build.json").read_text())
+    assert record["stdout_bytes"] == 4 and record["exit_status"] is None

@@ -1,8 +1,9 @@
-"""Faults 12 to 18: a server lost, partition, late results (14 stands in test_fault_03_14.py)."""
+"""Faults 12 to 18, and 65: a server lost, partition, late results, a copy of a server."""
 
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,75 @@ def test_a_partition_between_server_and_agent_heals(place: Place) -> None:
     line.mode = PASS
     known = server.wait_final(number)
     assert known["status"] == "success" and server.output(number) == b"on\n"
+
+
+def test_fault_65_rule_20_a_copy_of_the_data_folder_disturbs_nothing(place: Place) -> None:
+    server = place.server()
+    agent = place.agent(server, slots=2)
+    gate, order = place.folder / "gate", place.folder / "order"
+    command = f"echo $MINICI_BUILD_ID >> {order}; echo begun; {until(gate)}; echo done"
+    running = [server.start_build(command=command) for _ in range(2)]
+    waiting = server.start_build(command=command)
+    for number in running:
+        wait_for(lambda: server.output(number) == b"begun\n", what=f"build {number} begun")
+    data = place.folder / "backup"
+    shutil.copytree(server.data, data)
+    drill = place.server(data=data, agent_timeout="1s", max_attempts=1)
+    wait_for(lambda: "takes no builds: it works for another server" in drill.log())
+    assert drill.post(f"/build/{running[0]}/cancel").status == 303
+    more = drill.start_build(command=command)
+
+    def undisturbed() -> bool:
+        shown = {each["id"]: each for each in drill.api("/builds")["builds"]}
+        assert not drill.agents()[0]["gone"]
+        return (
+            {shown[number]["status"] for number in running} == {"running"}
+            and {shown[number]["status"] for number in (waiting, more)} == {"queued"}
+            and {shown[number]["attempt"] for number in (waiting, more)} == {0}
+            and all(server.build(number)["status"] == "running" for number in running)
+        )
+
+    holds_for(undisturbed, 3, "both show everything as it was")
+    drill.restart()
+    gate.touch()
+    for number in (*running, waiting):
+        known = server.wait_final(number)
+        assert (known["status"], known["attempt"]) == ("success", 1)
+        assert server.output(number) == b"begun\ndone\n"
+    assert sorted(map(int, order.read_text().split())) == [*running, waiting], "each ran once"
+    assert agent.alive and f"build {more}" not in agent.log()
+
+
+def test_rule_20_the_word_of_the_server_goes_along_with_every_call(place: Place) -> None:
+    server = place.server()
+    agent = place.keep(FakeAgent(server, register=False))
+    word = agent.register().json()["instance"]
+    assert word and agent.register().json()["instance"] == word
+    number = server.start_build()
+    agent.wait_build()
+    server.post(f"/build/{number}/cancel")
+    agent.wait_call("/cancel")
+    agent.wait_pings()
+    called = {(call.path, call.headers.get("x-minici-instance")) for call in agent.calls}
+    assert called == {("/build", word), ("/cancel", word), ("/ping", word)}
+    server.restart()
+    assert agent.register().json()["instance"] != word
+
+
+def test_rule_20_an_agent_of_another_server_gets_nothing_and_loses_nothing(place: Place) -> None:
+    server = place.server(agent_timeout="1s")
+    agent = place.keep(FakeAgent(server))
+    number = server.start_build()
+    build = agent.wait_build()
+    for path in ("/ping", "/build", "/cancel"):
+        agent.script_always(path, (409, {"error": "this agent works for another server"}))
+    agent.running.clear()
+    waiting = server.start_build()
+    agent.wait_pings(15)
+    assert server.build(number)["status"] == "running" and not server.agents()[0]["gone"]
+    assert server.build(waiting)["status"] == "queued"
+    for path in ("/ping", "/build", "/cancel"):
+        agent.script_always(path, None)
+    agent.running.append({"id": number, "attempt": 1})
+    assert agent.result(build).status == 200
+    assert agent.wait_build(2)["id"] == str(waiting)

@@ -19,7 +19,8 @@ from typing import Any, Callable, Optional
 import pytest
 
 from minici.build import STDERR, STDOUT
-from minici.process.command import Account, Exit, StopOrder, Supervisor, SupervisorLost
+from minici.process.account import Account
+from minici.process.command import Exit, StopOrder, Supervisor, SupervisorLost
 from minici.process.launcher import SupervisorUnavailable
 from minici.process.leftovers import end_leftovers, identity
 from tests.support.harness import marked, wait_for

@@ -220,6 +220,7 @@ class FakeAgent(Fake):
         self.name = name
         self.slots = slots
         self.secret = secret
+        self.trouble: Optional[str] = None
         self.lists = True  # False: `/ping` answers 200, and nothing that minici knows
         self.builds: list[dict[str, str]] = []
         self.running: list[dict[str, int]] = []
@@ -233,7 +234,7 @@ class FakeAgent(Fake):
         if call.path == "/ping":
             if not self.lists:
                 return 200, b"pong"
-            state = {"name": self.name, "slots": self.slots}
+            state = {"name": self.name, "slots": self.slots, "trouble": self.trouble}
             return 200, {**state, "running": self.running, "undelivered": self.undelivered}
         if call.path == "/build":
             self.builds.append(call.params)

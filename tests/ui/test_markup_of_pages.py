@@ -24,9 +24,9 @@ from minici.ui.attempts import repeat_lines
 from minici.ui.components import asset
 from minici.ui.i18n import LANGUAGES, Translator
 from minici.ui.markup import Html, escape, fill, input_value, join, markup, phrase, visible
-from minici.ui.models import AgentsView, FormView, IndexView, Waiting
+from minici.ui.models import AgentsView, AgentView, FormView, IndexView, Waiting
 from minici.ui.palette import GROUND, PALETTE, contrast, legible, palette_css
-from minici.ui.summary import verdict_sentence
+from minici.ui.summary import uncounted_sentence, verdict_sentence
 from tests.support.harness import ROOT
 from tests.support.page_samples import (
     STATUSES,
@@ -108,7 +108,10 @@ def hostile(field: str) -> str:
     return f"{field} {HOSTILE}"
 
 
-IN_VIEW = "waiting max_attempts previous next shown_attempt first_line earlier later output".split()
+IN_VIEW = (
+    "waiting max_attempts previous next shown_attempt first_line earlier later output "
+    "kept checkout damage"
+).split()
 
 
 def english_build(status: str, **changes: Any) -> Page:
@@ -863,3 +866,85 @@ def test_views_are_values() -> None:
             view.anything = 1  # type: ignore[union-attr]
     assert isinstance(index_view(), IndexView)
     assert asset("style.css").startswith("/static/style.css?v=")
+
+
+def test_fault_62_damaged_output_is_said_on_the_page() -> None:
+    text = "The files of this output are damaged: some reason. What can be read is shown."
+    assert text in english_build("failure", damage="some reason").text
+    assert text not in english_build("failure").text
+
+
+def test_rule_21_trouble_is_shown_beside_the_agent_and_on_a_build_that_waits_for_it() -> None:
+    agent = AgentView(
+        "a",
+        "h:1",
+        1,
+        "trouble",
+        trouble="the disk is full",
+        mirrors_bytes=3 << 30,
+        workspaces_bytes=512,
+    )
+    page = Page(html.agents_page("en", AgentsView(context(), [agent])))
+    assert "Trouble" in page.text and "the disk is full" in page.text
+    assert "mirrors 3.0 GB, workspaces 512 B" in page.text.replace("\u00a0", " ")
+    waiting = Waiting(1, 1, True, [("a", "the disk is full")])
+    page = english_build("queued", waiting=waiting)
+    assert "These agents take no builds now:" in page.text and "a: the disk is full" in page.text
+
+
+def test_agents_without_sizes_show_none() -> None:
+    assert "mirrors" not in Page(html.agents_page("en", agents_view())).text
+
+
+@pytest.mark.parametrize(
+    "endings, attempt, sentence",
+    [
+        ([], 1, ""),
+        (["silent"], 2, ""),
+        (
+            ["returned"],
+            2,
+            "Attempt 2: 1 earlier attempt was returned by an agent that stopped or could not work; "
+            "this does not count.",
+        ),
+        (["refused", "refused"], 3, "Attempt 3: 2 were refused by agents; this does not count."),
+        (["silent"], 14, "12 were refused by agents; this does not count; 1 lost its agent"),
+        (["returned", "returned", "silent"], 4, "2 earlier attempts were returned by agents"),
+    ],
+)
+def test_fault_70_attempts_that_do_not_count(
+    endings: list[str], attempt: int, sentence: str
+) -> None:
+    attempts = [{"attempt": n, "ending": ending} for n, ending in enumerate(endings, 1)]
+    attempts.append({"attempt": attempt, "ending": None})
+    build = build_json(12, "running", attempts=attempts, attempt=attempt)
+    said = uncounted_sentence(Translator("en"), build)
+    assert sentence in said and bool(sentence) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "status, changes, unfolded",
+    [
+        ("running", {"kept": (0, 0, 0)}, True),
+        ("running", {"kept": (0, 1, 0)}, False),
+        ("success", {"kept": (0, 0, 0)}, False),
+        ("failure", {"kept": (0, 0, 0)}, True),
+        ("lost", {"kept": (0, 0, 0)}, True),
+        ("lost", {"kept": (5, 0, 0)}, False),
+    ],
+)
+def test_fault_56_the_checkout_is_folded_once_the_command_has_begun(
+    status: str, changes: dict[str, Any], unfolded: bool
+) -> None:
+    page = english_build(status, checkout="\x1b[1mone\x1b[m\n 1%\r 2%\r", **changes)
+    (section,) = page.all("details", id="checkout")
+    assert ("open" in section) == unfolded and "hidden" not in section
+    assert page.all("div", id="C2") and " 2%" in page.text and " 1%" not in page.text
+    assert page.all("a", href="/build/12/checkout")
+    assert "hidden" in english_build(status, **changes).all("details", id="checkout")[0]
+
+
+def test_a_failed_command_without_output_folds_the_checkout() -> None:
+    build = build_json(12, "failure", reason="exit status 2")
+    view = build_view(build, checkout="x", kept=(0, 0, 0))
+    assert "open" not in Page(html.build_page("en", view)).all("details", id="checkout")[0]

@@ -1,0 +1,157 @@
+"""The page of one build, and the forms on it. Section 3 of the contract."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+from minici import html
+from minici.build import Build
+from minici.config import ServerConfig
+from minici.html import (
+    BuildView,
+    FoundLine,
+)
+from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
+from minici.reasons import Reason
+from minici.routes.common import (
+    ID,
+    Records,
+    as_http,
+    has_result,
+    whole,
+)
+from minici.routes.output import place_after
+from minici.routes.page_renderer import PageRenderer
+from minici.scheduler.dispatcher import Dispatcher
+from minici.scheduler.state import State
+from minici.web.routing import HttpError, Request, Response, Route, redirect
+
+_MOST_FOUND_LINES = 200  # listed on a page where a text was found
+
+
+class BuildPages:
+    """The pages of builds, as routes."""
+
+    def __init__(
+        self,
+        state: State,
+        dispatcher: Dispatcher,
+        config: ServerConfig,
+        records: Records,
+        renderer: PageRenderer,
+    ) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._store = state.store
+        self._config = config
+        self._records = records
+        self._renderer = renderer
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                f"/build/{ID}",
+                self.show,
+                "people",
+                ("attempt", "at", "to", "line", "log", "find"),
+            ),
+            Route("POST", f"/build/{ID}/cancel", self.cancel, "people", ()),
+            Route("POST", f"/build/{ID}/rebuild", self.rebuild, "people", ()),
+        ]
+
+    def show(self, request: Request, number: str) -> Response:
+        with as_http():
+            record = self._state.load(int(number))
+            shown = _optional_number(request, "attempt", 1)
+            wanted = Selection(
+                at=_optional_number(request, "at"),
+                to=_optional_number(request, "to"),
+                line=_optional_number(request, "line", 1),
+            )
+        before, after = self._store.neighbours(int(number))
+        context = self._renderer.context(request, self._state.agents())
+        if not isinstance(record, Build):
+            view = BuildView(
+                context, self._records.json(request, record), previous=before, next=after
+            )
+            return self._renderer.answer(html.build_page(self._renderer.language(request), view))
+        if shown is not None and not record.knows_attempt(shown):
+            raise HttpError(404, Reason("no_attempt", build=int(number), attempt=shown))
+        view = BuildView(
+            context=context,
+            build=self._records.json(request, record),
+            waiting=self._renderer.waiting([record], self._state.agents()).get(record.id),
+            max_attempts=self._config.max_attempts,
+            previous=before,
+            next=after,
+            shown_attempt=shown,
+        )
+        view = self._with_sizes(view, record)
+        if request.query.text("log", "") != "no":
+            view = self._with_output(request, view, record, wanted)
+        return self._renderer.answer(html.build_page(self._renderer.language(request), view))
+
+    def _with_sizes(self, view: BuildView, record: Build) -> BuildView:
+        """The view with the size of its output and the log of its checkout."""
+        attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
+        with self._store.transcript(record.id, attempt, has_result(record, attempt)) as transcript:
+            kept, damaged = transcript.kept, transcript.damaged
+        with self._store.checkout_said(record.id, attempt) as log:
+            text = b"".join(block for block, _ in log.follow()).decode("utf-8", "replace")
+            total = log.total
+        sizes = (kept.stdout, kept.stderr, kept.dropped)
+        return dataclasses.replace(
+            view,
+            kept=sizes,
+            checkout=text,
+            checkout_bytes=total,
+            damage=Reason("output_contradicts") if damaged else "",
+        )
+
+    def _with_output(
+        self, request: Request, view: BuildView, record: Build, wanted: Selection
+    ) -> BuildView:
+        attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
+        find = request.query.text("find", "")[:FIND_LENGTH]
+        with self._store.transcript(record.id, attempt, has_result(record, attempt)) as transcript:
+            excerpt = Excerpt(transcript, wanted)
+            found = find_lines(transcript, find, _MOST_FOUND_LINES).lines
+        live = None
+        if not record.final and attempt == record.attempt and excerpt.later is None:
+            place = place_after(record, excerpt.place, view.checkout_bytes)
+            live = f"/build/{record.id}/live?place={place}"
+        return dataclasses.replace(
+            view,
+            output=[html.OutputPiece(*piece) for piece in excerpt.pieces],
+            first_line=excerpt.position.begun + 1,
+            continued=excerpt.position.open,
+            find=find,
+            found=[FoundLine(line.number, line.text) for line in found],
+            earlier=_part_url(view, "to", excerpt.earlier, "log-end"),
+            later=_part_url(view, "at", excerpt.later, "log"),
+            live=live,
+        )
+
+    def cancel(self, request: Request, number: str) -> Response:
+        with as_http():
+            self._dispatcher.cancel(int(number), request.user)
+        return redirect(f"/build/{number}")
+
+    def rebuild(self, request: Request, number: str) -> Response:
+        with as_http():
+            old = whole(self._state.load(int(number)))
+            build = self._state.enqueue(old.commit, old.command, request.user, repeats=old)
+        return redirect(f"/build/{build.id}")
+
+
+def _part_url(view: BuildView, side: str, byte: Optional[int], there: str) -> Optional[str]:
+    if byte is None:
+        return None
+    shown = f"attempt={view.shown_attempt}&" if view.shown_attempt else ""
+    return f"/build/{view.build['id']}?{shown}{side}={byte}#{there}"
+
+
+def _optional_number(request: Request, name: str, least: int = 0) -> Optional[int]:
+    return request.query.number(name, least=least) if request.query.get(name) else None
