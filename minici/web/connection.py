@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from minici.reasons import Reason, sentence_of
 from minici.web import tls
+from minici.web.admission import Admission
 from minici.web.params import BadParameter
 from minici.web.request_reader import Body, Disconnected, HeadReader, RequestReader
 from minici.web.routing import Application, EventStream, HttpError, Request, Response
@@ -42,10 +43,7 @@ class Owner(Protocol):
     application: Application
     context: Optional[tls.Context]
     stopping: bool
-
-    def mark(self, accepted: socket.socket, connection: socket.socket, waiting: bool) -> None: ...
-
-    def room_for(self, request: Request) -> contextlib.AbstractContextManager[None]: ...
+    admission: Admission
 
     def hand_over(
         self,
@@ -74,7 +72,7 @@ class Connection(BaseHTTPRequestHandler):
         self.room = contextlib.ExitStack()  # what a connection that is handed over keeps
         if self.server.context is not None:
             self.request = self._secure(self.server.context)
-            self.server.mark(self.accepted, self.request, waiting=True)
+            self.server.admission.mark(self.accepted, self.request, waiting=True)
         super().setup()
         self.timer = RequestReader(self.connection)
         self.source = io.BufferedReader(self.timer, 64 * 1024)
@@ -122,7 +120,9 @@ class Connection(BaseHTTPRequestHandler):
             except HttpError as error:
                 response = self.server.application.error(request, error)
                 self.close_connection = self.close_connection or request is None
-                self.server.mark(self.accepted, self.connection, waiting=True)  # it may go
+                self.server.admission.mark(
+                    self.accepted, self.connection, waiting=True
+                )  # it may go
             self._finish_request(request, response, body, started)
             if self.viewing is not None:
                 self.room = held.pop_all()
@@ -132,7 +132,7 @@ class Connection(BaseHTTPRequestHandler):
     def _await_request(self) -> bool:
         """Wait for the first byte of a request; False if there will be none."""
         self.timer.deadline = time.monotonic() + IDLE_SECONDS
-        self.server.mark(self.accepted, self.connection, waiting=True)
+        self.server.admission.mark(self.accepted, self.connection, waiting=True)
         try:
             return bool(self.source.peek(1))
         except Disconnected:
@@ -151,7 +151,7 @@ class Connection(BaseHTTPRequestHandler):
                 raise HttpError(400, Reason("not_a_request"))
         finally:
             self.rfile = self.source
-        self.server.mark(self.accepted, self.connection, waiting=False)
+        self.server.admission.mark(self.accepted, self.connection, waiting=False)
 
     @staticmethod
     def _check_line(line: bytes) -> None:
@@ -220,7 +220,7 @@ class Connection(BaseHTTPRequestHandler):
         """The answer of the application; `held` gets what it takes up until it is sent."""
         try:
             self.server.application.admit(request)
-            held.enter_context(self.server.room_for(request))
+            held.enter_context(self.server.admission.room_for(request))
             return self.server.application.respond(request)
         except (HttpError, Disconnected):
             raise
@@ -247,7 +247,7 @@ class Connection(BaseHTTPRequestHandler):
         long as the client may take to read it, or the connection would be reset under it."""
         if body is not None and not body.left:
             return
-        self.server.mark(self.accepted, self.connection, waiting=True)
+        self.server.admission.mark(self.accepted, self.connection, waiting=True)
         if self.close_connection or body is None:
             self._linger()
         else:

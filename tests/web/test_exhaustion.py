@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from minici.web import listener
+from minici.web import admission
 from minici.web.listener import Listener
 from minici.web.routing import Application, HttpError, Request, Response, Route, json_response
 from tests.support.fakes import FakeAgent, FakeServer
@@ -461,7 +461,7 @@ def test_fault_62_an_answer_is_not_longer_than_it_promises(serving: Serving) -> 
 
 
 def test_above_the_bound_there_is_a_plain_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(admission, "MOST_CONNECTIONS", 4)
     serving = Serving()
     waits = b"GET /waits HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
     held = [asked(serving.port, waits) for _ in range(4)]
