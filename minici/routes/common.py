@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 from minici import build as builds
 from minici.build import Build
 from minici.hosts import agent_host
-from minici.reasons import Reason
+from minici.reasons import Reason, sentence_of
 from minici.scheduler.state import NoSuchAttempt, QueueFull
 from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
 from minici.web.params import BadParameter, Parameters
@@ -25,15 +25,17 @@ def as_http() -> Iterator[None]:
     try:
         yield
     except BuildUnusable as error:
-        raise HttpError(422, str(error)) from None  # not 404: nobody is to forget a result for it
+        raise HttpError(
+            422, sentence_of(error)
+        ) from None  # not 404: nobody is to forget a result for it
     except (NoSuchBuild, NoSuchAttempt) as error:
-        raise HttpError(404, str(error)) from None
+        raise HttpError(404, sentence_of(error)) from None
     except QueueFull as error:
-        raise HttpError(503, str(error), {"Retry-After": "30"}) from None
+        raise HttpError(503, sentence_of(error), {"Retry-After": "30"}) from None
     except StoreUnavailable as error:
-        raise HttpError(503, str(error), {"Retry-After": "5"}) from None
+        raise HttpError(503, sentence_of(error), {"Retry-After": "5"}) from None
     except BadParameter as error:
-        raise HttpError(400, str(error)) from None
+        raise HttpError(400, sentence_of(error)) from None
 
 
 class Records:
@@ -91,10 +93,10 @@ def read_host(params: Parameters) -> tuple[str, int]:
     """The parameters `host` and `port`. Raises BadParameter."""
     host = agent_host(params.text("host").strip("[]"))
     if host is None:
-        raise BadParameter("the parameter host must be a host name or an IP address")
+        raise BadParameter(Reason("param_host", name="host"))
     port = params.number("port", least=1)
     if port > 65535:
-        raise BadParameter("the parameter port must be a number from 1 to 65535")
+        raise BadParameter(Reason("param_range", name="port", least=1, most=65535))
     return host, port
 
 

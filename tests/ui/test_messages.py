@@ -343,7 +343,7 @@ SAYING = {
 PROGRAMS = set(
     """
     agent checkout/index_file config executor/outbox executor/result_delivery output/format
-    output/writer
+    output/sealing output/writer
     routes/agent_api routes/json_api scheduler/agent_history web/connection web/listener
     web/request_reader
     """.split()
