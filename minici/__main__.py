@@ -3,11 +3,13 @@
 python -m minici [--port N] [--agents N] [FOLDER]     CI for the git repository there
 python -m minici password                             a hash for [users]
 python -m minici init [--repository URL] [FILE]       a config.ini for several hosts
+python -m minici VERB ...                             the command line of a running server
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import getpass
 import io
 import os
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Optional
 
 from minici import __version__, config_values
+from minici.cli import parser as cli
 from minici.daemon import Stop, complain, take_over_process, use_utf8
 from minici.standalone import Unusable, serve_here
 from minici.web.passwords import NoScrypt, hash_password
@@ -114,6 +117,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if given[:1] == ["init"]:
             wanted = _init_parser().parse_args(given[1:])
             return write_config(Path(wanted.file), wanted.repository)
+        if given and given[0] in cli.VERBS:
+            return cli.main(given)
+        _check_for_mistyped_verb(given)
         options = _parser().parse_args(given)
         stop = Stop()
         stop.on_signals()
@@ -126,12 +132,21 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
+def _check_for_mistyped_verb(given: Sequence[str]) -> None:
+    """Raise Unusable for a first word that is no folder, and nearly a verb."""
+    if given and not os.path.exists(given[0]):
+        near = difflib.get_close_matches(given[0], cli.VERBS, n=1, cutoff=0.7)
+        if near:
+            raise Unusable(f"{given[0]}: no such folder, and no verb; did you mean {near[0]}?")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m minici",
         description="Server and agents in one go, on the git repository in which you stand.",
         epilog="Also: `python3 -m minici password` prints a hash for [users], "
-        "`python3 -m minici init [FILE]` writes a config.ini for several hosts.",
+        "`python3 -m minici init [FILE]` writes a config.ini for several hosts, "
+        "and `python3 -m minici VERB` talks to a running server: " + ", ".join(sorted(cli.VERBS)),
     )
     parser.add_argument("--version", action="version", version=f"minici {__version__}")
     parser.add_argument("folder", nargs="?", default=".", help="a folder of the repository")

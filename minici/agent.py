@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from minici.checkout.mirror import Mirrors
+from minici.checkout.mirrors import Mirrors
 from minici.checkout.upkeep import Upkeep
 from minici.config import AgentConfig, read_agent
 from minici.daemon import CanNotStart, Stop, announce, run, shown_url, warn_if_readable
@@ -64,16 +64,7 @@ class Agent:
         self.url = shown_url(config.host, self._port, context is not None)
         data = config.data or config.folder / f"minici-agent-{self._port}"
         try:
-            self._lock = _own(data, shared=other_user(config) is not None)
-            outbox = Outbox(data)
-            self._inventory = Inventory(outbox, config.slots)
-            self._inventory.restore(outbox.open())
-        except OSError as error:
-            self._listener.server_close()
-            raise CanNotStart(
-                f"{error.filename or data}: {error.strerror or error}; "
-                "make the data folder a place where this user can write"
-            ) from None
+            self._lock, outbox, self._inventory = _open_data(data, config)
         except BaseException:
             self._listener.server_close()
             raise
@@ -83,52 +74,46 @@ class Agent:
         self._heartbeat = Heartbeat(
             Client(config.server, config.secret, trust), self._description, self._delivery.hurry
         )
-        settings = _settings(config, data)
-        self._self_check = SelfCheck(
-            data,
-            outbox,
-            self._inventory,
-            Supervisor(data / "processes" / "self-check"),
-            settings.inherited,
-        )
+        self._make_workers(_settings(config, data), outbox, client)
+        self._listener.application = self._application(self._endpoints().routes())
+
+    def _make_workers(self, settings: SlotSettings, outbox: Outbox, client: Client) -> None:
+        data, slots, inherited = settings.data, self._config.slots, settings.inherited
+        supervisor = Supervisor(data / "processes" / "self-check")
+        self._self_check = SelfCheck(data, outbox, self._inventory, supervisor, inherited)
         mirrors = Mirrors(data / "mirrors")
         self._upkeep = Upkeep(
-            data,
-            mirrors,
-            config.slots,
-            config.keep_mirrors,
-            settings.inherited,
-            settings.account,
+            data, mirrors, slots, self._config.keep_mirrors, inherited, settings.account
         )
         self._slots = [
             Slot(number, settings, mirrors, self._inventory, outbox, client, self._self_check)
-            for number in range(config.slots)
+            for number in range(slots)
         ]
-        endpoints = AgentEndpoints(
-            config.server,
+
+    def _endpoints(self) -> AgentEndpoints:
+        return AgentEndpoints(
+            self._config.server,
             self._name,
             self._inventory,
             self._heartbeat,
             self._self_check,
             self._upkeep.disk_usage,
         )
-        self._listener.application = self._application(endpoints.routes())
 
     def start(self) -> None:
         launcher.adopt_orphans()
         for slot in self._slots:
             slot.start()
+        self._self_check.start()
         self._listener.start()
         self._heartbeat.start()
         self._delivery.start()
-        self._self_check.start()
         self._upkeep.start()
 
     def stop(self) -> None:
         """End what runs and give it back; what waits to be delivered stays for the next life."""
         self._heartbeat.stop()
         self._inventory.close()
-        self._upkeep.stop()
         deadline = time.monotonic() + _STOP_SECONDS
         self._upkeep.stop()
         for slot in self._slots:
@@ -186,6 +171,24 @@ def _trust(config: AgentConfig) -> Optional[tls.Context]:
     except OSError as error:
         key = "authority" if config.authority else "server"
         raise config.error(key, f"it can't be used ({error})") from None
+
+
+def _open_data(data: Path, config: AgentConfig) -> tuple[FolderLock, Outbox, Inventory]:
+    """Take the data folder, and the results that an earlier life has left there.
+
+    Raises CanNotStart, FolderLocked.
+    """
+    try:
+        lock = _own(data, shared=other_user(config) is not None)
+        outbox = Outbox(data)
+        inventory = Inventory(outbox, config.slots)
+        inventory.restore(outbox.open())
+    except OSError as error:
+        raise CanNotStart(
+            f"{error.filename or data}: {error.strerror or error}; "
+            "make the data folder a place where this user can write"
+        ) from None
+    return lock, outbox, inventory
 
 
 def _own(data: Path, shared: bool) -> FolderLock:

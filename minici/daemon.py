@@ -141,7 +141,7 @@ def _run_until_stopped(main: Callable[[Path, Stop], None], config: Path) -> int:
     return 0
 
 
-# The process as it was started.
+# Locale and signals that the process was started with.
 
 
 def use_utf8() -> None:
@@ -152,7 +152,8 @@ def use_utf8() -> None:
     """
     if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode or not sys.executable:
         return
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *_interpreter_arguments()])
+    with contextlib.suppress(OSError):  # the interpreter has been replaced: go on as it is
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *_interpreter_arguments()])
 
 
 def _interpreter_arguments() -> list[str]:
@@ -167,8 +168,10 @@ def _interpreter_arguments() -> list[str]:
 
 
 def take_over_process() -> None:
-    """Undo what whoever started this process may have left: signals that are blocked, a SIGCHLD
-    that is ignored, standard streams that are closed. For the main thread."""
+    """Unblock all signals, restore SIGCHLD, and open standard streams that are closed.
+
+    Whoever started this process may have left them so. For the main thread.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     descriptor = os.open(os.devnull, os.O_RDWR)
@@ -178,7 +181,7 @@ def take_over_process() -> None:
     os.close(descriptor)
 
 
-# What it says.
+# Log and standard streams.
 
 
 def set_up_log() -> None:

@@ -40,9 +40,10 @@ from minici.thread_pool import ThreadPool
 from minici.triggers.poller import Poller
 from minici.triggers.pushes import Pushes
 from minici.web import tls
+from minici.web.admission import descriptors
 from minici.web.client import Client
 from minici.web.guard import AllowedHosts, ServerGuard
-from minici.web.listener import Listener, descriptors
+from minici.web.listener import Listener
 from minici.web.passwords import NoScrypt, Users
 from minici.web.routing import Application, Request
 

@@ -343,9 +343,11 @@ class Store:
             )
             return Kept()
 
-    def transcript(self, number: int, attempt: int) -> Transcript:
-        """An attempt's output, for reading; empty where there is none. Close it."""
-        return Transcript(self._attempt(number, attempt), self.output_limit)
+    def transcript(self, number: int, attempt: int, finished: bool = False) -> Transcript:
+        """An attempt's output, for reading; empty where there is none. Close it.
+
+        `finished`: nothing is written to it any more."""
+        return Transcript(self._attempt(number, attempt), self.output_limit, finished)
 
     def _attempt(self, number: int, attempt: int) -> Path:
         return self._builds / str(number) / str(attempt)

@@ -11,7 +11,7 @@ from typing import Optional
 COMMAND_LIMIT = 100 * 1024  # bytes: Linux takes at most 128 KiB in one argument
 
 
-COMMIT_LIMIT = 255  # bytes: as long as a file name, which a branch is in the end
+COMMIT_LIMIT = 1024  # bytes: a full name of a ref is several folders deep
 
 
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
@@ -40,7 +40,7 @@ class Complaint(str):
 def check_commit(commit: str) -> Optional[Complaint]:
     """Say what is wrong with a commit as typed, or None if nothing is.
 
-    It may be a hash, a branch, a tag or HEAD, followed by `~N` or `^N`.
+    It may be a hash, a branch, a tag, any full name of a ref or HEAD, followed by `~N` or `^N`.
     """
     if not commit:
         return Complaint("empty", "name a commit: a hash, a branch, a tag, or HEAD")

@@ -49,6 +49,11 @@ def test_a_short_build_costs_one_call(server: FakeServer, agent: AgentProcess) -
     streams = [call.query["stream"] for call in server.made("/notify_build_output")]
     assert set(streams) <= {"checkout"}, "git itself may have something to say"
     assert len(server.made("/notify_build_result")) == 1
+    made = len(server.made("/notify_build_output"))
+    hand(agent, 2, "echo out")
+    server.wait_result(2)
+    more = server.made("/notify_build_output")[made:]
+    assert [call.query["stream"] for call in more] == ["checkout"], "a line says what is fetched"
 
 
 def test_fault_56_what_git_prints_is_sent(

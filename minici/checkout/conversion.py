@@ -14,7 +14,6 @@ from typing import Optional
 
 from minici.checkout.git import Git
 
-_SYSTEM = (Path("/etc/gitconfig"), Path("/etc/gitattributes"))
 _RELEVANT = re.compile(rb"core\.(autocrlf|eol|safecrlf|symlinks|attributesfile)\n|filter\.|include")
 
 _Status = tuple[Optional[tuple[int, int, int]], ...]
@@ -24,17 +23,20 @@ class ConversionSettings:
     """The user's settings that matter, as one word. For one thread."""
 
     def __init__(self) -> None:
+        self._paths: dict[str, list[str]] = {}  # of files of settings, by the user's home
         self._files: _Status = ()
         self._word = ""
 
     def word(self, git: Git) -> str:
         """A word that differs if a setting does. git is asked only after a file of settings has
         changed. Raises GitError, Interrupted, SupervisorLost."""
-        folder = git.config_home / "git"
-        files = (git.home / ".gitconfig", folder / "config", folder / "attributes", *_SYSTEM)
-        status = tuple(map(_status, files))
+        if git.home not in self._paths:
+            own = f"{git.home}/.gitconfig", f"{git.config_home}/git/config"
+            attributes = f"{git.config_home}/git/attributes"
+            self._paths = {git.home: ["/etc/gitconfig", "/etc/gitattributes", *own, attributes]}
+        status = tuple(map(_status, self._paths[git.home]))
         if status != self._files:
-            self._word = _settings(status[2::2], git)
+            self._word = _settings(status[1::3], git)
             self._files = status
         return self._word
 
@@ -45,7 +47,7 @@ def _settings(attributes: _Status, git: Git) -> str:
     return hashlib.sha256(repr((attributes, found)).encode()).hexdigest()
 
 
-def _status(path: Path) -> Optional[tuple[int, int, int]]:
+def _status(path: str) -> Optional[tuple[int, int, int]]:
     try:
         status = os.stat(path)
     except OSError:

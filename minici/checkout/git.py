@@ -106,14 +106,14 @@ class Git:
         self.account = account
 
     @property
-    def home(self) -> Path:
+    def home(self) -> str:
         """The home folder of the user as whom git runs."""
-        return Path(self._env.get("HOME") or "/")
+        return self._env.get("HOME") or "/"
 
     @property
-    def config_home(self) -> Path:
+    def config_home(self) -> str:
         """The folder of the user's `git/config`."""
-        return Path(self._env.get("XDG_CONFIG_HOME") or self.home / ".config")
+        return self._env.get("XDG_CONFIG_HOME") or f"{self.home}/.config"
 
     @property
     def progress_options(self) -> tuple[str, ...]:

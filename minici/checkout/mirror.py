@@ -8,7 +8,6 @@ more. Rule 22 of section 5 of the contract says when one is made anew.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -31,6 +30,7 @@ from minici.checkout.fetch import (
 from minici.checkout.git import Git, GitError
 from minici.checkout.git_dir import create, empty_repository
 from minici.checkout.messages import damage, is_corruption, is_final
+from minici.checkout.salvage import name_of_old, salvage
 from minici.process.command import StopOrder
 from minici.reasons import Reason
 from minici.validation import public
@@ -45,28 +45,6 @@ _PACK = ("-c", "pack.threads=1", "repack", "--geometric=2", "-d", "-q")
 _PACK_ALL = ("-c", "pack.threads=1", "repack", "-a", "-k", "-d", "-q")
 _LOCK_WAIT_SECONDS = 0.2  # between two looks at the build's time while another slot fetches
 
-# Copy to the mirror $1 what only the mirror $2 has, as far as it can be read.
-_SALVAGE = r"""
-new=$1
-cd "$2/objects" || exit 0
-missing() {
-    git --git-dir="$new" cat-file --batch-check | sed -n 's/ missing$//p'
-}
-for pack in pack/pack-*.pack; do
-    [ -f "$pack" ] || continue
-    names=$(git --git-dir="$new" show-index <"${pack%.pack}.idx" | cut -d " " -f 2)
-    if [ -z "$names" ] || [ -n "$(echo "$names" | missing)" ]; then
-        git --git-dir="$new" unpack-objects -r -q <"$pack"
-    fi
-done
-old="env GIT_ALTERNATE_OBJECT_DIRECTORIES=$PWD git --git-dir=$new"
-find ?? -type f | tr -d / | missing | while read -r name; do
-    type=$($old cat-file -t "$name") && $old cat-file "$type" "$name" |
-        git --git-dir="$new" hash-object -w --literally --stdin -t "$type"
-done
-exit 0
-"""
-
 log = logging.getLogger(__name__)
 
 
@@ -79,13 +57,6 @@ class Commit:
     author: str
 
 
-def folder_name(repository: str) -> str:
-    """A name of its own for each repository, by which a person knows it again."""
-    name = re.sub(r"\.git\Z", "", repository.rstrip("/").rpartition("/")[2])
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:40] or "repository"
-    return f"{name}-{hashlib.sha256(repository.encode()).hexdigest()[:8]}"
-
-
 class Mirror:
     """A bare copy of a repository. For any thread; one at a time writes to it."""
 
@@ -96,6 +67,7 @@ class Mirror:
         self._lock = threading.Lock()  # guards the folder against a second writer, and what follows
         self._began = self._fetched = float("-inf")  # the last fetch and the last good one
         self._failed: tuple[float, Optional[GitError]] = (float("-inf"), None)  # the last bad one
+        self._suspect = False  # git could not read something in the folder
         self._broken: Optional[str] = None  # what git has found wrong with the folder
         self._upkeep: Optional[StopOrder] = None  # while it packs
         self._unfetched: dict[str, GitError] = {}  # refs of the repository that can't be fetched
@@ -117,6 +89,10 @@ class Mirror:
             found = self._find_elsewhere(commit, git)
         if found is None:
             found = self._find_name(commit, git)
+        if found is None and self._suspect:
+            self._suspect = False
+            if self.repair(git):
+                return self.resolve(commit, git)
         if found is None:
             repository = public(self.repository)
             raise GitError(Reason("no_commit", commit=commit, repository=repository))
@@ -141,7 +117,7 @@ class Mirror:
             except GitError as error:
                 self._failed = self._began, error
                 raise
-            self._salvage(git)
+            salvage(self.folder, git)
             self._fetched = self._began
 
     def repair(self, git: Git) -> bool:
@@ -152,7 +128,7 @@ class Mirror:
                 return False
             self._sweep(git)
             self._update(git, ())
-            self._salvage(git)
+            salvage(self.folder, git)
             return True
 
     def touch(self) -> None:
@@ -203,7 +179,11 @@ class Mirror:
         words = ("log", "-1", "--format=%H%n%an%n%s", "--end-of-options", f"{commit}^{{commit}}")
         try:
             said = git(f"--git-dir={self.folder}", *words, "--", folder=self.folder)
-        except GitError:
+        except GitError as error:
+            # Of a name that is not there, git says no more than that it is fatal.
+            self._suspect = (
+                self._suspect or re.search("error: |corrupt", error.messages) is not None
+            )
             return None
         revision, author, subject = said.decode("utf-8", "replace")[:-1].split("\n", 2)
         if len(self._known) >= _KNOWN_COMMITS:
@@ -312,7 +292,7 @@ class Mirror:
             self._lay_out(git, sha256=True)
             fetch()
         if self.folder.exists():
-            os.rename(self.folder, self.folder.with_suffix(f".{time.time_ns()}.old"))
+            os.rename(self.folder, name_of_old(self.folder))
         os.rename(self._new, self.folder)
         self._broken = None
         self._known.clear()
@@ -321,12 +301,6 @@ class Mirror:
         git.remove(self._new)
         files = empty_repository(self.repository, self.folder, bare=True, sha256=sha256)
         create(self._new, files, git.account)
-
-    def _salvage(self, git: Git) -> None:
-        """Take over what only an old mirror had, and remove it."""
-        for old in self.folder.parent.glob(f"{self.folder.stem}.*.old"):
-            git.script(_SALVAGE, self.folder, old, folder=self.folder)
-            git.remove(old)
 
     def _sweep(self, git: Git) -> None:
         """Delete what was left when git was killed: nobody else writes here now."""
@@ -365,56 +339,3 @@ def _refs_named(commit: str) -> list[str]:
     if name.startswith("refs/"):
         return [name, *own]
     return [*own, f"refs/{name}"] if name.startswith(("heads/", "tags/")) else own
-
-
-class Mirrors:
-    """The mirrors of an agent, and who uses them. For any thread."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()  # guards what follows
-        self._mirrors: dict[str, Mirror] = {}  # by repository
-        self._used: dict[int, set[str]] = {}  # names of folders, by slot
-        self.released = threading.Event()  # set when a build is over
-
-    def of(self, repository: str, slot: int) -> Mirror:
-        """The mirror of a repository, which the slot uses until it calls `release`."""
-        name = folder_name(repository)
-        with self._lock:
-            self._used.setdefault(slot, set()).add(name)
-            if repository not in self._mirrors:
-                self._mirrors[repository] = Mirror(self._folder / f"{name}.git", repository)
-            mirror = self._mirrors[repository]
-        mirror.touch()
-        return mirror
-
-    def release(self, slot: int) -> None:
-        """Say that a slot's build is over."""
-        with self._lock:
-            names = self._used.pop(slot, set())
-            used = [each for each in self._mirrors.values() if each.folder.stem in names]
-        for mirror in used:
-            mirror.touch()
-        self.released.set()
-
-    def all(self) -> list[Mirror]:
-        """Those that have been used since the agent's start."""
-        with self._lock:
-            return list(self._mirrors.values())
-
-    @contextmanager
-    def forgetting(self, name: str) -> Iterator[bool]:
-        """Within the block nobody begins to use the mirror of that name, and it is forgotten. False
-        if it is in use."""
-        with self._lock:
-            used = any(name in names for names in self._used.values())
-            if not used:
-                kept = {url: m for url, m in self._mirrors.items() if m.folder.stem != name}
-                self._mirrors = kept
-            yield not used
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no slot has a build."""
-        with self._lock:
-            return not self._used

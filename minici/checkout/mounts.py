@@ -15,16 +15,20 @@ from minici.durable import read_whole
 _TABLE = "/proc/self/mountinfo"  # of Linux
 
 
-def mounts_in(folder: Path) -> list[str]:
-    """The mount points in a folder, which may be one itself; bind mounts of its own file system
-    are among them where the system has a table of mounts."""
-    if not os.path.lexists(folder):
-        return []
+def mounts_in(*folders: Path) -> list[str]:
+    """The mount points in folders, which may be some themselves; bind mounts of their own file
+    system are among them where the system has a table of mounts."""
     try:
         table = read_whole(_TABLE)
     except OSError:
-        return _other_devices(folder)
-    real = os.fsencode(os.path.join(os.path.realpath(folder.parent), folder.name))
+        return [each for folder in folders for each in _other_devices(folder)]
+    return [each for folder in folders for each in _listed(table, folder)]
+
+
+def _listed(table: bytes, folder: Path) -> list[str]:
+    real = os.fsencode(f"{os.path.realpath(os.path.dirname(folder))}/{folder.name}")
+    if real not in table and b"\\" not in table:
+        return []
     points = (_unescaped(line.split(b" ", 5)[4]) for line in table.splitlines())
     below = real + b"/"
     return [os.fsdecode(each) for each in points if each == real or each.startswith(below)]
@@ -37,6 +41,8 @@ def _unescaped(point: bytes) -> bytes:
 
 
 def _other_devices(folder: Path) -> list[str]:
+    if not os.path.lexists(folder):
+        return []
     device = os.lstat(folder.parent).st_dev
     found = []
     for path, folders, _ in os.walk(folder):

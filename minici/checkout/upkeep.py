@@ -15,18 +15,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional
 
-from minici.checkout.git import Git, GitError, Interrupted
-from minici.checkout.mirror import Mirrors
+from minici.checkout.git import Git, GitError, GitUnavailable, Interrupted
+from minici.checkout.mirrors import Mirrors
 from minici.process.account import Account
 from minici.process.command import StopOrder, Supervisor, SupervisorLost
 from minici.process.launcher import SupervisorUnavailable
 
 _LOOK_SECONDS = 60.0
+_BUSY_SECONDS = 600.0
 _REST_SECONDS = 1.0  # after a build, in which the next one may begin
 _JOB_SECONDS = 3600.0
 _MOST_LOOSE_OBJECTS = 200
 _MOST_PACKS = 20
 _JOIN_SECONDS = 5.0
+_FAILURES = (GitError, GitUnavailable, OSError, SupervisorLost, SupervisorUnavailable)
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +80,19 @@ class Upkeep:
         self._do(self._clear_up)
         while not self._stopped.is_set():
             used = self._mirrors.released.wait(min(_LOOK_SECONDS, max(1.0, self._keep_seconds)))
-            self._mirrors.released.clear()
-            if used and self._stopped.wait(_REST_SECONDS):
-                break
+            if used:
+                self._await_rest()
             self._do(self._look_after if used else self._remove_expired)
         self._supervisor.close()
+
+    def _await_rest(self) -> None:
+        """Wait until no build has run for a moment, but not for ever."""
+        until = time.monotonic() + _BUSY_SECONDS
+        released = self._mirrors.released
+        while released.is_set() or not self._mirrors.is_idle:
+            released.clear()
+            if self._stopped.wait(_REST_SECONDS) or time.monotonic() > until:
+                return
 
     def _do(self, job: Callable[[Git], None]) -> None:
         with self._lock:
@@ -95,7 +105,7 @@ class Upkeep:
             job(git)
         except Interrupted:
             self._mirrors.released.set()  # again, after the build
-        except (GitError, OSError, SupervisorLost, SupervisorUnavailable) as error:
+        except _FAILURES as error:
             log.warning("upkeep of mirrors and working trees: %s", error)
         except Exception:
             log.exception("upkeep of mirrors and working trees: internal error")

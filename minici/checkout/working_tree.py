@@ -102,7 +102,7 @@ class WorkingTree:
         snapshot, self._snapshot = self._snapshot, None
         settings = self._settings.word(git)
         known = self._read_conversion()
-        mounted = mounts_in(self.path) + mounts_in(self._git_dir)
+        mounted = mounts_in(self.path, self._git_dir)
         if mounted:
             log.warning("%s is made anew: mounted there: %s", self.path, ", ".join(mounted))
         if mounted or known is None or known.partition(" ")[0] != settings:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Optional
 
 from minici.checkout.git import Git, GitError, Progress
-from minici.checkout.mirror import Commit, Mirror, Mirrors, folder_name
+from minici.checkout.mirror import Commit, Mirror
+from minici.checkout.mirrors import Mirrors, folder_name
 from minici.checkout.submodules import Submodule, submodules_of
 from minici.checkout.working_tree import WorkingTree
 from minici.reasons import Reason

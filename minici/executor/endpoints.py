@@ -93,7 +93,9 @@ class AgentEndpoints:
 
 def error_as_json(request: Request, error: HttpError) -> Response:
     """The answer for an error: an agent has no pages."""
-    return json_response({"error": error.sentence, **error.data}, error.status, error.headers)
+    key, values = reasons.to_json(error.sentence)
+    told = {"error": error.sentence, "error_key": key, "error_values": values}
+    return json_response({**told, **error.data}, error.status, error.headers)
 
 
 def _to_json(attempt_id: AttemptId) -> dict[str, int]:

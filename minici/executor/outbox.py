@@ -24,7 +24,6 @@ from typing import Any
 from minici import reasons
 from minici.build import STREAMS, AttemptId, Result
 from minici.durable import sync, sync_file, sync_folder, write_all, write_atomic
-from minici.output.checkout_log import CHECKOUT
 from minici.output.format import TIMELINE
 
 _RESULT = "result.json"
@@ -87,7 +86,7 @@ class Outbox:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         try:
-            _try_to_write(folder)
+            _try_to_write(folder, durable=False)  # an fsync would cost each build some time
         except OSError:
             self.discard(folder)
             raise
@@ -97,7 +96,7 @@ class Outbox:
         """Raise OSError if a build could not begin now, or its result not be kept."""
         for folder in (self._running, self._waiting):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _try_to_write(folder)
+            _try_to_write(folder, durable=True)
 
     def add(
         self,
@@ -107,7 +106,8 @@ class Outbox:
         output_limit: int,
         sent: Mapping[str, int],
     ) -> PendingResult:
-        """Put a result in order; when this returns, it survives a power cut."""
+        """Put a result in order; when this returns, it survives a power cut. The text of git
+        survives a kill."""
         key, values = reasons.to_json(result.reason)
         record = {
             "id": attempt_id.build,
@@ -118,7 +118,7 @@ class Outbox:
             "output_limit": output_limit,
             "sent": dict(sent),
         }
-        for name in (*STREAMS, TIMELINE, CHECKOUT):
+        for name in (*STREAMS, TIMELINE):
             with suppress(FileNotFoundError):
                 sync_file(folder / name)
         write_atomic(folder / _RESULT, json.dumps(record).encode())
@@ -181,13 +181,14 @@ def _name(attempt_id: AttemptId) -> str:
     return f"{attempt_id.build}-{attempt_id.attempt}"
 
 
-def _try_to_write(folder: Path) -> None:
-    """Write a file to disk, and remove it. Raises OSError."""
+def _try_to_write(folder: Path, durable: bool) -> None:
+    """Write a file, to disk if `durable`, and remove it. Raises OSError."""
     trial = folder / _TRIAL
     descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         write_all(descriptor, bytes(_TRIAL_BYTES))
-        sync(descriptor)
+        if durable:
+            sync(descriptor)
     finally:
         os.close(descriptor)
         with suppress(OSError):

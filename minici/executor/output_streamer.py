@@ -20,7 +20,8 @@ from minici.output.writer import OutputWriter
 from minici.web.client import Client, Refused
 
 PIECE_BYTES = 1024 * 1024  # at most in one call
-_HEAD_START_SECONDS = 0.05  # a build that ends sooner needs no call but the one for its result
+_HEAD_START_SECONDS = 0.05  # a command that ends sooner needs no call but the one for its result
+_PROGRESS_SECONDS = 0.1  # between two pieces of what git prints, a line of progress at a time
 _MOST_SEGMENTS = 64  # further behind, the order of the streams is left to the result
 
 
@@ -141,11 +142,13 @@ class OutputStreamer:
     def _send_next(self) -> Optional[float]:
         """Send one piece; None when there is nothing more to do. Raises Failed."""
         with self._changed:
-            if not any(self._sent.values()):
-                self._changed.wait_for(lambda: self._ended, _HEAD_START_SECONDS)
             self._changed.wait_for(lambda: self._ended or self._has_more())
+            if not self._ended and not self._sent[self._segments[0].stream]:
+                self._changed.wait_for(lambda: self._ended, _HEAD_START_SECONDS)
             if self._ended:
                 return None
+            if not self._has_more():  # the segments have been put together meanwhile
+                return 0.0
             segment = self._segments[0]
             offset = self._sent[segment.stream]
             try:
@@ -164,10 +167,11 @@ class OutputStreamer:
     def _note(self, stream: str, following: Optional[int]) -> Optional[float]:
         with self._changed:
             self._sent[stream] = following or 0
-            if following is not None:
-                return 0.0
-            self._left_to_result.add(stream)
-        return 0.0 if stream == CHECKOUT else None  # an older server takes only stdout and stderr
+            if following is None:
+                self._left_to_result.add(stream)
+        if stream == CHECKOUT:
+            return _PROGRESS_SECONDS  # taken or not: older servers know only the other streams
+        return 0.0 if following is not None else None
 
     def _has_more(self) -> bool:
         while self._segments:

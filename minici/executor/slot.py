@@ -18,7 +18,8 @@ from typing import Optional
 from minici.build import Result
 from minici.checkout.git import Git, GitError, GitUnavailable, Interrupted
 from minici.checkout.git_dir import chown
-from minici.checkout.mirror import Commit, Mirrors
+from minici.checkout.mirror import Commit
+from minici.checkout.mirrors import Mirrors
 from minici.checkout.workspace import Workspace
 from minici.executor.build_output import BuildOutput
 from minici.executor.environment import build_variables, command_environment, passed_secrets

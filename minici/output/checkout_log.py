@@ -19,6 +19,7 @@ from minici.output.format import (
     Overrun,
     marker,
 )
+from minici.output.ring import Ring
 
 CHECKOUT = "checkout"
 CHECKOUT_LIMIT_BYTES = 1024 * 1024
@@ -36,8 +37,7 @@ class CheckoutLog:
 
     def __init__(self, folder: Path, limit: int = CHECKOUT_LIMIT_BYTES) -> None:
         self._path = folder / CHECKOUT
-        self._limit = limit
-        self._half = limit // 2
+        self._ring = Ring(limit)
         self._file: Optional[int] = None
         self._load()
 
@@ -64,12 +64,12 @@ class CheckoutLog:
         if not data:
             return
         self._write(data)
-        if self._size > self._limit + _SLACK_BYTES:
+        if self._size > self._ring.limit + _SLACK_BYTES:
             self._drop_middle()
 
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from raw `offset` on, b"" at the end; Overrun if they are gone."""
-        gap_start, gap_end = self._gap
+        gap_start, gap_end = self._ring.gap(self.total)
         end = min(self.total, offset + size)
         if gap_start <= offset < gap_end:
             raise Overrun
@@ -77,13 +77,13 @@ class CheckoutLog:
             end = min(end, gap_start)
         if offset >= end or self._file is None:
             return b""
-        place = offset if offset < self._half else offset + self._marker_length - self._dropped
+        place = offset if offset < self._ring.half else offset + self._marker_length - self._dropped
         return os.pread(self._file, end - offset, place)
 
     def follow(self, offset: int = 0) -> Iterator[tuple[bytes, int]]:
         """What a reader is shown who has seen the log up to raw `offset`, in blocks, each with
         the raw offset behind it. Bytes that are gone are one block, the line that counts them."""
-        gap_start, gap_end = self._gap
+        gap_start, gap_end = self._ring.gap(self.total)
         while True:
             if gap_start <= offset < gap_end:
                 before = self.read(offset - 1, 1) if offset == gap_start and offset else b"\n"
@@ -96,13 +96,6 @@ class CheckoutLog:
                 return
             yield block, offset
 
-    @property
-    def _gap(self) -> tuple[int, int]:
-        """The raw bytes that are not shown; empty and behind the end if all are."""
-        if self.total <= self._limit:
-            return self.total, self.total
-        return self._half, self.total - (self._limit - self._half)
-
     def _load(self) -> None:
         self._size = self._dropped = self._marker_length = 0
         try:
@@ -110,7 +103,7 @@ class CheckoutLog:
         except FileNotFoundError:
             return
         self._size = os.fstat(self._file).st_size
-        found = MARKER.match(os.pread(self._file, MARKER_LENGTH, self._half))
+        found = MARKER.match(os.pread(self._file, MARKER_LENGTH, self._ring.half))
         if found:
             self._dropped, self._marker_length = int(found[1]), found.end()
 

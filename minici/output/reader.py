@@ -6,6 +6,7 @@ is asked for, and nothing keeps more than a block in memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,14 @@ from typing import Callable, Optional
 
 from minici.build import STDERR, STDOUT, STREAMS, Kept
 from minici.output.format import DROPPED, MARKER_LENGTH, RECORD, TIMELINE, marker, marker_length
+from minici.output.ring import Ring
+from minici.output.timeline import ends_rise
 
 BOTH = "output"
 VIEWS = (BOTH, STDOUT, STDERR)
 
-_BLOCK = 64 * 1024
-_NEAR = 32 * 1024 * 1024  # bytes: more than can come while a block is read
+_BLOCK_BYTES = 64 * 1024
+_NEAR_BYTES = 32 * 1024 * 1024  # more than can come while a block is read
 _Test = Callable[[tuple[int, int]], bool]
 
 
@@ -54,22 +57,54 @@ class Transcript:
     A folder or a file that is not there is an empty output. Raises OSError when reading fails.
     While a stream that has outgrown its limit is still being written, what was dropped of it is
     skipped and the marker is not there yet.
+
+    `finished`: nothing is written to it any more. `damaged`: its files contradict each other.
+    What is there of stdout is then shown before what is there of stderr.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._limit, self._half = limit, limit // 2
+    def __init__(self, folder: Path, limit: int, finished: bool = False) -> None:
+        self._ring = Ring(limit)
+        self._finished = finished
         self._files: dict[str, int] = {}
+        self._made_up: list[tuple[int, int, int]] = []  # in place of a timeline that is damaged
+        try:
+            self._open(folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, folder: Path) -> None:
         for name in (TIMELINE, *STREAMS):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 self._files[name] = os.open(folder / name, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
         self._count = self._measure(TIMELINE) // RECORD.size
         self._first = 1 if self._count and self._record(0)[2] == DROPPED else 0
+        self._growing = self._first == 0
         last = self._record(self._count - 1) if self._count > self._first else (0, 0, 0)
         self._raw = {STDOUT: last[0], STDERR: last[1]}
-        self._growing = self._first == 0
+        self.damaged = not self._is_sound()
+        if self.damaged:
+            self._do_without_timeline()
         self._gaps = {stream: self._gap(stream) for stream in STREAMS}
+
+    def _is_sound(self) -> bool:
+        if not all(self._fits(stream, self._measure(stream)) for stream in STREAMS):
+            return False
+        return self._count <= self._first or ends_rise(self._files[TIMELINE], self._first)
+
+    def _fits(self, stream: str, size: int) -> bool:
+        """Whether the file of a stream is as long as the timeline says."""
+        if not self._growing:
+            return size == self._raw[stream] and self._record(0)[STREAMS.index(stream)] < DROPPED
+        there = min(self._raw[stream], self._ring.limit)
+        return size in (there, self._raw[stream]) if self._finished else size >= there
+
+    def _do_without_timeline(self) -> None:
+        most = self._ring.limit + MARKER_LENGTH
+        self._raw = {stream: min(self._measure(stream), most) for stream in STREAMS}
+        stdout, stderr = self._raw[STDOUT], self._raw[STDERR]
+        self._made_up = [(stdout, 0, 0), (stdout, stderr, 0)]
+        self._count, self._first, self._growing = 2, 0, False
 
     def __enter__(self) -> Transcript:
         return self
@@ -87,9 +122,14 @@ class Transcript:
 
     @property
     def kept(self) -> Kept:
-        """What is kept so far, in bytes, of an output that is still growing."""
-        sizes = {stream: min(self._raw[stream], self._limit) for stream in STREAMS}
-        return Kept(sizes[STDOUT], sizes[STDERR], sum(self._raw.values()) - sum(sizes.values()))
+        """What is kept, in bytes, without the markers."""
+        dropped = dict.fromkeys(STREAMS, 0)
+        sizes = {stream: self.size(stream) for stream in STREAMS}
+        for stream, gap in self._gaps.items():
+            if gap is not None:
+                dropped[stream] = gap.end - gap.start
+                sizes[stream] -= gap.marker
+        return Kept(sizes[STDOUT], sizes[STDERR], sum(dropped.values()))
 
     def read(self, view: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes of the view from `start` up to `end`, in blocks."""
@@ -107,7 +147,7 @@ class Transcript:
     def pieces(self, place: tuple[int, int] = (0, 0)) -> Iterator[Piece]:
         """Everything after a place, in order of arrival."""
         while True:
-            piece = self._next(place, _BLOCK)
+            piece = self._next(place, _BLOCK_BYTES)
             if piece is None:
                 return
             yield piece
@@ -122,7 +162,7 @@ class Transcript:
         raw = dict(zip(STREAMS, seen))
         place = self._place_after(raw)
         while True:
-            piece = self._next(place, _BLOCK)
+            piece = self._next(place, _BLOCK_BYTES)
             if piece is None:
                 return
             stream, gap = piece.stream, self._gaps[piece.stream]
@@ -131,7 +171,7 @@ class Transcript:
                 piece = self._marker_piece(piece, gap, raw[stream])
                 raw[stream] = gap.end
             else:
-                most = gap.start - start if gap and start < gap.start else _BLOCK
+                most = gap.start - start if gap and start < gap.start else _BLOCK_BYTES
                 piece = replace(piece, data=piece.data[:most])
                 raw[stream] += len(piece.data)
             yield replace(piece, place=(raw[STDOUT], raw[STDERR]))
@@ -145,9 +185,11 @@ class Transcript:
     def unhurried(self) -> bool:
         """Whether the bytes that were read are certainly those that stood there: a stream near
         its limit writes over what a reader may be reading."""
+        if self.damaged:
+            return self._finished
         count = self._measure(TIMELINE) // RECORD.size
         last = self._record(count - 1) if count > self._first else (0, 0, 0)
-        return not self._growing or max(last[:2]) + _NEAR <= self._limit
+        return not self._growing or max(last[:2]) + _NEAR_BYTES <= self._ring.limit
 
     def place_of(self, offset: int) -> tuple[int, int]:
         """The place at which a reader is who has seen `offset` bytes of both streams."""
@@ -184,19 +226,23 @@ class Transcript:
 
     def _shown(self, stream: str, raw: int) -> int:
         """How many of the first `raw` bytes are there to be read."""
-        total = self._raw[stream]
-        if not self._growing or total <= self._limit or raw <= self._half:
+        raw = min(raw, self._raw[stream])
+        if not self._growing or raw <= self._ring.half:
             return raw
-        return self._half + max(0, raw - (total - (self._limit - self._half)))
+        start, end = self._ring.gap(self._raw[stream])
+        return raw if raw <= start else start + max(0, raw - end)
 
     def _gap(self, stream: str) -> Optional[_Gap]:
+        if self.damaged:
+            return None
         if self._growing:
-            dropped, length = self._raw[stream] - self._limit, 0
-        else:
-            dropped = self._record(0)[STREAMS.index(stream)]
-            text = os.pread(self._files[stream], MARKER_LENGTH, self._half) if dropped else b""
-            length = marker_length(text)
-        return _Gap(self._half, self._half + dropped, length) if dropped > 0 else None
+            start, end = self._ring.gap(self._raw[stream])
+            return _Gap(start, end, 0) if start < end else None
+        dropped = self._record(0)[STREAMS.index(stream)]
+        if not dropped:
+            return None
+        text = os.pread(self._files[stream], MARKER_LENGTH, self._ring.half)
+        return _Gap(self._ring.half, self._ring.half + dropped, marker_length(text))
 
     def _place_after(self, raw: Mapping[str, int]) -> tuple[int, int]:
         return self._shown_of(STDOUT, raw[STDOUT]), self._shown_of(STDERR, raw[STDERR])
@@ -248,7 +294,7 @@ class Transcript:
         stream, start, end = STDOUT, stdout, ends[0]
         if end <= start:
             stream, start, end = STDERR, stderr, ends[1]
-        data = b"".join(self._read_stream(stream, start, min(end, start + min(most, _BLOCK))))
+        data = b"".join(self._read_stream(stream, start, min(end, start + min(most, _BLOCK_BYTES))))
         if not data:
             return None
         after = (stdout + len(data), stderr) if stream == STDOUT else (stdout, stderr + len(data))
@@ -260,7 +306,7 @@ class Transcript:
         end = min(end, self._shown(stream, self._raw[stream]))
         while start < end and stream in self._files:
             place, room = self._file_place(stream, start)
-            block = os.pread(self._files[stream], min(_BLOCK, room, end - start), place)
+            block = os.pread(self._files[stream], min(_BLOCK_BYTES, room, end - start), place)
             if not block:
                 return
             start += len(block)
@@ -268,19 +314,18 @@ class Transcript:
 
     def _file_place(self, stream: str, shown: int) -> tuple[int, int]:
         """Where a byte stands in its file, and how many stand behind it in one go."""
-        total = self._raw[stream]
-        if not self._growing or total <= self._limit:
-            return shown, _BLOCK
-        if shown < self._half:
-            return shown, self._half - shown
-        ring = self._limit - self._half
-        place = (total - ring - self._half + shown - self._half) % ring
-        return self._half + place, ring - place
+        if not self._growing or self._raw[stream] <= self._ring.limit:
+            return shown, _BLOCK_BYTES
+        _, gap_end = self._ring.gap(self._raw[stream])
+        before = shown < self._ring.half
+        return self._ring.place(shown if before else gap_end + shown - self._ring.half)
 
     def _measure(self, name: str) -> int:
         return os.fstat(self._files[name]).st_size if name in self._files else 0
 
     def _record(self, index: int) -> tuple[int, int, int]:
+        if self._made_up:
+            return self._made_up[index]
         data = os.pread(self._files[TIMELINE], RECORD.size, index * RECORD.size)
         try:
             stdout, stderr, milliseconds = RECORD.unpack(data)

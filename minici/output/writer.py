@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import Optional
 
 from minici.build import STDERR, STDOUT, STREAMS, Kept
 from minici.durable import sync, sync_folder
@@ -30,10 +29,18 @@ from minici.output.format import (
     marker,
     marker_length,
 )
+from minici.output.ring import Ring
+from minici.output.sealing import (
+    BLOCK_BYTES,
+    SEALED,
+    SealedStream,
+    absorb,
+    read_blocks,
+    sealed_records,
+    write_file,
+)
 
-_BLOCK = 256 * 1024
-_MERGED = 10  # milliseconds: pieces of one stream that come closer together are one
-_SEALED = "sealed"
+_MERGED_MILLISECONDS = 10  # pieces of one stream that come closer together are one
 
 
 class OutputWriter:
@@ -45,10 +52,9 @@ class OutputWriter:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
-        self._limit = limit
-        self._half = limit // 2
+        self._ring = Ring(limit)
         self._files: dict[str, int] = {}
-        _absorb(folder)
+        absorb(folder)
         self._dropped, self._ends, self._last = self._load()
 
     def __enter__(self) -> OutputWriter:
@@ -78,7 +84,7 @@ class OutputWriter:
         milliseconds = int(seconds * 1000)
         last_stream, begun = self._last
         self._write(stream, data)
-        if last_stream == stream and 0 <= milliseconds - begun < _MERGED:
+        if last_stream == stream and 0 <= milliseconds - begun < _MERGED_MILLISECONDS:
             self._records -= 1
             milliseconds = begun
         self._record(stream, milliseconds)
@@ -87,22 +93,14 @@ class OutputWriter:
         view = memoryview(data)
         start, end = self._ends[stream], self._ends[stream] + len(data)
         # Of what falls into the ring, only its newest bytes can stay.
-        ring_start = max(start, self._half, end - (self._limit - self._half))
-        for first, last in ((start, min(end, self._half)), (ring_start, end)):
+        ring_start = max(start, self._ring.half, end - self._ring.size)
+        for first, last in ((start, min(end, self._ring.half)), (ring_start, end)):
             while first < last:
-                place, room = self._place(first)
+                place, room = self._ring.place(first)
                 piece = view[first - start : min(first + room, last) - start]
                 _pwrite_all(self._open(stream), piece, place)
                 first += len(piece)  # noqa: PLW2901
         self._ends[stream] = end
-
-    def _place(self, raw: int) -> tuple[int, int]:
-        """Where a raw byte stands in the file, and how many stand behind it in one go."""
-        if raw < self._half:
-            return raw, self._half - raw
-        ring = self._limit - self._half
-        place = (raw - self._half) % ring
-        return self._half + place, ring - place
 
     def _record(self, stream: str, milliseconds: int) -> None:
         record = RECORD.pack(self._ends[STDOUT], self._ends[STDERR], milliseconds)
@@ -117,14 +115,11 @@ class OutputWriter:
         end = min(self._ends[stream], offset + size)
         if offset >= end:
             return b""
-        if self._overrun(stream, offset):
+        gap_start, gap_end = self._ring.gap(self._ends[stream])
+        if gap_start <= offset < gap_end:
             raise Overrun
-        place, room = self._place(offset)
+        place, room = self._ring.place(offset)
         return os.pread(self._open(stream), min(room, end - offset), place)
-
-    def _overrun(self, stream: str, offset: int) -> bool:
-        total = self._ends[stream]
-        return total > self._limit and self._half <= offset < total - (self._limit - self._half)
 
     def rest(self, stream: str, offset: int) -> tuple[int, int, Iterator[bytes]]:
         """What a result has to carry when the other side has the stream up to `offset`.
@@ -133,23 +128,22 @@ class OutputWriter:
         behind `offset` were dropped, it begins at the middle of the limit, with the marker.
         """
         total = self._ends[stream]
-        gap_end = total - (self._limit - self._half)
-        if total <= self._limit or offset >= gap_end:
+        half, gap_end = self._ring.gap(total)
+        if offset >= gap_end or half == gap_end:
             return offset, total - offset, self._blocks(stream, offset, total)
-        dropped = total - self._limit
-        line = marker(dropped, self._half == 0 or self.read(stream, self._half - 1, 1) == b"\n")
-        start = min(offset, self._half)
-        length = self._half - start + len(line) + total - gap_end
+        line = marker(gap_end - half, half == 0 or self.read(stream, half - 1, 1) == b"\n")
+        start = min(offset, half)
+        length = half - start + len(line) + total - gap_end
         return start, length, self._cut_blocks(stream, start, line, gap_end)
 
     def _cut_blocks(self, stream: str, start: int, line: bytes, tail: int) -> Iterator[bytes]:
-        yield from self._blocks(stream, start, self._half)
+        yield from self._blocks(stream, start, self._ring.half)
         yield line
         yield from self._blocks(stream, tail, self._ends[stream])
 
     def _blocks(self, stream: str, offset: int, end: int) -> Iterator[bytes]:
         while offset < end:
-            block = self.read(stream, offset, min(_BLOCK, end - offset))
+            block = self.read(stream, offset, min(BLOCK_BYTES, end - offset))
             if not block:
                 raise OSError(f"{self.folder / stream} is shorter than its timeline says")
             offset += len(block)
@@ -185,7 +179,7 @@ class OutputWriter:
         if not any(self._ends.values()) and not any(cut.values()):
             return Kept()
         records = self._agreeing(timeline) if not any(cut.values()) else None
-        if any(cut.values()) or any(end > self._limit for end in self._ends.values()):
+        if any(cut.values()) or any(end > self._ring.limit for end in self._ends.values()):
             return self._seal(rests, cut, records, int(seconds * 1000))
         self._sync_streams()
         if records is not None:
@@ -199,25 +193,25 @@ class OutputWriter:
             return
         had = self._ends[stream]
         self._ends[stream] = rest.offset
-        for block in _read_blocks(rest.source, rest.length):
+        for block in read_blocks(rest.source, rest.length):
             self._write(stream, block)
         if self._ends[stream] < had:
             self._cut_timeline()
-            if had <= self._limit:
+            if had <= self._ring.limit:
                 os.ftruncate(self._open(stream), self._ends[stream])
         if self._ends[stream] != had:
             self._record(stream, int(seconds * 1000))
 
     def _find_marker(self, rest: StreamTail) -> Optional[int]:
         """The number of bytes that the agent itself has dropped, if it cut this stream."""
-        before = self._half - rest.offset
-        if before < 0 or rest.offset + rest.length <= self._limit:
+        before = self._ring.half - rest.offset
+        if before < 0 or rest.offset + rest.length <= self._ring.limit:
             return None
         start = rest.source.tell()
         rest.source.seek(start + before)
         found = MARKER.match(rest.source.read(MARKER_LENGTH))
         rest.source.seek(start)
-        if found and rest.length - before - found.end() <= self._limit - self._half:
+        if found and rest.length - before - found.end() <= self._ring.size:
             return int(found[1])
         return None
 
@@ -238,7 +232,7 @@ class OutputWriter:
 
     def _replace_timeline(self, records: Iterable[tuple[int, int, int]]) -> None:
         temporary = self.folder / (TIMELINE + ".tmp")
-        _write_file(temporary, (RECORD.pack(*record) for record in records))
+        write_file(temporary, (RECORD.pack(*record) for record in records))
         os.replace(temporary, self.folder / TIMELINE)
         os.close(self._files.pop(TIMELINE))
 
@@ -257,7 +251,7 @@ class OutputWriter:
         milliseconds: int,
     ) -> Kept:
         """Write the final form beside the raw one, then let it take its place in one step."""
-        temporary = self.folder / (_SEALED + ".tmp")
+        temporary = self.folder / (SEALED + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         finals = {
@@ -265,51 +259,32 @@ class OutputWriter:
             for stream in STREAMS
         }
         raw = self.timeline() if records is None else records
-        kept = self._kept_records(raw, finals, milliseconds)
-        _write_file(temporary / TIMELINE, (RECORD.pack(*record) for record in kept))
+        kept = sealed_records(raw, finals, self._ends, milliseconds)
+        write_file(temporary / TIMELINE, (RECORD.pack(*record) for record in kept))
         sync_folder(temporary)
-        os.rename(temporary, self.folder / _SEALED)
+        os.rename(temporary, self.folder / SEALED)
         sync_folder(self.folder)
         self.close()
-        _absorb(self.folder)
+        absorb(self.folder)
         self._dropped, self._ends, self._last = self._load()
         return self._kept(self._dropped or {})
 
     def _seal_stream(
         self, folder: Path, stream: str, rest: Optional[StreamTail], dropped: Optional[int]
-    ) -> _Final:
+    ) -> SealedStream:
         total = self._ends[stream]
         if dropped is not None and rest is not None:
             head = self._blocks(stream, 0, rest.offset)
-            blocks = _chain(head, _read_blocks(rest.source, rest.length))
-            size = _write_file(folder / stream, blocks)
-            return _Final(self._half, size, dropped, total)
+            blocks = _chain(head, read_blocks(rest.source, rest.length))
+            size = write_file(folder / stream, blocks)
+            return SealedStream(self._ring.half, size, dropped, total)
         _, size, blocks = self.rest(stream, 0)
-        _write_file(folder / stream, blocks)
-        if total <= self._limit:
-            return _Final(total, size, 0, total)
-        return _Final(self._half, size, total - self._limit, total - (self._limit - self._half))
-
-    def _kept_records(
-        self,
-        raw: Iterable[tuple[int, int, int]],
-        finals: Mapping[str, _Final],
-        milliseconds: int,
-    ) -> Iterator[tuple[int, int, int]]:
-        """The timeline in places of the finished files, behind a record of what is gone."""
-        out, err = finals[STDOUT], finals[STDERR]
-        yield out.dropped, err.dropped, DROPPED
-        before = (0, 0)
-        for record in raw:
-            ends = (
-                out.place(record[0], self._ends[STDOUT]),
-                err.place(record[1], self._ends[STDERR]),
-            )
-            if ends != before:
-                yield (*ends, record[2])
-                before = ends
-        if before != (out.size, err.size):
-            yield out.size, err.size, milliseconds
+        write_file(folder / stream, blocks)
+        if total <= self._ring.limit:
+            return SealedStream(total, size, 0, total)
+        return SealedStream(
+            self._ring.half, size, total - self._ring.limit, total - (self._ring.size)
+        )
 
     # Opening.
 
@@ -328,7 +303,7 @@ class OutputWriter:
         sizes = {stream: self._size(stream) for stream in STREAMS}
         while self._records:
             record = self._read_record(self._records - 1)
-            if all(min(end, self._limit) <= sizes[s] for s, end in zip(STREAMS, record)):
+            if all(min(end, self._ring.limit) <= sizes[s] for s, end in zip(STREAMS, record)):
                 return None, dict(zip(STREAMS, record)), ("", 0)
             # The timeline reached the disk and its bytes did not: they were never acknowledged.
             self._records -= 1
@@ -343,7 +318,7 @@ class OutputWriter:
         for stream in STREAMS:
             raw[stream] = sizes[stream]
             if dropped[stream]:
-                text = os.pread(self._open(stream), MARKER_LENGTH, self._half)
+                text = os.pread(self._open(stream), MARKER_LENGTH, self._ring.half)
                 raw[stream] += dropped[stream] - marker_length(text)
         return raw
 
@@ -372,58 +347,6 @@ class OutputWriter:
             flags = os.O_RDWR | os.O_CREAT
             self._files[name] = os.open(self.folder / name, flags, 0o644)
         return self._files[name]
-
-
-@dataclass(frozen=True)
-class _Final:
-    """How a finished stream stands in its file: up to `head` as it was, then the marker, then
-    from raw offset `tail` on; `size` bytes in all. What follows the marker of a stream that the
-    agent has cut came after everything that came live: its `tail` is the live end."""
-
-    head: int
-    size: int
-    dropped: int
-    tail: int
-
-    def place(self, raw: int, raw_end: int) -> int:
-        """Where the byte before raw offset `raw` ends in the file; the stream ends at `raw_end`."""
-        if raw <= self.head:
-            return raw
-        if raw >= raw_end:
-            return self.size
-        marker_end = self.size - (raw_end - self.tail) if raw_end > self.tail else self.size
-        return marker_end + max(0, raw - self.tail)
-
-
-def _absorb(folder: Path) -> None:
-    """Complete what `_seal` has begun, after a crash as well."""
-    sealed = folder / _SEALED
-    if not sealed.exists():
-        return
-    for name in (STDOUT, STDERR, TIMELINE):
-        if (sealed / name).exists():
-            os.replace(sealed / name, folder / name)
-    sync_folder(folder)
-    sealed.rmdir()
-
-
-def _read_blocks(source: BinaryIO, length: int) -> Iterator[bytes]:
-    while length > 0:
-        block = source.read(min(_BLOCK, length))
-        if not block:
-            raise ValueError("a stream is shorter than it was said to be")
-        length -= len(block)
-        yield block
-
-
-def _write_file(path: Path, blocks: Iterable[bytes]) -> int:
-    size = 0
-    with open(path, "wb") as file:
-        for block in blocks:
-            size += file.write(block)
-        file.flush()
-        sync(file.fileno())
-    return size
 
 
 def _pwrite_all(descriptor: int, data: memoryview, place: int) -> None:

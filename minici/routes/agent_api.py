@@ -20,6 +20,8 @@ from minici.web.routing import HttpError, Request, Response, Route, json_respons
 _SENT_STREAMS = (*STREAMS, CHECKOUT)
 _PIECE_LIMIT_BYTES = 16 * 1024 * 1024  # minici's agent sends at most one MiB
 _TEXT_LIMIT = 4096  # characters of a reason, a subject or an author that are kept
+_MOST_SLOTS = 10_000
+_VALUES_LIMIT = 16 * 1024  # characters of the values of a reason, as JSON
 _TIMELINE_LINE = re.compile(r"([oe]) ([0-9]{1,18}) ([0-9]{1,12}(?:\.[0-9]{1,6})?)")
 
 
@@ -56,8 +58,8 @@ class AgentEndpoints:
         params = request.params()
         host, port = read_host(params)
         slots = params.number("slots", least=1) if params.get("slots") else None
-        if slots is not None and slots > 10_000:
-            raise BadParameter("the parameter slots must be a number from 1 to 10000")
+        if slots is not None and slots > _MOST_SLOTS:
+            raise BadParameter(Reason("param_range", name="slots", least=1, most=_MOST_SLOTS))
         with as_http():
             instance = self._reports.register(
                 host,
@@ -93,10 +95,10 @@ class AgentEndpoints:
             with as_http():
                 following = self._reports.add_output(number, attempt, stream, offset, data, seconds)
         except StaleAttempt:
-            raise HttpError(410, "the build is no longer this attempt's") from None
+            raise HttpError(410, Reason("stale_attempt")) from None
         except OffsetGap as gap:
             have = {"next": gap.have[stream]}
-            raise HttpError(409, "the stream goes on elsewhere", data=have) from None
+            raise HttpError(409, Reason("offset_gap"), data=have) from None
         return json_response({"next": following})
 
     def notify_build_result(self, request: Request) -> Response:
@@ -113,7 +115,7 @@ class AgentEndpoints:
                     _timeline(params.optional("timeline")),
                 )
         except OffsetGap as gap:
-            raise HttpError(409, "bytes before the offset are missing", data=gap.have) from None
+            raise HttpError(409, Reason("offset_gap"), data=gap.have) from None
         return json_response({})
 
 
@@ -133,16 +135,16 @@ def _result(params: Parameters) -> Result:
 
 
 def _reason(params: Parameters) -> Optional[str]:
-    """The reason that an agent gives: with its key and values, if this version knows them."""
+    """The reason of a result: with its key and values, if they make the sentence that came."""
     sentence = _shortened(params.optional("reason"))
-    if sentence is None:
-        return None
+    key, values = params.optional("reason_key"), params.optional("reason_values") or "{}"
+    if sentence is None or key is None or len(values) > _VALUES_LIMIT:
+        return sentence
     try:
-        values = json.loads(params.optional("reason_values") or "null")
-        reason = reasons.from_json(sentence, params.optional("reason_key"), values)
+        reason = reasons.from_json(sentence, key, json.loads(values))
     except (ValueError, RecursionError):
         return sentence
-    return reason if reason and len(reason) <= _TEXT_LIMIT else sentence
+    return reason if reason == sentence else sentence
 
 
 def _shortened(text: Optional[str]) -> Optional[str]:
@@ -155,7 +157,7 @@ def _ids(params: Parameters) -> Optional[frozenset[int]]:
         return None
     names = [name.strip() for name in params.text("running").split(",") if name.strip()]
     if not all(re.fullmatch(r"[1-9][0-9]{0,17}", name) for name in names):
-        raise BadParameter("the parameter running must be ids, separated by commas")
+        raise BadParameter(Reason("param_ids", name="running"))
     return frozenset(int(name) for name in names)
 
 

@@ -18,6 +18,7 @@ from minici.routes.common import (
     ID,
     Records,
     as_http,
+    has_result,
     whole,
 )
 from minici.routes.output import place_after
@@ -95,20 +96,26 @@ class BuildPages:
     def _with_sizes(self, view: BuildView, record: Build) -> BuildView:
         """The view with the size of its output and the log of its checkout."""
         attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
-        with self._store.transcript(record.id, attempt) as transcript:
-            kept = transcript.kept
+        with self._store.transcript(record.id, attempt, has_result(record, attempt)) as transcript:
+            kept, damaged = transcript.kept, transcript.damaged
         with self._store.checkout_said(record.id, attempt) as log:
             text = b"".join(block for block, _ in log.follow()).decode("utf-8", "replace")
             total = log.total
         sizes = (kept.stdout, kept.stderr, kept.dropped)
-        return dataclasses.replace(view, kept=sizes, checkout=text, checkout_bytes=total)
+        return dataclasses.replace(
+            view,
+            kept=sizes,
+            checkout=text,
+            checkout_bytes=total,
+            damage=Reason("output_contradicts") if damaged else "",
+        )
 
     def _with_output(
         self, request: Request, view: BuildView, record: Build, wanted: Selection
     ) -> BuildView:
         attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
         find = request.query.text("find", "")[:FIND_LENGTH]
-        with self._store.transcript(record.id, attempt) as transcript:
+        with self._store.transcript(record.id, attempt, has_result(record, attempt)) as transcript:
             excerpt = Excerpt(transcript, wanted)
             found = find_lines(transcript, find, _MOST_FOUND_LINES).lines
         live = None

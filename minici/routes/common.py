@@ -14,7 +14,7 @@ from minici import config_values
 from minici.build import Build
 from minici.config import ProjectConfig, ServerConfig
 from minici.hosts import agent_host
-from minici.reasons import Reason
+from minici.reasons import Reason, sentence_of
 from minici.scheduler.search import BuildFilter
 from minici.scheduler.state import NoSuchAttempt, QueueFull
 from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
@@ -31,15 +31,17 @@ def as_http() -> Iterator[None]:
     try:
         yield
     except BuildUnusable as error:
-        raise HttpError(422, str(error)) from None  # not 404: nobody is to forget a result for it
+        raise HttpError(
+            422, sentence_of(error)
+        ) from None  # not 404: nobody is to forget a result for it
     except (NoSuchBuild, NoSuchAttempt) as error:
-        raise HttpError(404, str(error)) from None
+        raise HttpError(404, sentence_of(error)) from None
     except QueueFull as error:
-        raise HttpError(503, str(error), {"Retry-After": "30"}) from None
+        raise HttpError(503, sentence_of(error), {"Retry-After": "30"}) from None
     except StoreUnavailable as error:
-        raise HttpError(503, str(error), {"Retry-After": "5"}) from None
+        raise HttpError(503, sentence_of(error), {"Retry-After": "5"}) from None
     except BadParameter as error:
-        raise HttpError(400, str(error)) from None
+        raise HttpError(400, sentence_of(error)) from None
 
 
 class Records:
@@ -81,6 +83,11 @@ def page_url(base: str, number: int) -> str:
     return f"{base}/build/{number}"
 
 
+def has_result(build: Build, attempt: int) -> bool:
+    """Whether the output of an attempt is that of a result: nothing is written to it any more."""
+    return attempt == build.attempt and build.exit_status is not None
+
+
 def whole(record: Record) -> Build:
     """The build, or HttpError 500 for one that is damaged."""
     if isinstance(record, DamagedBuild):
@@ -92,10 +99,10 @@ def read_host(params: Parameters) -> tuple[str, int]:
     """The parameters `host` and `port`. Raises BadParameter."""
     host = agent_host(params.text("host").strip("[]"))
     if host is None:
-        raise BadParameter("the parameter host must be a host name or an IP address")
+        raise BadParameter(Reason("param_host", name="host"))
     port = params.number("port", least=1)
     if port > 65535:
-        raise BadParameter("the parameter port must be a number from 1 to 65535")
+        raise BadParameter(Reason("param_range", name="port", least=1, most=65535))
     return host, port
 
 

@@ -1,4 +1,4 @@
-"""What watches the builds from elsewhere: badges, an Atom feed, desktop monitors.
+"""Endpoints for other programs: badges, an Atom feed, desktop monitors.
 
 None of them ever answers 404: a picture in somebody's README says "no builds" instead.
 """

@@ -17,9 +17,9 @@ from typing import Any, Callable, Optional
 from minici.build import STREAMS, Build
 from minici.output.checkout_log import CHECKOUT
 from minici.output.excerpt import FIND_LENGTH, find_lines
-from minici.output.reader import Piece
+from minici.output.reader import Piece, Transcript
 from minici.reasons import Reason
-from minici.routes.common import ID, Records, as_http, whole
+from minici.routes.common import ID, Records, as_http, has_result, whole
 from minici.scheduler.state import State
 from minici.scheduler.unfinished_build import UnfinishedBuild
 from minici.store import NoSuchBuild, Record, Store
@@ -61,21 +61,24 @@ class OutputEndpoints:
                 raise HttpError(404, Reason("no_attempt", build=int(number), attempt=attempt))
             return build, attempt
 
+    def _transcript(self, build: Build, attempt: int) -> Transcript:
+        return self._store.transcript(build.id, attempt, has_result(build, attempt))
+
     def find(self, request: Request, number: str) -> Response:
         """The numbers of the lines that hold a text, in the whole of an output."""
         build, attempt = self._asked_for(request, number)
         text = request.query.text("text", "")[:FIND_LENGTH]
-        with self._store.transcript(build.id, attempt) as transcript:
+        with self._transcript(build, attempt) as transcript:
             found = find_lines(transcript, text, _MOST_FOUND)
         return json_response({"lines": [line.number for line in found.lines], "more": found.more})
 
     def text(self, request: Request, number: str, view: str) -> Response:
         build, attempt = self._asked_for(request, number)
-        with self._store.transcript(build.id, attempt) as transcript:
+        with self._transcript(build, attempt) as transcript:
             size = transcript.size(view)
 
         def read(start: int, end: int) -> Iterator[bytes]:
-            with self._store.transcript(build.id, attempt) as transcript:
+            with self._transcript(build, attempt) as transcript:
                 yield from transcript.read(view, start, end)
 
         response = serve_range(request, size, read)
@@ -216,7 +219,9 @@ class _Steps:
                 place, text = place.after_checkout(block, end)
                 if text:
                     events.append(_output_event(CHECKOUT, text, place))
-        with self._store.transcript(build.id, build.attempt) as transcript:
+        with self._store.transcript(
+            build.id, build.attempt, has_result(build, build.attempt)
+        ) as transcript:
             for piece in transcript.follow(place.ends[:2]):
                 place, text = place.after(piece)
                 if text:

@@ -1,4 +1,4 @@
-"""What the endpoints of pages share: the language, the frame around a subject, the queue."""
+"""The common part of the endpoints of pages: language, frame and queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people call: the pages and their forms. Section 3 of the contract."""
+"""Endpoints of the start page, of static files and of errors. Section 3 of the contract."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Pages:
         return [ProjectChoice(each.name, each.command) for each in projects]
 
     def _medians(self, shown: Sequence[Record], last: Sequence[Record]) -> Mapping[str, float]:
-        """How long the commands of the running builds usually take, in seconds."""
+        """The typical seconds of the commands of the running builds, by command."""
         for record in last:
             if isinstance(record, Build):
                 self._state.typical_durations.note(

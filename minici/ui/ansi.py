@@ -38,7 +38,7 @@ EXACT = 1 << 24
 
 @dataclass
 class Pen:
-    """How text is being written: two colours or None, and a set of weights.
+    """The look of the text being written: two colours or None, and a set of weights.
 
     A colour is its number in the palette, 0 to 255, or EXACT and its red, green and blue.
     """
@@ -148,7 +148,7 @@ class Line:
 
 
 class _Stream:
-    """What is open in one of the two streams: its pen, its line, half a sequence."""
+    """The open end of a stream: its pen, its line, half a sequence."""
 
     def __init__(self, continued: Optional[int] = None) -> None:
         self.pen = Pen()

@@ -70,7 +70,7 @@ def badge_svg(
 def badge_json(
     translate: Translator, build: Optional[BuildJson], label: Optional[str] = None
 ) -> Mapping[str, object]:
-    """What https://shields.io/badges/endpoint-badge asks for, and nothing else: it is strict."""
+    """The JSON of https://shields.io/badges/endpoint-badge, which accepts no other keys."""
     label, message, colour = _said(translate, build, label)
     return {"schemaVersion": 1, "label": label, "message": message, "color": colour}
 

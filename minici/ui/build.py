@@ -69,7 +69,7 @@ def build_page(language: str, view: BuildView) -> Html:
 
 
 def _shape(build: BuildJson) -> str:
-    """What static/build.js compares to see whether the record has changed since this page."""
+    """The values that static/build.js compares to notice a change of the record."""
     keys = ("status", "attempt", "cancel_requested", "agent", "revision")
     values = [build.get(key) for key in keys]
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
@@ -117,7 +117,7 @@ def _origin(translate: Translator, build: BuildJson) -> Html:
 
 
 def _uncounted(translate: Translator, build: BuildJson) -> Html:
-    """Why the attempt's number is higher than the number of lost agents tells."""
+    """The line about attempts that do not count, if there are any."""
     text = uncounted_sentence(translate, build)
     return markup('<p class="uncounted">$text</p>', text=text) if text else NOTHING
 
@@ -164,7 +164,7 @@ def _notes(translate: Translator, view: BuildView, status: str) -> Html:
 
 
 def _says_more(translate: Translator, view: BuildView, reason: str) -> bool:
-    """Whether the reason is more than what the verdict says already."""
+    """Return True if the reason adds something to the verdict."""
     if is_exit(reason_of(view.build)) or status_of(view.build) == "cancelled":
         return False
     return reason.strip().rstrip(".") not in verdict_sentence(translate, view)

@@ -42,7 +42,7 @@ def _state(view: BuildView) -> Html:
 
 
 def command_has_begun(view: BuildView) -> bool:
-    """Whether the checkout is over: by the first byte of output, or by the build's end."""
+    """Return True once the command has written a byte, or the build has ended with its result."""
     stdout, stderr, _ = kept_of(view)
     if stdout + stderr or view.shown_attempt not in (None, view.build.get("attempt")):
         return True

@@ -1,4 +1,4 @@
-"""What several pages share: their frame, statuses as word and sign, times, panels."""
+"""The common parts of pages: their frame, statuses as word and sign, times, panels."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def ago(translate: Translator, value: object, now: datetime) -> Html:
 
 
 def seconds_of(build: BuildJson, now: datetime) -> Optional[float]:
-    """How long the build has been, or was, running. None if it never began."""
+    """The duration of a build in seconds, up to `now` while it runs; None if it never began."""
     started, finished = parse_time(build.get("started_at")), parse_time(build.get("finished_at"))
     if started is None:
         return None
@@ -144,7 +144,7 @@ def seconds_of(build: BuildJson, now: datetime) -> Optional[float]:
 
 
 def duration_html(translate: Translator, build: BuildJson, now: datetime) -> Html:
-    """How long the build ran, or has been running: then the script keeps it up to date."""
+    """The duration of a build as HTML; the script keeps that of a running one up to date."""
     text = translate.duration(seconds_of(build, now) or 0.0)
     started = parse_time(build.get("started_at"))
     if build.get("finished_at") or started is None:
@@ -153,7 +153,7 @@ def duration_html(translate: Translator, build: BuildJson, now: datetime) -> Htm
 
 
 def elapsed_html(translate: Translator, value: object, now: datetime) -> Html:
-    """How long ago something began that still goes on, with the date behind it."""
+    """The time since something began that still goes on, with the date behind it."""
     began = parse_time(value)
     if began is None:
         return markup('<span class="none">—</span>')
@@ -166,7 +166,7 @@ def elapsed_html(translate: Translator, value: object, now: datetime) -> Html:
 
 
 def short_commit(build: BuildJson) -> str:
-    """How the commit is shown where room is scarce: a name whole, a hash by 10 digits."""
+    """The commit where room is scarce: a name whole, a hash by 10 digits."""
     commit = str(build.get("commit") or "")
     is_hash = len(commit) >= 40 and all(digit in "0123456789abcdefABCDEF" for digit in commit)
     return commit[:10] if is_hash else commit[:80]
@@ -183,7 +183,7 @@ def agent_name(context: PageContext, record: BuildJson) -> str:
 
 
 def repository_name(repository: str) -> str:
-    """What people call the repository: the last part of its address, without `.git`."""
+    """The name of a repository: the last part of its address, without `.git`."""
     last = re.split("[/:]", repository.rstrip("/"))[-1]
     return (last[:-4] if last.endswith(".git") else last) or repository
 

@@ -64,7 +64,7 @@ def _entry(translate: Translator, context: PageContext, build: BuildJson) -> Htm
 
 
 def cctray(context: PageContext, builds: Sequence[BuildJson]) -> Html:
-    """What CCMenu, BuildNotify and their like read: one project, the repository.
+    """The format that CCMenu and BuildNotify read, with one project: the repository.
 
     `builds` are the last ones, newest first. The project is what its newest build came to that
     nobody cancelled.

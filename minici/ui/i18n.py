@@ -129,7 +129,7 @@ class Translator:
         return f"{utc.day}{_NARROW}{month} {utc.year}, {utc:%H:%M:%S}{_NARROW}UTC"
 
     def age(self, moment: datetime, now: datetime) -> str:
-        """How long ago `moment` was, in one unit: "3 min ago"."""
+        """The age of `moment` in one unit: "3 min ago"."""
         seconds = int((now - moment).total_seconds())
         if seconds < 5:
             return self("age_now")

@@ -70,8 +70,8 @@ def index_page(language: str, view: IndexView) -> Html:
 
 
 def _headline(translate: Translator, view: IndexView) -> tuple[list[str], str]:
-    """What the tab says of all builds, whichever are listed, and its icon: how many run, or how
-    the newest one ended that nobody cancelled."""
+    """The title of the tab and its icon, from the last builds without a filter: the number of
+    running ones, or the result of the newest one that nobody cancelled."""
     running = sum(status_of(build) == "running" for build in view.last)
     if running:
         return [translate("running_count", n=running)], "icon-running"

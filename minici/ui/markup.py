@@ -1,4 +1,4 @@
-"""How a page is put together so that what people and programs write can't become markup.
+"""Templates and escaping: text of people and programs never becomes markup.
 
 A value is HTML only if its type says so (`Html`); everything else is escaped by `fill`,
 whoever calls it. This is the only module that makes an `Html` out of a plain string.
@@ -51,7 +51,7 @@ def escape(value: object) -> Html:
 
 
 def input_value(text: str) -> Html:
-    """What a person typed, for the field it was typed into: escaped, otherwise unchanged."""
+    """The value of a form field as it was typed: escaped, otherwise unchanged."""
     clean = re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
     return Html(standard.escape(clean, quote=True).replace("\r", "&#13;"))
 

@@ -34,7 +34,7 @@ class PageContext:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why a queued build is not running: its place (1 is next), and the agents.
+    """The place of a queued build (1 is next) and the agents that it waits for.
 
     `troubles` are the agents that take no builds now, by name, each with the reason.
     """

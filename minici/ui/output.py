@@ -59,7 +59,7 @@ def _state(view: BuildView) -> Html:
 
 
 def _is_other_attempt(view: BuildView) -> bool:
-    """Whether the output is not that of the attempt which the verdict speaks of."""
+    """Return True if the shown output is not that of the current attempt."""
     return view.shown_attempt not in (None, view.build.get("attempt"))
 
 
@@ -100,7 +100,7 @@ def _attempt_field(view: BuildView) -> Html:
 
 
 def _found(translate: Translator, view: BuildView) -> Html:
-    """Where the text was found, for a browser without JavaScript."""
+    """The lines that hold the searched text, for a browser without JavaScript."""
     if not view.find:
         return NOTHING
     head = translate("found", n=len(view.found)) if view.found else translate("found_nothing")

@@ -76,6 +76,7 @@ RUSSIAN: dict[str, str] = {
     "no_file": "такого файла нет",
     "no_attempt": "у сборки {build} не было попытки {attempt}",
     "damaged": "сборка {build} повреждена: {reason}",
+    "output_contradicts": "порядок вывода и его потоки противоречат друг другу",
     "record_missing": "её записи нет",
     "record_unreadable": "её запись не читается: {error}",
     "record_of_another": "это запись сборки {build}",
@@ -99,6 +100,20 @@ RUSSIAN: dict[str, str] = {
     "param_text": "параметр {name} — текст",
     "param_text_or_number": "параметр {name} — текст или целое число",
     "params_many": "параметров больше {count}",
+    "param_range": "параметр {name} — число от {least} до {most}",
+    "param_ids": "параметр {name} — номера сборок через запятую",
+    "param_host": "параметр {name} — имя хоста или IP-адрес",
+    "stale_attempt": "сборка больше не у этой попытки",
+    "offset_gap": "поток продолжается с другого места: отправляйте с указанного сервером",
+    "no_browser": "агент не отвечает браузерам",
+    "not_a_request": "это не запрос HTTP/1.1",
+    "one_host": "заголовок Host должен быть один",
+    "target_slash": "адрес запроса начинается с косой черты",
+    "line_long": "строка запроса длиннее {bytes} байт",
+    "headers_long": "заголовки длиннее {bytes} байт",
+    "header_form": "заголовок не вида имя: значение",
+    "no_chunks": "передавайте тело с Content-Length, не по частям",
+    "one_length": "заголовок Content-Length должен быть один, и число",
     "param_twice": "параметр {name} указан дважды",
     "param_incomplete": (
         "параметр {number} не вида имя=значение: кодируйте значения, как `curl --data-urlencode`"
@@ -148,7 +163,7 @@ def _value_text(translate: Translator, value: object) -> object:
 
 
 def is_exit(reason: Optional[str]) -> bool:
-    """Whether a reason says no more than the exit status does."""
+    """Return True if a reason adds nothing to the exit status."""
     if isinstance(reason, Reason):
         return reason.key in _EXIT_KEYS
     return not reason or _EXIT.fullmatch(reason) is not None

@@ -1,4 +1,4 @@
-"""What became of a build, or where it stands, in one sentence."""
+"""The state or the result of a build in one sentence."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from minici.ui.models import BuildJson, BuildView
 from minici.ui.reasons import is_exit, reason_of, reason_text
 
 _REASON_LENGTH = 140
-_UNCOUNTED = ("refused", "returned")
+_UNCOUNTED = ("refused", "returned", "unable")
 _COUNTED = ("silent", "forgotten", "overdue", "unanswered")
 _ENDINGS = {
     None: "ending_open",
     "finished": "ending_finished",
     "refused": "ending_refused",
     "returned": "ending_returned",
+    "unable": "ending_returned",
     "silent": "ending_silent",
     "forgotten": "ending_forgotten",
     "overdue": "ending_overdue",
@@ -29,7 +30,7 @@ _ENDINGS = {
 
 
 def verdict_sentence(translate: Translator, view: BuildView) -> str:
-    """What became of the build, or where it stands, in one sentence without a full stop."""
+    """The state or the result of the build in one sentence without a full stop."""
     makers: dict[str, Callable[[Translator, BuildView], str]] = {
         "queued": _verdict_queued,
         "running": _verdict_running,
@@ -134,7 +135,7 @@ def uncounted_sentence(translate: Translator, build: BuildJson) -> str:
     """
     number, attempts = int(build.get("attempt") or 0), build.get("attempts") or []
     endings = [each.get("ending") for each in attempts if int(each.get("attempt") or 0) < number]
-    returned = endings.count("returned")
+    returned = endings.count("returned") + endings.count("unable")
     refused = number - 1 - len(endings) + endings.count("refused") if attempts else 0
     if returned + refused < 1:
         return ""
@@ -146,7 +147,7 @@ def uncounted_sentence(translate: Translator, build: BuildJson) -> str:
 
 
 def ending_text(translate: Translator, attempt: BuildJson) -> str:
-    """How an attempt ended, in a few words; as the record has it where nobody knows the word."""
+    """The ending of an attempt in a few words; an unknown one as the record has it."""
     key = _ENDINGS.get(attempt.get("ending"))
     return translate(key) if key else str(attempt.get("ending"))
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Callable, Optional, Union
 
-from minici.reasons import Reason
+from minici.reasons import Reason, from_json
 from minici.web import tls
 from minici.web.keepalive import KeepAliveHandler, TimedResponse
 
@@ -177,6 +177,7 @@ def _sort(status: int, body: bytes) -> Answer:
         return Answer(status, data)
     said = data.get("error")
     sentence = said if isinstance(said, str) and said else _plain(body)
+    sentence = from_json(sentence, data.get("error_key"), data.get("error_values")) or ""
     if sentence:
         text = Reason("http_reason", status=status, reason=sentence)
     else:

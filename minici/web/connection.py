@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from minici.reasons import Reason, sentence_of
 from minici.web import tls
+from minici.web.admission import Admission
 from minici.web.params import BadParameter
 from minici.web.request_reader import Body, Disconnected, HeadReader, RequestReader
 from minici.web.routing import Application, EventStream, HttpError, Request, Response
@@ -42,10 +43,7 @@ class Owner(Protocol):
     application: Application
     context: Optional[tls.Context]
     stopping: bool
-
-    def mark(self, accepted: socket.socket, connection: socket.socket, waiting: bool) -> None: ...
-
-    def room_for(self, request: Request) -> contextlib.AbstractContextManager[None]: ...
+    admission: Admission
 
     def hand_over(
         self,
@@ -74,7 +72,7 @@ class Connection(BaseHTTPRequestHandler):
         self.room = contextlib.ExitStack()  # what a connection that is handed over keeps
         if self.server.context is not None:
             self.request = self._secure(self.server.context)
-            self.server.mark(self.accepted, self.request, waiting=True)
+            self.server.admission.mark(self.accepted, self.request, waiting=True)
         super().setup()
         self.timer = RequestReader(self.connection)
         self.source = io.BufferedReader(self.timer, 64 * 1024)
@@ -122,7 +120,9 @@ class Connection(BaseHTTPRequestHandler):
             except HttpError as error:
                 response = self.server.application.error(request, error)
                 self.close_connection = self.close_connection or request is None
-                self.server.mark(self.accepted, self.connection, waiting=True)  # it may go
+                self.server.admission.mark(
+                    self.accepted, self.connection, waiting=True
+                )  # it may go
             self._finish_request(request, response, body, started)
             if self.viewing is not None:
                 self.room = held.pop_all()
@@ -132,7 +132,7 @@ class Connection(BaseHTTPRequestHandler):
     def _await_request(self) -> bool:
         """Wait for the first byte of a request; False if there will be none."""
         self.timer.deadline = time.monotonic() + IDLE_SECONDS
-        self.server.mark(self.accepted, self.connection, waiting=True)
+        self.server.admission.mark(self.accepted, self.connection, waiting=True)
         try:
             return bool(self.source.peek(1))
         except Disconnected:
@@ -148,23 +148,23 @@ class Connection(BaseHTTPRequestHandler):
                 self.raw_requestline = limited.readline(LINE_LIMIT + 1)
             self._check_line(self.raw_requestline)
             if not self.parse_request():
-                raise HttpError(400, "this is no HTTP request")
+                raise HttpError(400, Reason("not_a_request"))
         finally:
             self.rfile = self.source
-        self.server.mark(self.accepted, self.connection, waiting=False)
+        self.server.admission.mark(self.accepted, self.connection, waiting=False)
 
     @staticmethod
     def _check_line(line: bytes) -> None:
         if len(line) > LINE_LIMIT:
-            raise HttpError(414, f"the request line is longer than {LINE_LIMIT} bytes")
+            raise HttpError(414, Reason("line_long", bytes=LINE_LIMIT))
         if not re.fullmatch(rb"[A-Z]{1,20} [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]\r?\n", line):
-            raise HttpError(400, "this is no request line of HTTP/1.1")
+            raise HttpError(400, Reason("not_a_request"))
 
     def send_error(
         self, code: int, message: Optional[str] = None, explain: Optional[str] = None
     ) -> None:
         """What the base class finds wrong with a request is an error like any other."""
-        raise HttpError(code, message or "this is no HTTP request")
+        raise HttpError(code, message or Reason("not_a_request"))
 
     def handle_expect_100(self) -> bool:
         return True  # said when the body is asked for, and not before it is known to be welcome
@@ -180,9 +180,9 @@ class Connection(BaseHTTPRequestHandler):
     def _body(self) -> Body:
         lengths = self.headers.get_all("Content-Length") or []
         if self.headers.get_all("Transfer-Encoding"):
-            raise self._unframed(411, "send the body with a Content-Length, not in chunks")
+            raise self._unframed(411, Reason("no_chunks"))
         if len(lengths) > 1 or (lengths and not re.fullmatch(r"[0-9]{1,18}", lengths[0].strip())):
-            raise self._unframed(400, "there must be one Content-Length, a number")
+            raise self._unframed(400, Reason("one_length"))
         return Body(self.source, self.timer, int(lengths[0]) if lengths else 0)
 
     def _unframed(self, status: int, sentence: str) -> HttpError:
@@ -193,7 +193,7 @@ class Connection(BaseHTTPRequestHandler):
     def _request(self, body: Body) -> Request:
         hosts = self.headers.get_all("Host") or []
         if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
-            raise HttpError(400, "there must be one Host")
+            raise HttpError(400, Reason("one_host"))
         target, _, query = self.path.partition("?")
         absolute = re.match(r"https?://([^/]*)", target)
         if absolute:  # what stands here counts, and the Host beside it does not (RFC 9112, 3.2.2)
@@ -201,7 +201,7 @@ class Connection(BaseHTTPRequestHandler):
             del self.headers["Host"]
             self.headers["Host"] = absolute[1]
         if not target.startswith("/"):
-            raise HttpError(400, "the target of a request begins with a slash")
+            raise HttpError(400, Reason("target_slash"))
         try:
             path = unquote_to_bytes(target.encode("latin-1")).decode("utf-8")
         except UnicodeDecodeError:
@@ -220,7 +220,7 @@ class Connection(BaseHTTPRequestHandler):
         """The answer of the application; `held` gets what it takes up until it is sent."""
         try:
             self.server.application.admit(request)
-            held.enter_context(self.server.room_for(request))
+            held.enter_context(self.server.admission.room_for(request))
             return self.server.application.respond(request)
         except (HttpError, Disconnected):
             raise
@@ -247,7 +247,7 @@ class Connection(BaseHTTPRequestHandler):
         long as the client may take to read it, or the connection would be reset under it."""
         if body is not None and not body.left:
             return
-        self.server.mark(self.accepted, self.connection, waiting=True)
+        self.server.admission.mark(self.accepted, self.connection, waiting=True)
         if self.close_connection or body is None:
             self._linger()
         else:
@@ -258,18 +258,33 @@ class Connection(BaseHTTPRequestHandler):
         if response.viewing is not None:
             self._begin_viewing(request, response, response.viewing)
             return
-        stream = not isinstance(response.body, bytes)
-        length = response.length if stream else len(response.body)  # type: ignore[arg-type]
+        body = response.body
+        length = len(body) if isinstance(body, bytes) else response.length
         if length is None or self.server.stopping:
             self.close_connection = True
         self.wfile.write(self._head(response, length))
-        blocks: Iterable[bytes] = response.body if stream else (response.body,)  # type: ignore
         if request is None or request.method != "HEAD":
-            for block in blocks:
-                self.wfile.write(block)
-                if length is None:
-                    self.wfile.flush()
+            self._send_body([body] if isinstance(body, bytes) else body, length)
         self.wfile.flush()
+
+    def _send_body(self, blocks: Iterable[bytes], length: Optional[int]) -> None:
+        """Send what was promised and no more; where there is less, the connection ends, or the
+        next answer would be taken for the rest."""
+        left = length
+        for block in blocks:
+            if left is None:
+                self.wfile.write(block)
+                self.wfile.flush()
+                continue
+            self.wfile.write(block[:left])
+            left -= min(left, len(block))
+            if not left:
+                return
+        if left:
+            self.close_connection = True
+            log.warning(
+                "an answer of %d bytes is %d bytes short: its connection ends", length, left
+            )
 
     def _begin_viewing(
         self, request: Optional[Request], response: Response, viewing: EventStream

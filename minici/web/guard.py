@@ -129,7 +129,7 @@ class AgentGuard:
         check_host(request, self._hosts)
         sent = request.method not in _SAFE and is_cross_site(request)
         if sent or request.headers.get("Origin") is not None:
-            raise HttpError(403, "an agent answers no browser")
+            raise HttpError(403, Reason("no_browser"))
         check_secret(request, self._secret)
 
 

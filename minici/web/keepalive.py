@@ -19,33 +19,8 @@ import time
 import urllib.request
 from typing import Any, Callable, Optional
 
-from minici.reasons import Reason
 from minici.web import tls
-
-
-class _Until(io.RawIOBase):
-    """Reads a socket for as long as the socket's time-out says, however slowly the bytes come."""
-
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
-        self._sock = sock
-        self._raw = raw  # what keeps the socket open when its connection is closed before
-        seconds = sock.gettimeout()
-        self._deadline = None if seconds is None else time.monotonic() + seconds
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Optional[int]:
-        if self._deadline is not None:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(Reason("slow_answer"))
-            self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+from minici.web.deadline_reader import DeadlineReader
 
 
 class TimedResponse(http.client.HTTPResponse):
@@ -59,7 +34,9 @@ class TimedResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
         super().__init__(sock, *args, **named)
-        self.fp = io.BufferedReader(_Until(sock, self.fp.detach()))
+        seconds = sock.gettimeout()
+        deadline = None if seconds is None else time.monotonic() + seconds
+        self.fp = io.BufferedReader(DeadlineReader(sock, deadline, self.fp.detach()))
 
 
 class KeepAliveHandler(urllib.request.BaseHandler):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import re
-import socket
 import time
 from typing import Any, Callable, Optional
 
+from minici.reasons import Reason
+from minici.web.deadline_reader import DeadlineReader
 from minici.web.routing import HttpError
 
 BODY_SECONDS = 15.0  # for a body, besides what its bytes take at the slowest rate allowed
@@ -27,23 +28,12 @@ class Disconnected(Exception):
     """The other side of the connection closed it, or was too slow."""
 
 
-class RequestReader(io.RawIOBase):
-    """Reads a socket until a moment, however slowly the bytes come."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self.deadline = 0.0
-
-    def readable(self) -> bool:
-        return True
+class RequestReader(DeadlineReader):
+    """Reads what a client sends. Raises Disconnected, whatever ended it."""
 
     def readinto(self, buffer: Any) -> int:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise Disconnected("too slow")
-        self._connection.settimeout(left)
         try:
-            return self._connection.recv_into(buffer)
+            return super().readinto(buffer)
         except (OSError, ValueError) as error:
             raise Disconnected(str(error)) from None
 
@@ -94,8 +84,8 @@ class HeadReader:
         line = self._source.readline(min(most, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
-            raise HttpError(431, f"the headers are longer than {HEAD_LIMIT} bytes")
+            raise HttpError(431, Reason("headers_long", bytes=HEAD_LIMIT))
         if not self._first and line.strip(b"\r\n") and not _HEADER.fullmatch(line):
-            raise HttpError(400, "a header is not of the form name: value")
+            raise HttpError(400, Reason("header_form"))
         self._first = self._first and not line.strip(b"\r\n")
         return line

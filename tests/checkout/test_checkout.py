@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from minici.checkout.git import Git, GitError, Interrupted
-from minici.checkout.mirror import Mirror, folder_name
+from minici.checkout.mirror import Mirror
+from minici.checkout.mirrors import folder_name
 from minici.process.account import Account
 from minici.process.command import StopOrder, Supervisor
 from minici.validation import public

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -330,6 +331,28 @@ def test_returning_what_never_was_is_404(server: ServerProcess, agent: FakeAgent
     build = handed(server, agent)
     assert agent.returned({**build, "id": "7"}).status == 404
     assert agent.returned({**build, "attempt": "7"}).status == 404
+
+
+@pytest.mark.parametrize(
+    ("sent", "russian"),
+    [
+        ({"reason_key": "timed_out", "reason_values": '{"seconds": "5"}'}, True),
+        ({"reason_key": "timed_out", "reason_values": '{"seconds": "6"}'}, False),
+        ({"reason_key": "timed_out", "reason_values": "[" * 9000}, False),
+        ({"reason_key": "timed_out", "reason_values": '["5"]'}, False),
+        ({"reason_key": "no_such_key", "reason_values": "{}"}, False),
+        ({"reason_key": "timed_out"}, False),
+        ({}, False),
+    ],
+)
+def test_a_reason_may_bring_its_key_and_values(
+    server: ServerProcess, agent: FakeAgent, sent: dict[str, str], russian: bool
+) -> None:
+    sentence = "ran out of time after 5 s (build_timeout)"
+    assert agent.result(handed(server, agent), 1, reason=sentence, **sent).status == 200
+    assert server.build(1)["reason"] == sentence
+    record = json.loads((server.data / "builds" / "1" / "build.json").read_bytes())
+    assert record["reason_key"] == ("timed_out" if russian else None)
 
 
 # /notify_build_output

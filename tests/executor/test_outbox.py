@@ -95,8 +95,8 @@ def test_everything_is_on_disk_before_it_counts(
 
     monkeypatch.setattr(os, "rename", note_and_rename)
     finished(outbox, (5, 1), b"out", b"err")
-    assert synced == [".trial", "stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
-    assert moved == [6]
+    assert synced == ["stdout", "stderr", "timeline", "result.json.tmp", "5-1", "outbox"]
+    assert moved == [5]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"id": "x"}'])

@@ -181,7 +181,7 @@ def test_fault_66_rule_06_a_build_that_kills_its_agents_takes_no_other_with_it(
     server = place.server()
     agent = place.configure_agent(server, slots=3)
     pid, gate = place.folder / "pid", place.folder / "gate"
-    kill = f"echo begun; while ! kill -9 $(cat {pid}); do sleep 0.1; done; sleep 30"
+    kill = f"{until(pid)}; sleep 0.2; kill -9 $(cat {pid}); sleep 30"
     killer = server.start_build(command=kill)
     innocent = server.start_build(command=until(gate))
     for life in (1, 2):

@@ -430,3 +430,43 @@ def test_a_commit_that_arrived_a_second_ago(place: Place, own_repository: Reposi
     )
     number = server.start_build("main", "cat file.txt")
     assert server.wait_final(number)["revision"] == moved
+
+
+def test_fault_49_attributes_that_a_commit_only_adds(place: Place) -> None:
+    own = Repository(place.folder / "own")
+    plain = own.commit({"f.txt": "text\n", "sub/f.txt": "text\n"}, "Plain")
+    crlf = own.commit({"sub/.gitattributes": "*.txt text eol=crlf\n"}, "CRLF")
+    server = place.server(repository=own.path)
+    agent = place.agent(server)
+    for commit, text in ((plain, "\n"), (crlf, "\r\n"), (plain, "\n"), (crlf, "\r\n")):
+        number = server.start_build(commit, "cat sub/f.txt")
+        assert server.wait_final(number)["status"] == "success"
+        assert server.output(number, "stdout").decode() == f"text{text}"
+    agent.kill()
+    agent.restart()
+    number = server.start_build(plain, "cat f.txt sub/f.txt")
+    assert server.wait_final(number)["status"] == "success"
+    assert server.output(number, "stdout") == b"text\ntext\n"
+
+
+def test_fault_50_modes_of_tracked_folders_and_files(place: Place) -> None:
+    own = Repository(place.folder / "own")
+    own.commit({"sub/deep/f.txt": "text\n", "run.sh": "true\n"}, "Folders")
+    server = place.server(repository=own.path)
+    place.agent(server)
+    look = "find . -name .git -prune -o ! -type l -exec ls -ld {} + | cut -c 1-10,60- | sort"
+    number = server.start_build(command=look)
+    server.wait_final(number)
+    fresh = server.output(number, "stdout")
+    for damage in (
+        "chmod 555 sub",
+        "chmod 600 file.txt run.sh",
+        "chmod g+s sub/deep; chmod 777 .",
+        "chmod 700 sub; chmod 666 sub/deep/f.txt",
+        "touch left; chmod 444 file.txt",
+    ):
+        server.wait_final(server.start_build(command=damage))
+        number = server.start_build(command=look)
+        assert server.wait_final(number)["status"] == "success"
+        modes = [line[:10] for line in server.output(number, "stdout").decode().splitlines()]
+        assert modes == [line[:10] for line in fresh.decode().splitlines()], damage

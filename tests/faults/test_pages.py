@@ -96,3 +96,53 @@ def test_agents_of_one_name_are_shown_with_their_addresses(place: Place) -> None
     server.wait_status(1, "running")
     name = f"twin (127.0.0.1:{taken.port})"
     assert name in text_of(page(server, "/build/1")) and name in text_of(page(server, "/"))
+
+
+def test_fault_62_damage_of_an_output_is_said_on_its_page(place: Place) -> None:
+    server = place.server()
+    agent = place.keep(FakeAgent(server))
+    server.start_build()
+    agent.result(agent.wait_build(), 0, "one\ntwo\n")
+    server.wait_final(1)
+    text = "The files of this output are damaged"
+    assert text not in page(server, "/build/1")
+    timeline = server.data / "builds" / "1" / "1" / "timeline"
+    timeline.write_bytes(timeline.read_bytes() + b"\xff" * 24)
+    assert text in page(server, "/build/1")
+    assert "Файлы этого вывода повреждены" in page(server, "/build/1", RUSSIAN)
+    assert '<span class="text">two</span>' in page(server, "/build/1")
+
+
+def test_rule_21_trouble_of_an_agent_is_shown_with_the_agent_and_the_build(place: Place) -> None:
+    server = place.server()
+    agent = place.keep(FakeAgent(server))
+    state = {"name": "fake", "slots": 1, "running": [], "undelivered": []}
+    disk = {"mirrors": 3 << 20, "workspaces": 1024}
+    agent.script_always("/ping", (200, {**state, "trouble": "the disk is full", "disk": disk}))
+    wait_for(lambda: "the disk is full" in page(server, "/agents"), 20)
+    assert "mirrors 3.0 MB, workspaces 1.0 KB" in text_of(page(server, "/agents"))
+    server.start_build()
+    shown = text_of(page(server, "/build/1"))
+    assert "These agents take no builds now:" in shown and "fake: the disk is full" in shown
+    assert "0 of 1 slots free" in text_of(page(server, "/"))
+    agent.script_always("/ping", None)
+    server.wait_status(1, "running")
+    assert "the disk is full" not in page(server, "/agents")
+
+
+def test_the_refusal_of_an_agent_is_said_in_the_readers_language(place: Place) -> None:
+    server = place.server()
+    agent = place.keep(FakeAgent(server))
+    told = {"error": "every slot is taken", "error_key": "slots_taken", "error_values": {}}
+    agent.script("/build", (503, told))
+    server.start_build()
+    agent.wait_build()
+    server.wait_status(1, "running")
+    assert "HTTP 503: все слоты заняты" in text_of(page(server, "/build/1", RUSSIAN))
+    assert "HTTP 503: every slot is taken" in text_of(page(server, "/build/1"))
+
+
+def test_an_agent_tells_the_key_of_its_refusal(place: Place) -> None:
+    server = place.server()
+    reply = place.agent(server).post("/cancel", {"id": 7})
+    assert reply.status == 404 and reply.json()["error_key"] == "not_on_agent"

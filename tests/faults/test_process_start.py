@@ -13,7 +13,7 @@ import time
 import zipapp
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import pytest
 
@@ -336,7 +336,9 @@ PAGES = (
 
 @pytest.mark.parametrize("made", [as_folder, as_archive])
 @pytest.mark.parametrize("change", [remove, replace])
-def test_fault_61_the_package_is_changed_while_it_runs(place: Place, made, change) -> None:  # type: ignore[no-untyped-def]
+def test_fault_61_the_package_is_changed_while_it_runs(
+    place: Place, made: Callable[[Place], Path], change: Callable[[Path], None]
+) -> None:
     package = made(place)
     env = {"PYTHONPATH": str(package), "PYTHONPYCACHEPREFIX": str(place.folder / "pycache")}
     server = place.server(env=env)
@@ -354,6 +356,22 @@ def test_fault_61_the_package_is_changed_while_it_runs(place: Place, made, chang
     assert server.post("/build", {"commit": "", "command": "x"}).status == 400
     assert server.get(f"/build/{number}/live").status == 200
     assert agent.stop() == server.stop() == 0
+
+
+@pytest.mark.parametrize("made", [as_folder, as_archive])
+def test_fault_61_in_one_go(place: Place, made: Callable[[Place], Path]) -> None:
+    package = made(place)
+    minici = Standalone(place, place.repository.path)
+    minici.env.update(PYTHONPATH=str(package), PYTHONPYCACHEPREFIX=str(place.folder / "pycache"))
+    minici.launch()
+    minici.ready()
+    remove(package)
+    shutil.rmtree(place.folder / "pycache", ignore_errors=True)
+    assert minici.build("kill -9 $PPID; sleep 9")["status"] != "success"
+    for _ in range(4):
+        assert minici.build("true")["status"] == "success"
+    assert minici.get("/build/1").status == minici.get("/agents").status == 200
+    assert minici.stop(20, signal.SIGINT) == 0
 
 
 def test_fault_61_a_supervisor_that_can_not_be_started_fails_no_build(place: Place) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from tests.support.fakes import FakeServer
 from tests.support.harness import Place, wait_for
 
@@ -41,3 +43,16 @@ def test_fault_48_masked_bytes_count_for_the_limit(place: Place) -> None:
     agent.post("/build", {**about, "id": 1, "command": command, "output_limit": 32})
     server.wait_result(1)
     assert server.stream(1, "stdout") == b"***\n" * 8
+
+
+def test_fault_48_what_git_prints_is_masked(place: Place) -> None:
+    server = place.keep(FakeServer())
+    repository = place.folder / "s3cret-value"
+    shutil.copytree(place.repository.path, repository)
+    agent = place.agent(server, {"MY_TOKEN": "s3cret-value"}, **{"pass": "MY_TOKEN"})
+    about = {"repository": f"file://{repository}", "attempt": 1, "id": 1, "commit": "HEAD"}
+    agent.post("/build", {**about, "command": 'echo "$MINICI_REPOSITORY"'})
+    server.wait_result(1)
+    assert server.stream(1, "stdout").endswith(b"/***\n")
+    said = server.stream(1, "checkout")
+    assert b"/***" in said and b"s3cret" not in said

@@ -244,6 +244,7 @@ def test_fault_65_rule_20_a_copy_of_the_data_folder_disturbs_nothing(place: Plac
         )
 
     holds_for(undisturbed, 3, "both show everything as it was")
+    drill.kill()
     drill.restart()
     gate.touch()
     for number in (*running, waiting):
@@ -266,6 +267,7 @@ def test_rule_20_the_word_of_the_server_goes_along_with_every_call(place: Place)
     agent.wait_pings()
     called = {(call.path, call.headers.get("x-minici-instance")) for call in agent.calls}
     assert called == {("/build", word), ("/cancel", word), ("/ping", word)}
+    server.kill()
     server.restart()
     assert agent.register().json()["instance"] != word
 

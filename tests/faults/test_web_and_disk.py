@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -374,3 +376,96 @@ def test_a_fake_server_is_no_agent(place: Place) -> None:
 
     wait_for(refused, what="a refusal")
     assert server.build(number)["status"] in ("queued", "running")
+
+
+# Outputs whose files are not what they were.
+
+
+def finished_build(server: ServerProcess, agent: FakeAgent) -> Path:
+    """A build that wrote in turn to both streams; the folder of its output."""
+    server.start_build()
+    build = agent.wait_build()
+    ends = {"stdout": 0, "stderr": 0}
+    for number in range(12):
+        stream = ("stdout", "stderr")[number % 3 == 0]
+        data = b"%s %d\n" % (stream.encode(), number)
+        assert agent.output(build, stream, ends[stream], data).status == 200
+        ends[stream] += len(data)
+        time.sleep(0.011)  # so that each is a record of its own
+    offsets = {f"{stream}_offset": end for stream, end in ends.items()}
+    assert agent.result(build, 0, "", "", **offsets).status == 200
+    return server.data / "builds" / "1" / "1"
+
+
+def changes(folder: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    timeline = (folder / "timeline").read_bytes()
+    flipped = bytearray(timeline)
+    flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+    made = [
+        timeline + b"\0" * 24,
+        timeline + b"\xff" * 24,
+        timeline + (134_217_728).to_bytes(8, "little") * 3,
+        b"\xff" * len(timeline),
+        timeline[: chance.randrange(len(timeline))],
+        bytes(flipped),
+        bytes(flipped),
+    ]
+    (folder / "timeline").write_bytes(made[seed % len(made)])
+    if chance.random() < 0.3:
+        stream = folder / chance.choice(["stdout", "stderr"])
+        stream.write_bytes(chance.choice([b"", stream.read_bytes() * 2, stream.read_bytes()[:9]]))
+
+
+READ = [
+    "/build/1",
+    "/build/1?line=3",
+    "/build/1?at=5",
+    "/build/1?to=40&find=std",
+    "/build/1/output",
+    "/build/1/stdout",
+    "/build/1/stderr",
+    "/build/1/find?text=std",
+    "/api/builds/1",
+]
+
+
+def test_fault_62_whatever_a_timeline_says_answers_are_whole_and_quick(place: Place) -> None:
+    server = place.server()
+    folder = finished_build(server, place.keep(FakeAgent(server)))
+    sound = {name: (folder / name).read_bytes() for name in ("timeline", "stdout", "stderr")}
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    for seed in range(42):
+        for name, data in sound.items():
+            (folder / name).write_bytes(data)
+        changes(folder, seed)
+        for path in READ:
+            for headers in ({}, {"Range": "bytes=3-20"}, {"Range": "bytes=-7"}):
+                begun = time.monotonic()
+                connection.request("GET", path, headers=headers)
+                reply = connection.getresponse()
+                assert len(reply.read()) == int(reply.headers["Content-Length"]), (seed, path)
+                assert reply.status in (200, 206, 416), (seed, path)
+                assert time.monotonic() - begun < 2, (seed, path)
+        events = server.live(1).all()
+        assert events[-1].kind == "status", seed
+    connection.close()
+
+
+def test_fault_62_the_page_says_that_an_output_is_damaged(place: Place) -> None:
+    server = place.server()
+    folder = finished_build(server, place.keep(FakeAgent(server)))
+    sentence = "timeline and its streams contradict each other"
+    english = {"Accept-Language": "en"}
+    assert sentence not in server.get("/build/1", english).text
+    sound = (folder / "timeline").read_bytes()
+    (folder / "timeline").write_bytes(sound + (134_217_728).to_bytes(8, "little") * 3)
+    page = server.get("/build/1", english).text
+    assert sentence in page and "stdout 11" in page and "stderr 9" in page
+    there = (folder / "stdout").read_bytes() + (folder / "stderr").read_bytes()
+    assert server.output(1) == there
+    (folder / "timeline").write_bytes(sound)
+    assert sentence not in server.get("/build/1", english).text
+    (folder / "stdout").write_bytes(b"cut")
+    assert sentence in server.get("/build/1", english).text
+    assert server.output(1, "stdout") == b"cut"

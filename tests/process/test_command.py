@@ -2,93 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
-import uuid
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, Optional
 
 import pytest
 
 from minici.build import STDERR, STDOUT
 from minici.process.account import Account
-from minici.process.command import Exit, StopOrder, Supervisor, SupervisorLost
-from minici.process.launcher import SupervisorUnavailable
-from minici.process.leftovers import end_leftovers, identity
-from tests.support.harness import marked, wait_for
-
-LINUX = sys.platform == "linux"
-only_linux = pytest.mark.skipif(not LINUX, reason="elsewhere only the process group is ended")
-
-
-class Commands:
-    """A supervisor, and what came of the last command."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.record = folder / "record"
-        self.supervisor = Supervisor(self.record)
-        self.marker = uuid.uuid4().hex
-        self.stdout = b""
-        self.stderr = b""
-        self.pieces: list[tuple[str, bytes, float]] = []
-
-    def __call__(
-        self,
-        command: str,
-        seconds: float = 30.0,
-        stop: Optional[StopOrder] = None,
-        sink: Optional[Callable[[str, bytes, float], None]] = None,
-        env: Optional[Mapping[str, str]] = None,
-        words: tuple[str, ...] = ("/bin/sh", "-c"),
-        then: tuple[str, ...] = (),
-    ) -> Exit:
-        self.pieces = []
-        try:
-            return self.supervisor.execute(
-                [*words, command],
-                folder=self.folder,
-                env={**os.environ, "TEST_MARKER": self.marker, **(env or {})},
-                sink=sink or (lambda *piece: self.pieces.append(piece)),
-                seconds=seconds,
-                stop=stop or StopOrder(),
-                then=[[*words, each] for each in then],
-            )
-        finally:
-            self.stdout = b"".join(data for stream, data, _ in self.pieces if stream == STDOUT)
-            self.stderr = b"".join(data for stream, data, _ in self.pieces if stream == STDERR)
-
-    @property
-    def left(self) -> dict[int, str]:
-        return marked(self.marker)
-
-    @property
-    def pids(self) -> list[int]:
-        """What the record names: the command, while there is one, and the supervisor."""
-        return [pid for pid, _ in json.loads(self.record.read_text())]
-
-
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
-    commands = Commands(tmp_path)
-    yield commands
-    commands.supervisor.close()
-    wait_for(lambda: not commands.left, 5, "the end of what a test has killed itself")
-
-
-def in_thread(call: Callable[[], Any]) -> threading.Thread:
-    thread = threading.Thread(target=call)
-    thread.start()
-    return thread
-
+from minici.process.command import Exit, StopOrder, Supervisor
+from tests.support.commands import LINUX, Commands, in_thread, only_linux, stopped_when_begun
+from tests.support.harness import wait_for
 
 # Exit and output.
 
@@ -179,59 +105,6 @@ def test_a_command_of_100_kilobytes(commands: Commands) -> None:
     assert commands("true #" + "ü" * 50_000).status == 0
 
 
-def test_signals_and_limits_are_as_after_a_login(tmp_path: Path) -> None:
-    """Whoever started the agent with nohup, or under a supervisor, has not started commands."""
-    script = f"""
-import os, resource, signal, sys
-from pathlib import Path
-from minici.process.command import StopOrder, Supervisor
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-supervisor = Supervisor(Path({str(tmp_path / "record")!r}))
-def show(stream, data, seconds):
-    print(data.decode(), end="")
-options = dict(folder=Path("/"), env=os.environ, sink=show, seconds=10, stop=StopOrder())
-def run(command):
-    return supervisor.execute(["/bin/sh", "-c", command], **options).status
-print(soft)
-print(run("ulimit -Sn; kill -HUP $$; kill -INT $$; echo ignored"))
-for name in sys.argv[1].split():
-    print(name, run(f"kill -{{name}} $$; echo ignored"))
-supervisor.close()
-"""
-    names = "HUP INT QUIT ALRM TERM USR1 USR2 PIPE VTALRM PROF XFSZ"
-    ignoring = ["/bin/sh", "-c", f'ulimit -Sn 64; trap "" CHLD TSTP {names}; exec "$@"', "sh"]
-    root = Path(__file__).resolve().parent.parent.parent
-    done = subprocess.run(
-        [*ignoring, sys.executable, "-c", script, names],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=60,
-    )
-    ends = [f"{name} -{int(getattr(signal, 'SIG' + name))}" for name in names.split()]
-    assert done.stdout.splitlines() == ["64", "64", "-1", *ends]
-
-
-def test_a_supervisor_that_can_not_be_started(
-    commands: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python is being upgraded, or there are no processes left: the command is not to blame."""
-    hangs = commands.folder / "hangs"
-    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
-    hangs.chmod(0o755)
-    monkeypatch.setattr("minici.process.command._START_SECONDS", 0.3)
-    for interpreter in ("/nowhere/python", "/etc/passwd", "/bin/false", "", str(hangs)):
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "executable", interpreter)
-            with pytest.raises(SupervisorUnavailable, match="can't be started: "):
-                commands("touch began")
-    assert not commands.left and not (commands.folder / "began").exists()
-    monkeypatch.undo()
-    assert commands("exit 6").status == 6
-
-
 def test_what_can_not_be_started(commands: Commands) -> None:
     missing = commands("true", words=("/nowhere/shell",))
     assert missing.status == 127 and missing.error == "No such file or directory: /nowhere/shell"
@@ -285,20 +158,6 @@ def test_the_time_limit_ends_all_descendants(commands: Commands) -> None:
     assert commands.stdout == b"begun\n" and not commands.left
 
 
-def stopped_when_begun(commands: Commands, command: str, grace: float) -> Exit:
-    """Run a command, and order its stop after its first output."""
-    stop = StopOrder()
-    pieces: list[tuple[str, bytes, float]] = []
-
-    def stop_it(*piece: Any) -> None:
-        pieces.append(piece)
-        stop.give("because", grace)
-
-    ended = commands(command, stop=stop, sink=stop_it)
-    commands.stdout = b"".join(data for stream, data, _ in pieces if stream == STDOUT)
-    return ended
-
-
 def test_an_order_to_stop_lets_a_command_tidy_up(commands: Commands) -> None:
     tidy = "trap 'echo tidy; exit 3' TERM; echo begun; while :; do sleep 0.05; done"
     ended = stopped_when_begun(commands, tidy, 30)
@@ -350,184 +209,6 @@ def test_a_sink_that_fails_ends_the_command(commands: Commands) -> None:
         commands("echo x; sleep 999 & sleep 999", sink=full)
     assert not commands.left
     assert commands("exit 4").status == 4
-
-
-# The supervisor itself.
-
-
-def test_a_command_that_kills_its_supervisor(commands: Commands) -> None:
-    with pytest.raises(SupervisorLost):
-        commands("kill -9 $PPID; sleep 5")
-    for pid in commands.left:
-        os.kill(pid, signal.SIGKILL)  # only an agent adopts them: see test_agent.py
-    assert commands("exit 5").status == 5
-
-
-UNABLE = """
-from minici.process import supervisor
-supervisor.kill = lambda *_: None  # as for what another user owns, or hangs in the kernel
-supervisor.KILL_SECONDS = 0.3
-supervisor.main()
-"""
-
-
-# Something is always found dead, as where processes fork and exit without end.
-ENDLESS = """
-import itertools
-from minici.process import supervisor
-children, has_died = supervisor.children, supervisor._Supervisor._has_died
-dead = itertools.count(10**7)
-supervisor.children = lambda: children() | {next(dead)}
-supervisor._Supervisor._has_died = lambda self, pid: pid >= 10**7 or has_died(self, pid)
-supervisor.main()
-"""
-
-
-@contextlib.contextmanager
-def changed_supervisor(source: str) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """A supervisor that `source` has changed; called with a command it gives the last answer."""
-    ours, theirs = socket.socketpair()
-    root = Path(__file__).resolve().parent.parent.parent
-    env = {**os.environ, "PYTHONPATH": str(root)}
-    with theirs:
-        words = [sys.executable, "-c", source, "0", "256"]
-        process = subprocess.Popen(words, stdin=theirs.fileno(), env=env)
-    answers = ours.makefile("r")
-
-    def execute(command: str) -> dict[str, Any]:
-        start = {"start": [["sh", "-c", command]], "cwd": "/", "env": env, "account": None}
-        with open(os.devnull, "w") as out:
-            socket.send_fds(ours, [json.dumps(start).encode() + b"\n"], [out.fileno()] * 2)
-        assert "started" in json.loads(answers.readline())
-        answer: dict[str, Any] = json.loads(answers.readline())
-        return answer
-
-    ours.settimeout(30)
-    try:
-        assert json.loads(answers.readline()) == {"ready": process.pid}
-        yield execute
-        ours.shutdown(socket.SHUT_RDWR)
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
-        process.wait()
-        ours.close()
-
-
-@only_linux
-def test_what_can_not_be_killed_is_waited_for_once() -> None:
-    with changed_supervisor(UNABLE) as execute:
-        assert execute("exit 3") == {"exited": 3, "left": 0}
-        assert execute("setsid sleep 5 & sleep 0.1; exit 4") == {"exited": 4, "left": 1}
-        begun = time.monotonic()
-        assert execute("exit 5") == {"exited": 5, "left": 0}
-        assert time.monotonic() - begun < 0.3
-
-
-@only_linux
-def test_what_dies_without_end_is_not_looked_at_for_ever() -> None:
-    with changed_supervisor(ENDLESS) as execute:
-        assert execute("exit 3") == {"exited": 3, "left": 0}
-        assert execute("setsid sleep 5 & exit 4") == {"exited": 4, "left": 0}
-
-
-def test_a_record_that_can_not_be_written_stops_nothing(commands: Commands) -> None:
-    commands.record.with_suffix(".tmp").mkdir()
-    assert commands("exit 3").status == 3
-
-
-def test_a_supervisor_that_was_stopped_is_replaced(
-    commands: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("minici.process.command.KILL_SECONDS", 0.2)
-    with pytest.raises(SupervisorLost):
-        stopped_when_begun(commands, "kill -STOP $PPID; echo x; exec sleep 3", 0.1)
-    assert commands("exit 6").status == 6
-    for pid in commands.left:
-        os.kill(pid, signal.SIGKILL)
-
-
-def test_the_end_of_the_agent_is_the_end_of_all(tmp_path: Path) -> None:
-    marker = uuid.uuid4().hex
-    command = "setsid sleep 999 & sleep 999" if LINUX else "sleep 999 & sleep 999"
-    script = f"""
-import os
-from pathlib import Path
-from minici.process.command import Supervisor, StopOrder
-supervisor = Supervisor(Path({str(tmp_path / "record")!r}))
-supervisor.execute(["/bin/sh", "-c", {command!r}], folder=Path("/"),
-    env=os.environ, sink=print, seconds=100, stop=StopOrder())
-"""
-    root = Path(__file__).resolve().parent.parent.parent
-    env = {**os.environ, "PYTHONPATH": str(root), "TEST_MARKER": marker}
-    agent = subprocess.Popen([sys.executable, "-c", script], env=env)
-
-    def sleeping() -> bool:
-        return sum("sleep" in line for line in marked(marker).values()) >= 2
-
-    wait_for(sleeping)
-    agent.kill()
-    agent.wait()
-    wait_for(lambda: not marked(marker), 10)
-
-
-def leave_behind(commands: Commands, command: str, victims: int) -> None:
-    """Run a command, and kill so many of the processes of the record, the supervisor first."""
-    thread = in_thread(lambda: pytest.raises(SupervisorLost, commands, command))
-    wait_for((commands.folder / "begun").exists)
-    for pid in commands.pids[::-1][:victims]:
-        os.kill(pid, signal.SIGKILL)
-    thread.join(20)
-    assert commands.left
-
-
-@only_linux
-@pytest.mark.parametrize("victims", [1, 2], ids=["supervisor", "supervisor-and-command"])
-def test_what_an_earlier_life_left_is_ended(commands: Commands, victims: int) -> None:
-    leave_behind(commands, "sleep 998 & sleep 999 & touch begun; wait", victims)
-    assert end_leftovers([commands.record]) == 1
-    wait_for(lambda: not commands.left, 5)
-    assert end_leftovers([commands.record]) == 0
-
-
-@only_linux
-def test_a_supervisor_that_hangs_is_ended_with_all_below_it(commands: Commands) -> None:
-    commands("true")
-    (supervisor,) = commands.pids[-1:]
-    thread = in_thread(
-        lambda: pytest.raises(SupervisorLost, commands, "setsid sleep 9 & touch begun; wait")
-    )
-    wait_for((commands.folder / "begun").exists)
-    os.kill(supervisor, signal.SIGSTOP)
-    assert end_leftovers([commands.record]) == 2
-    thread.join(20)
-    assert not commands.left
-
-
-def test_a_process_with_the_same_id_but_another_start_lives_on(tmp_path: Path) -> None:
-    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    record = tmp_path / "record"
-    since = identity(stranger.pid)
-    assert since is not None
-    record.write_text(json.dumps([[stranger.pid, since.replace(since[-3:], "000") + "9"]]))
-    assert end_leftovers([record, tmp_path / "missing"]) == 0
-    assert stranger.poll() is None
-    record.write_text(json.dumps([[stranger.pid, since]]))
-    assert end_leftovers([record]) == 1
-    assert stranger.wait(5) == -signal.SIGKILL
-
-
-def test_identity_of_the_dead() -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    assert identity(gone.pid) is None
-    assert identity(os.getpid()) == identity(os.getpid()) is not None
-
-
-def test_a_record_that_was_cut_short_is_no_obstacle(tmp_path: Path) -> None:
-    record = tmp_path / "record"
-    record.write_text('[[1, "x')
-    assert end_leftovers([record]) == 0 and not record.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run commands as another user")

@@ -38,9 +38,10 @@ ALLOWED: dict[str, frozenset[str]] = {
         "routes": "* triggers hooks scheduler store output html web",
         "executor": "* checkout process output web",
         "server": "* triggers hooks store output scheduler routes html web",
+        "cli": "* web.client",
         "agent": "* executor checkout process output web",
         "standalone": "*",
-        "__main__": "* standalone web.passwords",
+        "__main__": "* standalone web.passwords cli",
     }.items()
 }
 MOST_AT_THE_TOP = 20

@@ -128,5 +128,5 @@ def test_a_connection_that_gets_no_thread_takes_no_room(monkeypatch: pytest.Monk
     with socket.create_connection(address, timeout=30) as served:
         served.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert served.recv(12) == b"HTTP/1.1 200"
-        assert len(listener._open) == 1
+        assert len(listener.admission._open) == 1
     listener.stop()

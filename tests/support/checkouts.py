@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from minici.checkout.git import Git
-from minici.checkout.mirror import Commit, Mirrors
+from minici.checkout.mirror import Commit
+from minici.checkout.mirrors import Mirrors
 from minici.checkout.workspace import Workspace
 from minici.process.command import Account, StopOrder, Supervisor
 

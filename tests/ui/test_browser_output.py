@@ -226,7 +226,7 @@ def test_a_new_attempt_begins_with_an_empty_log(browser: Browser, place: Place, 
     link.click()
     browser.wait(lambda: "Output of attempt 1" in browser.find("#output-title").text)
     assert shown_lines(browser) == ["of attempt 1"]
-    assert "Attempt 1: the agent was gone" in browser.find("#log-foot").text
+    assert "Attempt 1: the agent is gone" in browser.find("#log-foot").text
     assert browser.find("#output-size").text == "13 B"
     browser.back()
     gate.run("exit 0")

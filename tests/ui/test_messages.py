@@ -305,7 +305,16 @@ def test_what_git_says_is_shown_as_it_is_within_a_reason() -> None:
     assert reason_text(Translator("ru"), reason) == "не удалось получить коммит: fatal: bad object"
 
 
-@pytest.mark.parametrize("values", [None, [], {"status": None}, {"other": 1}, {"status": {}}])
+def nested(depth: int) -> dict[str, object]:
+    values: dict[str, object] = {"reason": "x"}
+    for _ in range(depth):
+        values = {"reason": {"key": "checkout_failed", "values": values}}
+    return {"status": values["reason"]}
+
+
+@pytest.mark.parametrize(
+    "values", [None, [], {"status": None}, {"other": 1}, {"status": {}}, nested(2000)]
+)
 def test_a_reason_whose_values_are_damaged_is_its_sentence(values: object) -> None:
     record = {"reason": "exit status 3", "reason_key": "exit_status", "reason_values": values}
     assert reason_text(Translator("ru"), reason_of(record)) == "exit status 3"
@@ -334,7 +343,7 @@ SAYING = {
 PROGRAMS = set(
     """
     agent checkout/index_file config executor/outbox executor/result_delivery output/format
-    output/writer
+    output/sealing output/writer
     routes/agent_api routes/json_api scheduler/agent_history web/connection web/listener
     web/request_reader
     """.split()

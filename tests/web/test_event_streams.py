@@ -183,7 +183,7 @@ def test_viewers_over_tls_get_all_of_a_flood(place: Place) -> None:
         time.sleep(2)  # so long they take nothing, and what fits into the connection is full
         for viewer in watching:
             received = receive_all(viewer).decode()
-            texts = re.findall('"text":"([^"]*)"', received)
+            texts = re.findall('"stream":"stdout",[^}]*"text":"([^"]*)"', received)
             assert "".join(texts).replace("\\n", "\n") == "".join(
                 f"{n}\n" for n in range(1, 400_001)
             )

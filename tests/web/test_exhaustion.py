@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from minici.web import listener
+from minici.web import admission
 from minici.web.listener import Listener
 from minici.web.routing import Application, HttpError, Request, Response, Route, json_response
 from tests.support.fakes import FakeAgent, FakeServer
@@ -390,6 +390,8 @@ class Serving:
             Route("GET", "/headers", self._headers, "people"),
             Route("GET", "/breaks", self._breaks, "people"),
             Route("GET", "/waits", self._waits, "agents"),
+            Route("GET", "/short", self._short, "anybody"),
+            Route("GET", "/long", self._long, "anybody"),
         ]
         self.waiting: list[str] = []
         self.go_on = threading.Event()
@@ -409,6 +411,12 @@ class Serving:
             raise OSError(errno.EIO, "a disk that is broken")
 
         return Response(body=body(), length=100)
+
+    def _short(self, request: Request) -> Response:
+        return Response(body=iter([b"so", b"far"]), length=134_217_728)
+
+    def _long(self, request: Request) -> Response:
+        return Response(body=iter([b"so", b"far", b"and further"]), length=4)
 
     def _waits(self, request: Request) -> Response:
         self.waiting.append(request.client)
@@ -437,8 +445,23 @@ def test_a_fault_of_ours_in_mid_answer_is_in_the_log(
     wait_for(lambda: "a disk that is broken" in caplog.text, what="a traceback in the log")
 
 
+def test_fault_62_an_answer_that_is_short_ends_its_connection(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    following = b"GET /headers HTTP/1.1\r\n" + HOST + b"\r\n"
+    answer = raw(serving.port, b"GET /short HTTP/1.1\r\n" + HOST + b"\r\n" + following)
+    assert statuses(answer) == [200] and answer.endswith(b"\r\n\r\nsofar")
+    assert "134217723 bytes short" in caplog.text
+
+
+def test_fault_62_an_answer_is_not_longer_than_it_promises(serving: Serving) -> None:
+    request = b"GET /long HTTP/1.1\r\n" + HOST + b"\r\n"
+    answer = raw(serving.port, request + request + LAST)
+    assert statuses(answer)[:2] == [200, 200] and answer.count(b"\r\n\r\nsofaHTTP/1.1 ") == 2
+
+
 def test_above_the_bound_there_is_a_plain_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(admission, "MOST_CONNECTIONS", 4)
     serving = Serving()
     waits = b"GET /waits HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
     held = [asked(serving.port, waits) for _ in range(4)]

@@ -211,7 +211,7 @@ def test_live_output_comes_while_it_is_written(
 
 
 def next_text(response: http.client.HTTPResponse) -> str:
-    """The text of the next `output` event."""
+    """The text of the next `output` event of the command."""
     event = ""
     while True:
         line = response.readline().decode()
@@ -219,7 +219,9 @@ def next_text(response: http.client.HTTPResponse) -> str:
         if line.startswith("event: "):
             event = line[7:].strip()
         elif line.startswith("data: ") and event == "output":
-            return str(json.loads(line[6:])["text"])
+            data = json.loads(line[6:])
+            if data["stream"] != "checkout":
+                return str(data["text"])
 
 
 def test_a_large_result_comes_through_whole(

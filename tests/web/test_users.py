@@ -368,9 +368,11 @@ def test_the_repositorys_password_is_shown_nowhere(place: Place) -> None:
     server = place.server(repository=url)
     agent = place.agent(server)
     number = server.start_build()
-    known = server.wait_final(number)
+    known = server.wait_final(number, within=120)  # it is tried again for a minute
     assert known["status"] == "failure" and known["repository"] == url.replace("ada:pass-word@", "")
     paths = ["/", f"/build/{number}", f"/build/{number}/output", "/api/builds", "/nothing"]
+    said = server.get(f"/build/{number}/checkout").text
+    assert closed.address in said and "pass-word" not in said
     for path in (*paths, "/feed.atom", "/cc.xml", "/badge.svg", "/badge.json"):
         assert "pass-word" not in server.get(path).text, path
     assert "pass-word" not in server.log() + agent.log()

@@ -1,0 +1,77 @@
+"""Starting builds: what a person typed, as parameters of `POST /api/builds`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Optional
+
+from minici.cli.client import Build, Client, ServerError
+
+FINAL = frozenset(("success", "failure", "lost", "cancelled"))
+_POLL_SECONDS = 0.5
+_MOST_SEARCHED = 5000  # builds, newest first, that are searched for earlier results
+
+
+def start(
+    client: Client,
+    commit: str,
+    command: Optional[str],
+    project: Optional[str] = None,
+    ref: Optional[str] = None,
+) -> Build:
+    """Start a build. What is not given is not sent: the project's command fills the gap.
+
+    A server that does not know `ref` gets the build without it.
+    """
+    given = {"commit": commit, "command": command, "project": project, "ref": ref}
+    params = {name: value for name, value in given.items() if value is not None}
+    try:
+        return client.start(params)
+    except ServerError as error:
+        said = str(error)
+        if error.status == 400 and ref is not None and re.search(r"\bref\b", said):
+            return start(client, commit, command, project)
+        if error.status == 400 and command is None and said.startswith("command"):
+            raise ServerError(
+                f"{said}; this server has no command of its own: give one", 400
+            ) from None
+        raise
+
+
+def free_slots(client: Client) -> int:
+    """The slots that could take a build now, 1 at least."""
+    able = (
+        int(agent["slots"]) - len(agent["running"])
+        for agent in client.agents()
+        if not (agent.get("gone") or agent.get("paused") or agent.get("trouble"))
+    )
+    return max(1, sum(free for free in able if free > 0))
+
+
+def finished(client: Client, numbers: list[int]) -> Iterator[Build]:
+    """Those of some builds that are final by now."""
+    for number in numbers:
+        build = client.build(number)
+        if build["status"] in FINAL:
+            yield build
+
+
+def pause() -> None:
+    time.sleep(_POLL_SECONDS)
+
+
+def earlier_builds(
+    client: Client, commits: set[str], command: str, project: Optional[str]
+) -> dict[str, Build]:
+    """The newest build of each of some commits with a command that has an exit status."""
+    found: dict[str, Build] = {}
+    for seen, build in enumerate(client.builds()):
+        if seen >= _MOST_SEARCHED or len(found) == len(commits):
+            break
+        commit = build.get("revision") or build.get("commit")
+        same = build.get("command") == command and project in (None, build.get("project"))
+        if commit in commits and same and build.get("exit_status") is not None:
+            found.setdefault(str(commit), build)
+    return found

@@ -1,0 +1,410 @@
+"""The command line as a person and a script use it: real servers, agents and clones."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from minici.cli.parser import VERBS
+from minici.web.passwords import hash_password
+from tests.support.fakes import FakeServer
+from tests.support.harness import ROOT, Place, ServerProcess, environment, wait_for
+from tests.support.repositories import Repository, git
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Shell:
+    """A person in a folder."""
+
+    def __init__(self, place: Place, server: Any, folder: Optional[Path] = None) -> None:
+        self.folder = folder or place.elsewhere
+        self.env = environment(place.marker, place.home)
+        self.env["MINICI_SERVER"] = str(getattr(server, "address", server))
+
+    def __call__(self, *words: str) -> Done:
+        with self.popen(*words) as process:
+            out, err = process.communicate(timeout=60)
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "minici", *words],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def server(place: Place) -> ServerProcess:
+    server = place.server()
+    place.agent(server, slots=3)
+    return server
+
+
+def test_start_follows_and_ends_with_the_status_of_the_build(
+    place: Place, server: ServerProcess
+) -> None:
+    run = Shell(place, server)
+    done = run("start", "main", "echo out; echo err >&2")
+    assert (done.returncode, done.stdout) == (0, "out\n")
+    assert "err\n" in done.stderr and "build 1: success" in done.stderr
+    assert run("start", "main", "exit 3").returncode == 1
+    missing = run("start", "nosuch", "true")
+    assert missing.returncode == 1 and "nosuch" in missing.stderr
+    assert run("watch", "1").stdout == run("log", "1").stdout.replace("err\n", "") == "out\n"
+    detached = run("start", "--detach", "main", "true")
+    assert (detached.returncode, detached.stdout) == (0, "4\n")
+    assert run("rebuild", "2").returncode == 1
+
+
+def test_start_in_a_clone_builds_head(place: Place, server: ServerProcess) -> None:
+    clone = place.folder / "clone"
+    git(place.folder, "clone", "--quiet", str(place.repository.path), str(clone))
+    run = Shell(place, server, clone)
+    assert run("start").returncode == 2, "this server has no command"
+    git(clone, "-c", "user.name=A", "-c", "user.email=a", "commit", "--allow-empty", "-qm", "New")
+    server.stop()
+    server.sections["server"]["command"] = "echo the servers own; test -f script.sh"
+    server.restart()
+    unpushed = run("start")
+    assert unpushed.returncode == 1 and "is not pushed" in unpushed.stderr
+    git(clone, "reset", "--quiet", "--hard", "HEAD~1")
+    done = run("start")
+    assert (done.returncode, done.stdout) == (0, "the servers own\n"), done.stderr
+    assert "is not pushed" not in done.stderr
+    assert server.build(2)["commit"] == place.repository.third
+
+
+def test_what_shows_something_shows_it_without_decoration(
+    place: Place, server: ServerProcess
+) -> None:
+    run = Shell(place, server)
+    run("start", "main", "exit 1")
+    row = run("list").stdout.rstrip("\n").split("\t")
+    assert row[:2] == ["1", "failure"] and row[-1] == "exit 1"
+    assert "\x1b" not in run("list").stdout + run("show", "1").stdout + run("agents").stdout
+    assert json.loads(run("show", "1", "--json").stdout)["id"] == 1
+    assert json.loads(run("list", "--json").stdout)["builds"][0]["exit_status"] == 1
+    assert json.loads(run("agents", "--json").stdout)["agents"][0]["slots"] == 3
+
+
+def test_times_are_in_the_readers_zone(place: Place, server: ServerProcess) -> None:
+    run = Shell(place, server)
+    run("start", "main", "true")
+    hours = []
+    for zone in ("UTC0", "XXX-5"):
+        run.env["TZ"] = zone
+        hours.append(int(run("list").stdout.split("\t")[2][11:13]))
+    assert (hours[1] - hours[0]) % 24 == 5
+
+
+def test_cancel(place: Place) -> None:
+    server = place.server()
+    run = Shell(place, server)
+    for _ in range(3):
+        server.start_build()
+    assert run("cancel", "1").returncode == 0
+    assert run("cancel", "--queued").stdout == "2 cancelled\n"
+    assert run("watch", "3").returncode == 4
+    assert run("cancel").returncode == run("cancel", "1", "--queued").returncode == 2
+
+
+def test_ctrl_c_stops_following_and_not_the_build(place: Place, server: ServerProcess) -> None:
+    run = Shell(place, server)
+    gate = place.folder / "gate"
+    with run.popen(
+        "start", "main", f"echo on; until test -e {gate}; do sleep 0.1; done"
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "on\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "watch 1" in err and "Traceback" not in err
+    assert server.build(1)["status"] == "running"
+    gate.touch()
+    assert server.wait_final(1)["status"] == "success"
+
+
+def test_following_goes_on_exactly_over_a_killed_server(
+    place: Place, server: ServerProcess
+) -> None:
+    run = Shell(place, server)
+    gate = place.folder / "gate"
+    command = f"echo one; until test -e {gate}; do sleep 0.1; done; echo two; echo three"
+    with run.popen("start", "main", command) as process:
+        assert process.stdout and process.stdout.readline() == "one\n"
+        server.kill()
+        assert process.stderr
+        said = ""
+        while "waiting for" not in said:
+            line = process.stderr.readline()
+            assert line, "it gave up"
+            said += line
+        server.restart()
+        gate.touch()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "two\nthree\n"), err
+    assert "the server is back" in err
+
+
+def test_a_closed_pipe_is_no_traceback(place: Place, server: ServerProcess) -> None:
+    run = Shell(place, server)
+    run("start", "main", "seq 1 200000")
+    with run.popen("log", "1") as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_repeat_counts_failures(place: Place, server: ServerProcess) -> None:
+    run = Shell(place, server)
+    done = run("repeat", "5", "main", 'test "$MINICI_BUILD_ID" != 4')
+    assert (done.returncode, done.stdout) == (1, "1 of 5 failed: build 4\n"), done.stderr
+    done = run("repeat", "2", "main", "true")
+    assert (done.returncode, done.stdout) == (0, "0 of 2 failed\n")
+
+
+def history(repository: Repository, bad: int, count: int = 12) -> list[str]:
+    return [
+        repository.commit({"state": "bad" if at >= bad else "good", "n": str(at)}, f"Commit {at}")
+        for at in range(count)
+    ]
+
+
+@pytest.fixture
+def clone(tmp_path: Path, own_repository: Repository) -> Repository:
+    history(own_repository, bad=7)
+    return own_repository
+
+
+def test_bisect_finds_the_commit_and_builds_nothing_twice(place: Place, clone: Repository) -> None:
+    server = place.server(repository=clone.path)
+    place.agent(server, slots=3)
+    run = Shell(place, server, clone.path)
+    words = ("bisect", clone.third, "main", "grep good state")
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    assert "subject: Commit 7" in done.stdout and "Ада" in done.stdout
+    assert "/build/" in done.stdout and "2 rounds at most" in done.stderr
+    built = len(server.api("/builds")["builds"])
+    assert built <= 6
+    again = run(*words)
+    assert again.stdout == done.stdout
+    assert len(server.api("/builds")["builds"]) == built
+
+
+def test_bisect_skips_at_125_and_stops_above_127(place: Place, clone: Repository) -> None:
+    server = place.server(repository=clone.path)
+    place.agent(server, slots=2)
+    run = Shell(place, server, clone.path)
+    skipping = run("bisect", clone.third, "main", "test $(cat n) != 6 || exit 125; grep good state")
+    assert skipping.returncode == 1
+    assert "Commit 6" in skipping.stdout and "Commit 7" in skipping.stdout
+    assert "Commit 5" not in skipping.stdout
+    stopped = run("bisect", clone.third, "main", "exit 130")
+    assert stopped.returncode == 1 and "exit status 130 stops" in stopped.stderr
+
+
+def test_bisect_cancels_what_a_result_has_made_needless(place: Place, clone: Repository) -> None:
+    server = place.server(repository=clone.path)
+    place.agent(server, slots=2)
+    run = Shell(place, server, clone.path)
+    # The upper one of a round is never done before the lower, bad one has ended.
+    done = run(
+        "bisect", clone.third, "main", "test $(cat n) -lt 7 || sleep 600; test $(cat n) -lt 2"
+    )
+    assert done.returncode == 0 and "subject: Commit 2" in done.stdout, done.stderr
+    assert "is not needed" in done.stderr
+    assert server.wait_final(2)["status"] == "cancelled"
+
+
+def test_bisect_refuses_a_wrong_range(place: Place, clone: Repository) -> None:
+    run = Shell(place, "http://127.0.0.1:1", clone.path)
+    for good, bad in (("nosuch", "main"), ("main", clone.third), ("main", "main")):
+        assert run("bisect", good, bad, "true").returncode == 2
+
+
+def test_name_and_password_stand_in_the_url_or_in_netrc(place: Place) -> None:
+    server = place.configure_server()
+    server.sections["users"] = {"ada": hash_password("p@ss")}
+    server.start()
+    run = Shell(place, server)
+    refused = run("list")
+    assert refused.returncode == 2 and "name and password" in refused.stderr
+    url = server.address if "://" in server.address else f"http://{server.address}"
+    assert run("list", "--server", url.replace("://", "://ada:p%40ss@")).returncode == 0
+    netrc = place.home / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login ada password p@ss\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    assert run("list").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("show", "x"), "x: not a number from 1 on"),
+        (("show", "99"), "99"),
+        (("start", "main", "make", "test"), "put it into quotes"),
+        (("repeat", "0", "main"), "0: not a number from 1 on"),
+        (("list", "--status", "broken"), "invalid choice"),
+        (("list", "--project", "x"), "project"),
+        (("pause", "nobody"), "no agent has that name"),
+        (("files", "1"), "older"),
+        (("list", "--server", "ftp://x"), "write http://HOST:PORT"),
+        (("start",), "no commit given"),
+    ],
+)
+def test_who_mistypes_is_told_what_is_wrong(
+    place: Place, server: ServerProcess, words: tuple[str, ...], said: str
+) -> None:
+    server.start_build()
+    done = Shell(place, server)(*words)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_a_verb_that_is_nearly_right_is_named(place: Place) -> None:
+    done = Shell(place, "http://127.0.0.1:1")("strat", "main")
+    assert done.returncode != 0 and "did you mean start?" in done.stderr
+
+
+def test_a_terminal_shows_the_place_in_the_queue(place: Place) -> None:
+    server = place.server()
+    run = Shell(place, server)
+    for _ in range(3):
+        server.start_build()
+    main, side = pty.openpty()
+    words = [sys.executable, "-m", "minici", "watch", "3"]
+    env = {**run.env, "TERM": "xterm"}
+    with subprocess.Popen(words, env=env, cwd=run.folder, stderr=side) as process:
+        seen = b""
+        while b"build 3: third in the queue" not in seen:
+            seen += os.read(main, 65536)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    os.close(main)
+    os.close(side)
+
+
+def test_no_server_is_exit_status_5(place: Place) -> None:
+    done = Shell(place, "http://127.0.0.1:1")("list")
+    assert done.returncode == 5 and "no answer from http://127.0.0.1:1" in done.stderr
+
+
+def test_every_verb_has_help_with_an_example(place: Place) -> None:
+    run = Shell(place, "http://127.0.0.1:1")
+    for verb in sorted(VERBS):
+        done = run(verb, "--help")
+        assert done.returncode == 0 and f"python3 -m minici {verb}" in done.stdout
+
+
+def test_another_kind_of_server_is_said_to_be_one(place: Place) -> None:
+    fake = place.keep(FakeServer())
+    run = Shell(place, f"http://127.0.0.1:{fake.port}")
+    for words in (("list",), ("show", "1"), ("agents",), ("start", "main", "true"), ("watch", "1")):
+        done = run(*words)
+        assert done.returncode == 2 and "is no minici server" in done.stderr
+
+
+class FilesServer(FakeServer):
+    """A server that keeps files, and knows `ref` no more than today's."""
+
+    paths = ("a/b.txt", "c d")
+
+    def answer(self, call: Any) -> Any:
+        if call.path == "/api/builds/1":
+            return 200, {"id": 1, "files": [{"path": p, "bytes": 2} for p in self.paths]}
+        if call.path.startswith("/build/1/files/"):
+            return 200, {}
+        return 404, {"error": "nothing there"}
+
+
+def test_files_are_fetched_and_stay_in_the_folder(place: Place, tmp_path: Path) -> None:
+    fake = place.keep(FilesServer())
+    run = Shell(place, f"http://127.0.0.1:{fake.port}", tmp_path)
+    assert run("files", "1").stdout == "2\ta/b.txt\n2\tc d\n"
+    assert run("files", "1", "--to", "got").returncode == 0
+    assert (tmp_path / "got/a/b.txt").read_text() == (tmp_path / "got/c d").read_text() == "{}"
+    fake.paths = ("../out",)
+    assert run("files", "1", "--to", "got").returncode == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_terminal_gets_colours_unless_no_color_is_set(
+    place: Place, server: ServerProcess
+) -> None:
+    run = Shell(place, server)
+    run("start", "main", "true")
+    for no_color, coloured in (("", True), ("1", False)):
+        main, side = pty.openpty()
+        env = {**run.env, "NO_COLOR": no_color, "TERM": "xterm"}
+        words = [sys.executable, "-m", "minici", "list"]
+        subprocess.run(words, env=env, cwd=run.folder, stdout=side, timeout=60)
+        os.close(side)
+        assert (b"\x1b[32msuccess" in os.read(main, 65536)) is coloured
+        os.close(main)
+
+
+def test_completion_knows_verbs_and_options(place: Place) -> None:
+    bash = shutil.which("bash")
+    assert bash
+    script = (
+        'source <("$1" -m minici completion bash); COMP_WORDS=(python3 -m minici "$2" "$3")\n'
+        'COMP_CWORD=$4; _minici; echo "${COMPREPLY[*]}"'
+    )
+    env = environment(place.marker, place.home)
+
+    def complete(verb: str, word: str, at: int) -> str:
+        words = [bash, "-c", script, "-", sys.executable, verb, word, str(at)]
+        return subprocess.run(
+            words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
+        ).stdout.strip()
+
+    assert complete("re", "", 3).split() == ["resume", "rebuild", "repeat"] or set(
+        complete("re", "", 3).split()
+    ) == {"rebuild", "repeat", "resume"}
+    assert complete("list", "--js", 4) == "--json"
+
+
+def test_the_pre_push_hook_pushes_only_what_builds(place: Place, tmp_path: Path) -> None:
+    bare, clone = tmp_path / "bare.git", tmp_path / "work"
+    git(tmp_path, "clone", "--quiet", "--bare", str(place.repository.path), str(bare))
+    git(tmp_path, "clone", "--quiet", str(bare), str(clone))
+    server = place.server(repository=bare)
+    place.agent(server)
+    shutil.copy(ROOT / "examples/git-hooks/pre-push", clone / ".git/hooks/pre-push")
+    git(clone, "config", "minici.command", "test ! -e broken")
+    env = {**Shell(place, server).env}
+    env.update(GIT_AUTHOR_NAME="A", GIT_AUTHOR_EMAIL="a", GIT_COMMITTER_NAME="A")
+    env["GIT_COMMITTER_EMAIL"] = "a"
+
+    def push(name: str) -> int:
+        (clone / name).touch()
+        for words in (("add", "."), ("commit", "-qm", name)):
+            subprocess.run(["git", *words], cwd=clone, env=env, check=True)
+        words = ["git", "push", "--quiet", "origin", "main"]
+        return subprocess.run(words, cwd=clone, env=env, capture_output=True).returncode
+
+    assert push("fine") == 0
+    tip = git(bare, "rev-parse", "main")
+    assert tip == git(clone, "rev-parse", "HEAD")
+    assert push("broken") != 0
+    assert git(bare, "rev-parse", "main") == tip
+    assert not git(bare, "for-each-ref", "refs/minici")
+    wait_for(lambda: server.build(2)["status"] == "failure")
