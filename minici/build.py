@@ -104,7 +104,6 @@ class Build:
     project: str = ""
     event: str = MANUAL
     ref: Optional[str] = None
-    labels: tuple[str, ...] = ()
     status: str = QUEUED
     reason: Optional[str] = None
     revision: Optional[str] = None
@@ -331,7 +330,6 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "Optional[int]": (int, type(None)),
     "Optional[str]": (str, type(None)),
     "tuple[Attempt, ...]": (tuple,),
-    "tuple[str, ...]": (tuple,),
 }
 _ATTEMPT_KEYS = tuple(f.name for f in dataclasses.fields(Attempt) if f.name != "number")
 
@@ -365,7 +363,6 @@ def from_record(record: Mapping[str, Any], default_project: str = "") -> Build:
     try:
         attempts = tuple(_attempt_from(each) for each in record.get("attempts", ()))
         values = {**_values(record, _BUILD_KEYS), "attempts": attempts}
-        values["labels"] = tuple(record.get("labels") or ())
         values["project"] = values.get("project") or default_project
         build = Build(**values)
     except (TypeError, KeyError, AttributeError) as error:

@@ -43,7 +43,7 @@ class ProjectConfig:
     """A repository, the command that tests it, and what starts its builds by itself.
 
     `branches` and `tags` are patterns; `poll` is in seconds, 0 for never; `hook` is the words of
-    a program, or None; `build_timeout` is in seconds, `files_limit` in bytes.
+    a program, or None; `build_timeout` is in seconds.
     """
 
     name: str
@@ -53,11 +53,9 @@ class ProjectConfig:
     tags: tuple[str, ...] = ()
     poll: float = 60.0
     webhook_secret: Optional[str] = None
-    labels: tuple[str, ...] = ()
     supersede: str = readers.QUEUED_ONLY
     hook: Optional[tuple[str, ...]] = None
     build_timeout: float = 3600.0
-    files_limit: int = 2**30
     submodules: bool = False
 
     @property
@@ -134,7 +132,6 @@ class AgentConfig:
     shell: tuple[str, ...]
     name: Optional[str]
     keep_mirrors: float
-    labels: tuple[str, ...]
     open: bool
     error: Callable[[str, str], ConfigError]
 
@@ -156,7 +153,6 @@ PROJECT_KEYS: Mapping[str, Key] = {
     "poll": Key(readers.pause, 60.0, help="how often the repository is asked for its refs"),
     "webhook_secret": Key(readers.secret, help="what signs the calls of /webhook/NAME"),
     "webhook_secret_file": Key(readers.path, help="the file that holds webhook_secret"),
-    "labels": Key(readers.labels, (), help="labels that an agent must have"),
     "supersede": Key(
         readers.supersede,
         readers.QUEUED_ONLY,
@@ -164,7 +160,6 @@ PROJECT_KEYS: Mapping[str, Key] = {
     ),
     "hook": Key(readers.program, help="the program that is run when a build's status changes"),
     "build_timeout": Key(readers.duration, help="the longest that a command may run"),
-    "files_limit": Key(readers.size, 2**30, help="bytes of files kept of one build"),
     "submodules": Key(readers.yes, False, help="yes: submodules are checked out too"),
 }
 
@@ -206,7 +201,6 @@ AGENT_KEYS: Mapping[str, Key] = {
     "keep_mirrors": Key(
         readers.duration, 30 * 86400.0, help="how long mirrors and working trees stay unused"
     ),
-    "labels": Key(readers.labels, (), help="what this agent is or has"),
     "user": Key(readers.user, help="the user as whom commands run"),
     "authority": Key(
         readers.file, help="PEM file of the authority behind the server's certificate"

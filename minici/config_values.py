@@ -192,14 +192,6 @@ def patterns(text: str, folder: Path) -> tuple[str, ...]:
     return found
 
 
-def labels(text: str, folder: Path) -> tuple[str, ...]:
-    """Labels, separated by blanks, each once."""
-    found = tuple(dict.fromkeys(text.split()))
-    if not all(re.fullmatch(r"[A-Za-z0-9._:-]{1,100}", each) for each in found):
-        raise Wrong("labels are ASCII letters, digits, and . _ - : separated by blanks")
-    return found
-
-
 def supersede(text: str, folder: Path) -> str:
     """no, queued or running."""
     if text not in (NOTHING, QUEUED_ONLY, RUNNING_TOO):

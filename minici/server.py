@@ -13,6 +13,7 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from minici import html
+from minici.build import Build
 from minici.config import ServerConfig, read_server
 from minici.daemon import (
     CanNotStart,
@@ -22,6 +23,8 @@ from minici.daemon import (
     shown_url,
     warn_if_readable,
 )
+from minici.hooks.queue import HookQueue
+from minici.hooks.telling import Telling
 from minici.routes.agent_api import AgentEndpoints
 from minici.routes.common import Records, page_url
 from minici.routes.feeds import Monitors
@@ -35,7 +38,7 @@ from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.retention import Retention
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
-from minici.store import Store, StoreDamaged, StoreUnavailable
+from minici.store import NoSuchBuild, Store, StoreDamaged, StoreUnavailable
 from minici.thread_pool import ThreadPool
 from minici.triggers.poller import Poller
 from minici.triggers.pushes import Pushes
@@ -80,7 +83,15 @@ class Server:
         self._config = config
         context = tls.listening_as(config)
         self.store = Store(config.data, config.output_limit, config.default_project.name)
-        self.state = State(self.store, config, watched=self._wake_viewers)
+        self.state = State(
+            self.store, config, watched=self._wake_viewers, changed=self._build_changed
+        )
+        self.hooks = HookQueue(
+            config.data / "hooks",
+            config.projects,
+            self._load,
+            Telling(self.state, self._page_url),
+        )
         self._instance = secrets.token_hex(16)  # another one with each start: rule 20
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
         client = AgentClient(
@@ -114,6 +125,7 @@ class Server:
             ) from None
         self.url = shown_url(config.host, self._listener.server_port, context is not None)
         self.state.restore(unfinished)
+        self.hooks.restore(unfinished)
 
     def start(self) -> None:
         self._listener.start()
@@ -121,16 +133,28 @@ class Server:
         self.watchdog.start()
         self.retention.start()
         self.poller.start()
+        self.hooks.start()
 
     def stop(self) -> None:
         """Let the answers under way be finished, and leave the folder to the next server."""
         self.poller.stop()
         self.state.stop()
         self.dispatcher.join()
+        self.hooks.stop()
         self._listener.stop()
         with contextlib.suppress(StoreUnavailable):
             self.state.registry.save_histories()
         self.store.close()
+
+    def _build_changed(self, build: Build) -> None:
+        self.hooks.build_changed(build)
+
+    def _load(self, number: int) -> Optional[Build]:
+        """A build as it is now; None if it is gone or damaged."""
+        with contextlib.suppress(NoSuchBuild):
+            record = self.state.load(number)
+            return record if isinstance(record, Build) else None
+        return None
 
     def _wake_viewers(self, number: int) -> None:
         self._listener.viewers.wake(number)

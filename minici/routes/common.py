@@ -6,11 +6,9 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Callable, Optional
 
 from minici import build as builds
-from minici import config_values
 from minici.build import Build
 from minici.config import ProjectConfig, ServerConfig
 from minici.hosts import agent_host
@@ -135,11 +133,10 @@ class StartRequest:
     project: ProjectConfig
     commit: str
     command: str
-    labels: tuple[str, ...]
     ref: Optional[str]
 
 
-START_PARAMETERS = ("commit", "command", "project", "labels", "ref")
+START_PARAMETERS = ("commit", "command", "project", "ref")
 
 
 def read_start(params: Parameters, config: ServerConfig) -> StartRequest:
@@ -151,15 +148,10 @@ def read_start(params: Parameters, config: ServerConfig) -> StartRequest:
     project = config.project(name)
     if project is None:
         raise BadParameter(Reason("no_project", project=name or ""))
-    try:
-        labels = config_values.labels(params.text("labels", ""), Path())
-    except config_values.Wrong as wrong:
-        raise BadParameter(f"labels: {wrong}") from None
     return StartRequest(
         project=project,
         commit=params.text("commit", "").strip(" \t"),
         command=tidy_command(params.text("command", project.command)),
-        labels=labels,
         ref=_full_ref(params.optional("ref")),
     )
 
@@ -170,7 +162,7 @@ def _full_ref(name: Optional[str]) -> Optional[str]:
         return None
     complaint = check_commit(name)
     if complaint:
-        raise BadParameter(f"ref: {complaint}")
+        raise BadParameter(Reason("param_wrong", name="ref", reason=complaint))
     return name if name.startswith("refs/") else f"refs/heads/{name}"
 
 

@@ -68,7 +68,6 @@ class Api:
                 request.user,
                 project=wanted.project,
                 ref=wanted.ref,
-                labels=wanted.labels,
             )
         headers = {"Location": f"/api/builds/{build.id}"}
         return json_response(self._records.json(request, build), 201, headers)

@@ -84,7 +84,7 @@ class Pages:
     def start(self, request: Request) -> Response:
         with as_http():
             wanted = read_start(request.params(), self._config)
-        form = FormView(wanted.commit, wanted.command, wanted.project.name)
+        form = FormView(wanted.commit, wanted.command, project=wanted.project.name)
         errors = _form_errors(wanted.commit, wanted.command)
         if errors and request.wants_json():
             raise HttpError(400, "; ".join(errors.values()))
@@ -98,7 +98,6 @@ class Pages:
                 request.user,
                 project=wanted.project,
                 ref=wanted.ref,
-                labels=wanted.labels,
             )
         except (QueueFull, StoreUnavailable) as error:
             if request.wants_json():

@@ -65,6 +65,25 @@ def find_builds(
     return state.store.page(before, limit, fits, state.unfinished() if waiting else None)
 
 
+def previous_status(state: State, build: Build) -> str:
+    """How the last final build of the same project and ref before this one ended; "" if none did.
+
+    Looks at as many records as a page of the list may read.
+    """
+    if build.ref is None:
+        return ""
+
+    def fits(record: Record) -> bool:
+        return (
+            isinstance(record, Build)
+            and record.final
+            and (record.project, record.ref) == (build.project, build.ref)
+        )
+
+    found = state.store.page(build.id, 1, fits).records
+    return found[0].status if found and isinstance(found[0], Build) else ""
+
+
 def _has_text(build: Build, text: str) -> bool:
     searched = (build.commit, build.command, build.subject or "", build.revision or "")
     return any(text.lower() in each.lower() for each in searched)

@@ -46,7 +46,8 @@ class State:
     """All builds that are not final; `registry` has the agents. Any thread may call it.
 
     `clock` is monotonic, in seconds; `now` is the present time for records. `watched` is called
-    with the id of a build whenever its viewers could see something new.
+    with the id of a build whenever its viewers could see something new, `changed` with a build
+    that is new or has another status, once that is durable.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class State:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], str] = utc_now,
         watched: Callable[[int], None] = lambda _: None,
+        changed: Callable[[Build], None] = lambda _: None,
     ) -> None:
         self.store = store
         self.config = config
@@ -63,6 +65,7 @@ class State:
         self.now = now
         self.typical_durations = TypicalDurations()
         self._watched = watched
+        self._changed = changed
         # Guards what follows and the roster; notified when a build may have become ready to go.
         self._lock = threading.Condition()
         self._roster = Roster(config.ping_interval, config.agent_timeout)
@@ -120,13 +123,12 @@ class State:
         project: Optional[ProjectConfig] = None,
         ref: Optional[str] = None,
         event: str = builds.MANUAL,
-        labels: Iterable[str] = (),
         revision: Optional[str] = None,
     ) -> Build:
         """Start a build: when this returns, it is acknowledged and would survive a power cut.
 
-        `project` is the default one if left out; `ref` a full name; `labels` are wanted besides
-        the project's. Raises QueueFull or StoreUnavailable.
+        `project` is the default one if left out; `ref` is a full name. Raises QueueFull or
+        StoreUnavailable.
         """
         project = project or self.config.default_project
 
@@ -140,7 +142,6 @@ class State:
                 project=project.name,
                 event=event,
                 ref=ref,
-                labels=tuple(dict.fromkeys((*project.labels, *labels))),
                 started_by=by,
                 revision=revision,
             )
@@ -160,7 +161,6 @@ class State:
                 project=old.project,
                 event=builds.REBUILD,
                 ref=old.ref,
-                labels=old.labels,
                 started_by=by,
                 rebuild_of=old.id,
                 revision=old.revision,
@@ -176,6 +176,7 @@ class State:
         build: Optional[Build] = None
         try:
             build = self.store.create(make)
+            self._changed(build)
             return build
         finally:
             with self._lock:
@@ -353,6 +354,8 @@ class State:
             if build.status != builds.RUNNING:  # it waits again, or has left a slot
                 self._agent_ready()
         unfinished.touch()
+        if build.status != before.status:
+            self._changed(build)
         self.typical_durations.note(build)
         if build.final:
             log_end(build)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from shlex import quote
 from typing import Optional
 
@@ -243,24 +244,26 @@ def _row(translate: Translator, view: IndexView, build: BuildJson) -> Html:
 
 def _ref(translate: Translator, view: IndexView, build: BuildJson) -> Html:
     """The project, where there are several, and the branch or tag, each with a link to its list."""
-    parts = []
+    parts: list[tuple[str, str, str, Mapping[str, Optional[object]]]] = []
     if view.projects and build.get("project"):
-        parts.append(("project", str(build["project"]), {"project": build["project"]}))
-    name = branch_of(build)
-    if name:
-        parts.append(("branch", name, {"branch": name, "project": view.project}))
+        name = str(build["project"])
+        parts.append(("project", "filter_project", name, {"project": name}))
+    branch = branch_of(build)
+    if branch:
+        shown = {"branch": branch, "project": view.project}
+        parts.append(("branch", "filter_branch", branch, shown))
     elif build.get("ref"):
-        text = short_ref(build["ref"])
-        parts.append(("tag", text, {"text": build.get("commit")}))
+        shown = {"text": build.get("commit")}
+        parts.append(("tag", "filter_tag", short_ref(build["ref"]), shown))
     return join(
         markup(
             '<a class="ref ref-$kind" href="$url" title="$title">$text</a> ',
             kind=kind,
             url=query_address(**values),
-            title=translate(f"filter_{kind}"),
+            title=translate(title),
             text=text,
         )
-        for kind, text, values in parts
+        for kind, title, text, values in parts
     )
 
 

@@ -52,8 +52,8 @@ class FormView:
 
     commit: str = "HEAD"
     command: str = ""
-    project: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def two(place: Place, own_repository: Repository) -> ServerProcess:
     other = place.folder / "other"
     shutil.copytree(place.repository.path, other)
     server.sections["project second"] = {"repository": str(other), "command": "echo 2"}
-    server.sections["project third"] = {"labels": "arm64"}
+    server.sections["project third"] = {}
     server.start()
     return server
 
@@ -294,18 +294,17 @@ def test_a_build_of_a_project_has_its_repository_and_command(
     assert two.post("/api/builds", {"commit": "main", "project": "nobody"}).status == 400
 
 
-def test_labels_and_refs_of_a_build(two: ServerProcess) -> None:
-    form = {"commit": "main", "command": "true", "project": "third", "labels": "linux arm64"}
+def test_the_ref_of_a_build(two: ServerProcess) -> None:
+    form = {"commit": "main", "command": "true", "project": "third"}
     build = two.post("/api/builds", {**form, "ref": "topic"}).json()
-    assert build["labels"] == ["arm64", "linux"] and build["ref"] == "refs/heads/topic"
+    assert build["ref"] == "refs/heads/topic"
     assert [each["id"] for each in two.api("/builds?branch=topic")["builds"]] == [build["id"]]
     assert two.api("/builds?branch=main")["builds"] == []
-    assert two.post("/api/builds", {**form, "labels": "a,b"}).status == 400
     assert two.post("/api/builds", {**form, "ref": "a b"}).status == 400
     again = two.post(f"/build/{build['id']}/rebuild").header("Location")
     repeat = two.build(int(again.rpartition("/")[2]))
     assert (repeat["event"], repeat["project"]) == ("rebuild", "third")
-    assert (repeat["ref"], repeat["labels"]) == (build["ref"], build["labels"])
+    assert repeat["ref"] == build["ref"]
 
 
 def test_an_api_call_without_a_command_takes_the_projects(two: ServerProcess) -> None:
@@ -320,7 +319,6 @@ WRONG = [
     ({"project x": {"supersede": "perhaps"}}, "supersede"),
     ({"project x": {"branches": "!main", "command": "make"}}, "branches"),
     ({"project x": {"branches": "ma?n", "command": "make"}}, "branches"),
-    ({"project x": {"labels": "a,b"}}, "labels"),
     ({"project x": {"poll": "often"}}, "poll"),
     ({"project x": {"hook": "/no/such/program"}}, "hook"),
     ({"project x": {"webhook_secret_file": "/no/such/file"}}, "webhook_secret_file"),
@@ -339,3 +337,48 @@ def test_a_wrong_project_is_refused(
     assert server.wait_end() == 2
     (line,) = server.log().splitlines()
     assert named in line and "project" in line
+
+
+# Hooks: rule 18.
+
+
+def test_rule_18_a_hook_is_told_of_each_status(place: Place, own_repository: Repository) -> None:
+    hook = place.folder / "hook"
+    told = place.folder / "told"
+    hook.write_text(
+        "#!/bin/sh\n"
+        f'echo "$MINICI_BUILD_ID $MINICI_STATUS [$MINICI_PREVIOUS_STATUS] $MINICI_REF" >> {told}\n'
+        f"cat >> {told}.json; echo >> {told}.json; echo from the hook\n"
+    )
+    hook.chmod(0o755)
+    server = pushed_to(place, own_repository, hook=str(hook), command="test -e good")
+    place.agent(server)
+    own_repository.commit({"file.txt": "1\n"}, "Bad")
+    server.wait_final(wait_for_builds(server, 1)[0]["id"])
+    own_repository.commit({"good": ""}, "Good")
+    server.wait_final(wait_for_builds(server, 2)[1]["id"])
+
+    def lines() -> list[str]:
+        return told.read_text().splitlines() if told.exists() else []
+
+    wait_for(lambda: "2 success [failure] refs/heads/main" in lines(), 20, "the last telling")
+    of_the_first = [line for line in lines() if line.startswith("1 ")]
+    assert of_the_first[-1] == "1 failure [] refs/heads/main"
+    records = [json.loads(line) for line in (place.folder / "told.json").read_text().splitlines()]
+    assert records[-1]["id"] == 2 and records[-1]["status"] == "success"
+    assert records[-1]["url"].endswith("/build/2")
+    wait_for(lambda: not list((server.data / "hooks").iterdir()), 10, "all is told")
+    assert "from the hook" in server.log()
+
+
+def test_rule_18_a_hook_that_hangs_holds_up_nothing(
+    place: Place, own_repository: Repository
+) -> None:
+    hook = place.folder / "hook"
+    hook.write_text("#!/bin/sh\nsleep 50\n")
+    hook.chmod(0o755)
+    server = place.server(repository=own_repository.url, hook=str(hook))
+    place.agent(server)
+    for _ in range(5):
+        assert server.wait_final(server.start_build("HEAD", "true"))["status"] == "success"
+    assert server.get("/").status == 200

@@ -344,7 +344,7 @@ PROGRAMS = set(
     """
     agent checkout/index_file config executor/outbox executor/result_delivery output/format
     output/sealing output/writer
-    routes/agent_api routes/json_api scheduler/agent_history web/connection web/listener
+    cli/bisection routes/agent_api routes/json_api routes/webhooks scheduler/agent_history web/connection web/listener
     web/request_reader
     """.split()
 )
