@@ -369,7 +369,8 @@ def sentence_of(node: ast.AST) -> Optional[str]:
 
 def sentences() -> Iterator[tuple[str, str]]:
     for path in MODULES:
-        if path.relative_to(PACKAGE).with_suffix("").as_posix() in PROGRAMS:
+        name = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        if name in PROGRAMS or name.startswith("cli/"):  # the command line has no pages
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in SAYING:
