@@ -134,7 +134,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _check_for_mistyped_verb(given: Sequence[str]) -> None:
     """Raise Unusable for a first word that is no folder, and nearly a verb."""
-    if given and not os.path.exists(given[0]):
+    if given and not given[0].startswith("-") and not os.path.exists(given[0]):
         near = difflib.get_close_matches(given[0], cli.VERBS, n=1, cutoff=0.7)
         if near:
             raise Unusable(f"{given[0]}: no such folder, and no verb; did you mean {near[0]}?")

@@ -65,7 +65,7 @@ SENTENCES: dict[str, str] = {
     "supervisor_lost": "the supervisor of the command was killed",
     "supervisor_hangs": "the supervisor of the command does not answer",
     "internal_error": "internal error; see the server's log",
-    "param_wrong": "{name}: {reason}",
+    "param_wrong": "the parameter {name} is wrong: {reason}",
     "no_project": "there is no project {project}",
     "superseded": "a newer build of this branch took its place: build {build}",
     # Looks at a repository's refs.

@@ -29,6 +29,7 @@ from minici.timestamps import parse_time
 
 log = logging.getLogger("minici.hooks")
 
+_STOP_SECONDS = 2.0
 _WORKERS = 4  # hooks of one project that run at a time
 _FIRST_RETRY_SECONDS = 5.0
 _MOST_RETRY_SECONDS = 600.0
@@ -80,7 +81,9 @@ class HookQueue:
         self._changed = threading.Condition()  # guards everything below
         self._projects = {each.name: _ProjectQueue(each.hook) for each in projects if each.hook}
         self._told: dict[int, _Told] = {}
+        self._workers: list[threading.Thread] = []
         self._stopping = False
+        self._ending = threading.Event()  # ends the hooks that run
 
     # The life of the queue.
 
@@ -101,15 +104,20 @@ class HookQueue:
     def start(self) -> None:
         for name, project in self._projects.items():
             for index in range(_WORKERS):
-                threading.Thread(
+                worker = threading.Thread(
                     target=self._work, args=(project,), name=f"hook-{name}-{index}", daemon=True
-                ).start()
+                )
+                worker.start()
+                self._workers.append(worker)
 
     def stop(self) -> None:
-        """Begin no more hooks; what is left is told by the next server."""
+        """End the hooks that run and begin no more; what is left is told by the next server."""
+        self._ending.set()
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        for worker in self._workers:
+            worker.join(_STOP_SECONDS)
 
     # What happens to builds.
 
@@ -184,7 +192,9 @@ class HookQueue:
         if not _is_told_of(build) or build.status == told.status:
             return
         record, variables = self._describe(build)
-        result = run_hook(project.words, record, variables)
+        result = run_hook(project.words, record, variables, self._ending)
+        if result is None:  # the server stops, and the next one tells it
+            return
         _log(build, project.words, result)
         if result.exit_status == 0:
             self._succeeded(build, told)

@@ -11,14 +11,17 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 log = logging.getLogger("minici.hooks")
 
 HOOK_SECONDS = 60.0
 _OUTPUT_LIMIT = 16 * 1024  # bytes that are kept of what a hook writes
+_STOP_CHECK_SECONDS = 0.1
 _TIMED_OUT = 124  # as of timeout(1)
 _NOT_STARTED = 127  # as of a shell
 
@@ -35,9 +38,13 @@ def run_hook(
     words: Sequence[str],
     build: Mapping[str, Any],
     variables: Mapping[str, str],
+    stopping: threading.Event,
     seconds: float = HOOK_SECONDS,
-) -> HookResult:
-    """Run a hook to its end, or for `seconds`, and end all that is left of its process group."""
+) -> Optional[HookResult]:
+    """Run a hook to its end, or for `seconds`, and end all that is left of its process group.
+
+    Returns None where `stopping` was set before the hook ended.
+    """
     # A file and no pipe: what the hook leaves behind can hold it open and delay nobody.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as given:
         given.write(json.dumps(build, ensure_ascii=False).encode("utf-8", "replace"))
@@ -55,12 +62,24 @@ def run_hook(
         except OSError as error:
             return HookResult(_NOT_STARTED, f"{words[0]}: {error.strerror or error}")
         try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            status = _TIMED_OUT
+            status = _wait(process, stopping, seconds)
         finally:
             _end_group(process)
-        return HookResult(status, _end_of(output))
+        return None if status is None else HookResult(status, _end_of(output))
+
+
+def _wait(
+    process: subprocess.Popen[bytes], stopping: threading.Event, seconds: float
+) -> Optional[int]:
+    """Return the exit status, that of timeout(1) after `seconds`, or None on `stopping`."""
+    deadline = time.monotonic() + seconds
+    while not stopping.is_set():
+        try:
+            return process.wait(min(_STOP_CHECK_SECONDS, max(0.0, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                return _TIMED_OUT
+    return None
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

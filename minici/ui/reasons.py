@@ -126,7 +126,7 @@ RUSSIAN: dict[str, str] = {
     "content_type": "параметры принимаются как {kinds}",
     "no_bytes": "таких байтов нет",
     "body_large": "тело запроса больше {bytes} байт",
-    "param_wrong": "{name}: {reason}",
+    "param_wrong": "параметр {name} неверен: {reason}",
     "no_project": "проекта {project} нет",
     "superseded": "её место заняла более новая сборка этой ветки: {build}",
     "git_not_started": "не удалось запустить git: {error}",

@@ -382,3 +382,4 @@ def test_rule_18_a_hook_that_hangs_holds_up_nothing(
     for _ in range(5):
         assert server.wait_final(server.start_build("HEAD", "true"))["status"] == "success"
     assert server.get("/").status == 200
+    server.stop()

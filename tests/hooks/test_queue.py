@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
@@ -187,11 +188,20 @@ def test_a_damaged_file_is_told_again(world: World) -> None:
 
 def test_a_hook_that_takes_too_long_is_ended_with_all_that_it_started() -> None:
     begun = time.monotonic()
-    result = run_hook(["/bin/sh", "-c", "echo begun; sleep 99 & sleep 99"], {}, {}, seconds=0.5)
-    assert (result.exit_status, result.output) == (124, "begun\n")
+    words = ["/bin/sh", "-c", "echo begun; sleep 99 & sleep 99"]
+    result = run_hook(words, {}, {}, threading.Event(), seconds=0.5)
+    assert result and (result.exit_status, result.output) == (124, "begun\n")
     assert time.monotonic() - begun < 10
 
 
 def test_a_hook_that_is_not_there_says_so() -> None:
-    result = run_hook(["/no/such/hook"], {}, {})
-    assert result.exit_status == 127 and "/no/such/hook" in result.output
+    result = run_hook(["/no/such/hook"], {}, {}, threading.Event())
+    assert result and result.exit_status == 127 and "/no/such/hook" in result.output
+
+
+def test_a_server_that_stops_waits_for_no_hook() -> None:
+    stopping = threading.Event()
+    threading.Timer(0.3, stopping.set).start()
+    begun = time.monotonic()
+    assert run_hook(["/bin/sleep", "99"], {}, {}, stopping) is None
+    assert time.monotonic() - begun < 10

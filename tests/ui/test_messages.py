@@ -344,7 +344,8 @@ PROGRAMS = set(
     """
     agent checkout/index_file config executor/outbox executor/result_delivery output/format
     output/sealing output/writer
-    cli/bisection routes/agent_api routes/json_api routes/webhooks scheduler/agent_history web/connection web/listener
+    routes/agent_api routes/json_api routes/webhooks scheduler/agent_history web/connection
+    web/listener
     web/request_reader
     """.split()
 )
