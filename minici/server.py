@@ -86,12 +86,8 @@ class Server:
         self.state = State(
             self.store, config, watched=self._wake_viewers, changed=self._build_changed
         )
-        self.hooks = HookQueue(
-            config.data / "hooks",
-            config.projects,
-            self._load,
-            Telling(self.state, self._page_url),
-        )
+        telling = Telling(self.state, self._page_url)
+        self.hooks = HookQueue(config.data / "hooks", config.projects, self._load, telling)
         self._instance = secrets.token_hex(16)  # another one with each start: rule 20
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
         client = AgentClient(
@@ -102,8 +98,7 @@ class Server:
         self.dispatcher = Dispatcher(self.state, client, in_background, page_url)
         self.watchdog = Watchdog(self.state, self.dispatcher, client, in_background)
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
-        pushes = Pushes(self.store, self.state, self.dispatcher)
-        self.poller = Poller(config.projects, pushes)
+        self.poller = Poller(config.projects, Pushes(self.store, self.state, self.dispatcher))
         self._records = Records(self.store, self._base)
         self._pages = Pages(
             self.state, self.dispatcher, self.store, config, self._records, self.poller, self._base
@@ -112,20 +107,24 @@ class Server:
             unfinished = self.store.open()
         except StoreDamaged as error:
             raise CanNotStart(str(error)) from None
+        self._listener = self._listen(context)
+        self.url = shown_url(config.host, self._listener.server_port, context is not None)
+        self.state.restore(unfinished)
+        self.hooks.restore(unfinished)
+
+    def _listen(self, context: Optional[tls.Context]) -> Listener:
+        host, port = self._config.host, self._config.port
         try:
-            self._listener = Listener(config.host, config.port, self._application(), context)
+            return Listener(host, port, self._application(), context)
         except NoScrypt as error:
             self.store.close()
             raise CanNotStart(f"[users]: {error}") from None
         except OSError as error:
             self.store.close()
             raise CanNotStart(
-                f"can't listen on {config.host} port {config.port}: {error.strerror or error}; "
+                f"can't listen on {host} port {port}: {error.strerror or error}; "
                 "is something else running there?"
             ) from None
-        self.url = shown_url(config.host, self._listener.server_port, context is not None)
-        self.state.restore(unfinished)
-        self.hooks.restore(unfinished)
 
     def start(self) -> None:
         self._listener.start()
