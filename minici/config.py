@@ -1,7 +1,7 @@
 """config.ini, read into frozen dataclasses or refused in one line.
 
-Every key stands once, in `SERVER_KEYS` and `AGENT_KEYS`, with its type, default and help: what
-reads a file, what explains it and what tests it go by these tables. Section 2 of the contract.
+Every key stands once: it is a field of a dataclass, with its type, default and help. What reads a
+file, what explains it and what tests it go by these fields. Section 2 of the contract.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pwd
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -38,6 +38,27 @@ class Key:
     help: str = ""
 
 
+def _key(
+    read: Callable[[str, Path], Any],
+    default: Any = None,
+    help: str = "",
+    *,
+    required: bool = False,
+    name: str = "",
+) -> Mapping[str, Any]:
+    """What says of a field that a key of config.ini fills it; `name` is the key's, if another."""
+    return {"key": Key(read, default, required, help), "name": name}
+
+
+def _keys(config: type) -> dict[str, Key]:
+    """The keys that fill a dataclass, by name."""
+    return {
+        each.metadata["name"] or each.name: each.metadata["key"]
+        for each in fields(config)
+        if "key" in each.metadata
+    }
+
+
 @dataclass(frozen=True)
 class ProjectConfig:
     """A repository, the command that tests it, and what starts its builds by itself.
@@ -47,16 +68,47 @@ class ProjectConfig:
     """
 
     name: str
-    repository: str
-    command: str
-    branches: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    poll: float = 60.0
-    webhook_secret: Optional[str] = None
-    supersede: str = readers.QUEUED_ONLY
-    hook: Optional[tuple[str, ...]] = None
-    build_timeout: float = 3600.0
-    submodules: bool = False
+    repository: str = field(
+        metadata=_key(readers.repository, help="the URL or path that agents check out")
+    )
+    command: str = field(
+        metadata=_key(readers.command, "", "what the form offers, and a push is built with")
+    )
+    branches: tuple[str, ...] = field(
+        default=(),
+        metadata=_key(readers.patterns, (), "patterns of branches that are built by themselves"),
+    )
+    tags: tuple[str, ...] = field(
+        default=(),
+        metadata=_key(readers.patterns, (), "patterns of tags that are built by themselves"),
+    )
+    poll: float = field(
+        default=60.0,
+        metadata=_key(readers.pause, 60.0, "how often the repository is asked for its refs"),
+    )
+    webhook_secret: Optional[str] = field(
+        default=None, metadata=_key(readers.secret, help="what signs the calls of /webhook/NAME")
+    )
+    supersede: str = field(
+        default=readers.QUEUED_ONLY,
+        metadata=_key(
+            readers.supersede,
+            readers.QUEUED_ONLY,
+            "what a newer build of a branch ends: no queued running",
+        ),
+    )
+    hook: Optional[tuple[str, ...]] = field(
+        default=None,
+        metadata=_key(
+            readers.program, help="the program that is run when a build's status changes"
+        ),
+    )
+    build_timeout: float = field(
+        default=3600.0, metadata=_key(readers.duration, help="the longest that a command may run")
+    )
+    submodules: bool = field(
+        default=False, metadata=_key(readers.yes, False, "yes: submodules are checked out too")
+    )
 
     @property
     def starts_by_itself(self) -> bool:
@@ -65,35 +117,66 @@ class ProjectConfig:
 
 
 @dataclass(frozen=True)
-class ServerConfig:
+class _Listening:
+    """What the sections of server and agent have in common."""
+
+    port: int = field(
+        metadata=_key(readers.port, help="where to listen; 0 takes a free one", required=True)
+    )
+    host: str = field(metadata=_key(readers.host, "127.0.0.1", "address to listen on"))
+    secret: Optional[str] = field(
+        metadata=_key(readers.secret, help="the word that server and agents share")
+    )
+    secret_in: Optional[Path]
+    certificate: Optional[Path] = field(metadata=_key(readers.file, help="PEM file: serve HTTPS"))
+    private_key: Optional[Path] = field(
+        metadata=_key(readers.file, help="PEM file of the certificate's key")
+    )
+    open: bool = field(
+        metadata=_key(readers.yes, False, "yes: listen beyond this host without a secret and users")
+    )
+    error: Callable[[str, str], ConfigError]
+
+
+@dataclass(frozen=True)
+class ServerConfig(_Listening):
     """The server's half of config.ini. Durations are in seconds, sizes in bytes.
 
-    `projects` begins with that of the section [server].
-    `secret_in` is the file in which the secret stands. `error` makes the ConfigError that says
-    what is wrong with the value of a key.
+    `projects` begins with that of the section [server]. `secret_in` is the file in which the
+    secret stands. `error` makes the ConfigError that says what is wrong with the value of a key.
     """
 
-    port: int
     projects: tuple[ProjectConfig, ...]
-    host: str
-    data: Path
-    secret: Optional[str]
-    secret_in: Optional[Path]
-    max_queue: int
-    max_attempts: int
-    ping_interval: float
-    agent_timeout: float
-    output_limit: int
-    keep_builds: int
-    keep_days: float
-    url: Optional[str]
-    certificate: Optional[Path]
-    private_key: Optional[Path]
-    language: str
-    public: frozenset[str]
-    open: bool
+    data: Path = field(metadata=_key(readers.path, "minici-data", "the data folder"))
+    max_queue: int = field(
+        metadata=_key(readers.positive, 1000, "queued builds; one more is turned away")
+    )
+    max_attempts: int = field(metadata=_key(readers.positive, 3, "attempts before a build is lost"))
+    ping_interval: float = field(
+        metadata=_key(readers.duration, 2.0, "how often each agent is pinged")
+    )
+    agent_timeout: float = field(
+        metadata=_key(readers.duration, 10.0, "silence after which an agent is gone")
+    )
+    output_limit: int = field(metadata=_key(readers.size, 64 * 2**20, "bytes kept of each stream"))
+    keep_builds: int = field(
+        metadata=_key(readers.count, 0, "how many final builds to keep; 0 is all")
+    )
+    keep_days: float = field(
+        metadata=_key(readers.days, 0.0, "how long to keep final builds; 0 is for ever")
+    )
+    url: Optional[str] = field(
+        metadata=_key(readers.page_url, help="the address by which people reach the server")
+    )
+    language: str = field(metadata=_key(readers.language, "auto", "auto, ru or en"))
+    public: frozenset[str] = field(
+        metadata=_key(
+            readers.public_paths,
+            frozenset(("healthz",)),
+            "what asks for no password: some of healthz badge feeds metrics",
+        )
+    )
     users: Mapping[str, str]
-    error: Callable[[str, str], ConfigError]
 
     @property
     def default_project(self) -> ProjectConfig:
@@ -108,109 +191,66 @@ class ServerConfig:
 
 
 @dataclass(frozen=True)
-class AgentConfig:
+class AgentConfig(_Listening):
     """The agent's half of config.ini. `data` is None where it is named after the port.
 
     `secret_in` is the file in which the secret stands. `error` makes the ConfigError that says
     what is wrong with the value of a key.
     """
 
-    port: int
-    server: str
-    host: str
-    advertise: Optional[str]
-    data: Optional[Path]
+    server: str = field(
+        metadata=_key(readers.server_url, help="host:port or URL of the server", required=True)
+    )
+    advertise: Optional[str] = field(
+        metadata=_key(
+            readers.advertise, help="host or host:port by which the server reaches this agent"
+        )
+    )
+    data: Optional[Path] = field(
+        metadata=_key(readers.path, help="mirrors, workspaces and undelivered results")
+    )
     folder: Path
-    slots: int
-    secret: Optional[str]
-    secret_in: Optional[Path]
-    user: Optional[str]
-    certificate: Optional[Path]
-    private_key: Optional[Path]
-    authority: Optional[Path]
-    pass_names: tuple[str, ...]
-    shell: tuple[str, ...]
-    name: Optional[str]
-    keep_mirrors: float
-    open: bool
-    error: Callable[[str, str], ConfigError]
+    slots: int = field(metadata=_key(readers.positive, 1, "builds at a time"))
+    name: Optional[str] = field(
+        metadata=_key(readers.agent_name, help="what people call this agent")
+    )
+    keep_mirrors: float = field(
+        metadata=_key(
+            readers.duration, 30 * 86400.0, "how long mirrors and working trees stay unused"
+        )
+    )
+    user: Optional[str] = field(metadata=_key(readers.user, help="the user as whom commands run"))
+    authority: Optional[Path] = field(
+        metadata=_key(
+            readers.file, help="PEM file of the authority behind the server's certificate"
+        )
+    )
+    pass_names: tuple[str, ...] = field(
+        metadata=_key(
+            readers.names, (), "names of variables that look secret and are passed on", name="pass"
+        )
+    )
+    shell: tuple[str, ...] = field(
+        metadata=_key(
+            readers.program, ("/bin/sh", "-e", "-c"), "the words that the command is appended to"
+        )
+    )
 
 
-_SHARED = {
-    "host": Key(readers.host, "127.0.0.1", help="address to listen on"),
-    "secret": Key(readers.secret, help="the word that server and agents share"),
-    "secret_file": Key(readers.path, help="the file that holds the shared word"),
-    "certificate": Key(readers.file, help="PEM file: serve HTTPS"),
-    "private_key": Key(readers.file, help="PEM file of the certificate's key"),
-    "open": Key(readers.yes, False, help="yes: listen beyond this host without a secret and users"),
-}
-
+_SECRET_FILE = {"secret_file": Key(readers.path, help="the file that holds the shared word")}
 PROJECT_KEYS: Mapping[str, Key] = {
-    "repository": Key(readers.repository, help="the URL or path that agents check out"),
-    "command": Key(readers.command, "", help="what the form offers, and a push is built with"),
-    "branches": Key(readers.patterns, (), help="patterns of branches that are built by themselves"),
-    "tags": Key(readers.patterns, (), help="patterns of tags that are built by themselves"),
-    "poll": Key(readers.pause, 60.0, help="how often the repository is asked for its refs"),
-    "webhook_secret": Key(readers.secret, help="what signs the calls of /webhook/NAME"),
+    **_keys(ProjectConfig),
     "webhook_secret_file": Key(readers.path, help="the file that holds webhook_secret"),
-    "supersede": Key(
-        readers.supersede,
-        readers.QUEUED_ONLY,
-        help="what a newer build of a branch ends: no queued running",
-    ),
-    "hook": Key(readers.program, help="the program that is run when a build's status changes"),
-    "build_timeout": Key(readers.duration, help="the longest that a command may run"),
-    "submodules": Key(readers.yes, False, help="yes: submodules are checked out too"),
 }
-
 SERVER_KEYS: Mapping[str, Key] = {
     **PROJECT_KEYS,
     "name": Key(readers.project_name, help="the project's name"),
-    "port": Key(readers.port, required=True, help="where to listen; 0 takes a free one"),
-    "repository": Key(
-        readers.repository, required=True, help="the URL or path that agents check out"
-    ),
-    "build_timeout": Key(readers.duration, 3600.0, help="the longest that a command may run"),
-    "data": Key(readers.path, "minici-data", help="the data folder"),
-    "max_queue": Key(readers.positive, 1000, help="queued builds; one more is turned away"),
-    "max_attempts": Key(readers.positive, 3, help="attempts before a build is lost"),
-    "ping_interval": Key(readers.duration, 2.0, help="how often each agent is pinged"),
-    "agent_timeout": Key(readers.duration, 10.0, help="silence after which an agent is gone"),
-    "output_limit": Key(readers.size, 64 * 2**20, help="bytes kept of each stream"),
-    "keep_builds": Key(readers.count, 0, help="how many final builds to keep; 0 is all"),
-    "keep_days": Key(readers.days, 0.0, help="how long to keep final builds; 0 is for ever"),
-    "url": Key(readers.page_url, help="the address by which people reach the server"),
-    "language": Key(readers.language, "auto", help="auto, ru or en"),
-    "public": Key(
-        readers.public_paths,
-        frozenset(("healthz",)),
-        help="what asks for no password: some of healthz badge feeds metrics",
-    ),
-    **_SHARED,
+    "repository": replace(PROJECT_KEYS["repository"], required=True),
+    "build_timeout": replace(PROJECT_KEYS["build_timeout"], default=3600.0),
+    **_keys(ServerConfig),
+    **_SECRET_FILE,
 }
-
-AGENT_KEYS: Mapping[str, Key] = {
-    "port": Key(readers.port, required=True, help="where to listen; 0 takes a free one"),
-    "server": Key(readers.server_url, required=True, help="host:port or URL of the server"),
-    "advertise": Key(
-        readers.advertise, help="host or host:port by which the server reaches this agent"
-    ),
-    "data": Key(readers.path, help="mirrors, workspaces and undelivered results"),
-    "slots": Key(readers.positive, 1, help="builds at a time"),
-    "name": Key(readers.agent_name, help="what people call this agent"),
-    "keep_mirrors": Key(
-        readers.duration, 30 * 86400.0, help="how long mirrors and working trees stay unused"
-    ),
-    "user": Key(readers.user, help="the user as whom commands run"),
-    "authority": Key(
-        readers.file, help="PEM file of the authority behind the server's certificate"
-    ),
-    "pass": Key(readers.names, (), help="names of variables that look secret and are passed on"),
-    "shell": Key(
-        readers.program, ("/bin/sh", "-e", "-c"), help="the words that the command is appended to"
-    ),
-    **_SHARED,
-}
+AGENT_KEYS: Mapping[str, Key] = {**_keys(AgentConfig), **_SECRET_FILE}
 
 _PROJECT = "project "
 _SECTIONS = {"server": SERVER_KEYS, "agent": AGENT_KEYS}

@@ -675,11 +675,8 @@ def test_the_words_of_shell_come_before_the_command(place: Place) -> None:
     assert server.output(number, "stdout") == b"['-c'] 42\n"
 
 
-def test_a_shell_that_does_not_exist_is_a_failure_with_a_reason(place: Place) -> None:
-    server = place.server()
-    place.agent(server, shell="/nowhere/sh -c")
-    build = server.wait_final(server.start_build(command="true"))
-    assert build["status"] == "failure" and "/nowhere/sh" in build["reason"]
+def test_a_shell_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, "minici.agent", agent_text("shell = /nowhere/sh -c"), "shell", "/nowhere/sh")
 
 
 def test_user_is_as_whom_commands_run(open_place: Place) -> None:

@@ -379,13 +379,13 @@ def test_fault_45_a_command_that_is_there_twice_starts_nothing(at_rest: ServerPr
 JSON = "application/json"
 FOR_PEOPLE = {
     "GET": {
-        "/": "before, status, text, commit, command",
+        "/": "before, status, text, project, branch, commit, command",
         "/agents": None,
-        "/api/builds": "limit, before, status",
+        "/api/builds": "limit, before, status, text, project, branch",
         "/api/agents": None,
         "/badge.svg": "commit, label, language",
         "/badge.json": "commit, label, language",
-        "/feed.atom": "status, text, language",
+        "/feed.atom": "status, text, project, branch, language",
         "/cc.xml": None,
         "/healthz": None,
         "/build/1": "attempt, at, to, line, log, find",
@@ -396,8 +396,9 @@ FOR_PEOPLE = {
         "/api/builds/1": None,
     },
     "POST": {
-        "/build": "commit, command",
-        "/api/builds": "commit, command",
+        "/build": "commit, command, project, ref",
+        "/api/builds": "commit, command, project, ref",
+        "/api/poll": "project",
         "/build/1/cancel": None,
         "/build/1/rebuild": None,
         "/agents/forget": "address",

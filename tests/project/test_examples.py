@@ -26,7 +26,7 @@ CONFIG = EXAMPLES / "config.ini"
 SETTING = re.compile(r"(#?)(\w+) = (.+)")
 
 # A file may stand for what is no default but an example.
-EXAMPLE_FILES = ("certificate", "private_key", "authority", "secret_file")
+EXAMPLE_FILES = ("certificate", "private_key", "authority", "secret_file", "webhook_secret_file")
 
 
 def settings(section: str) -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_the_example_configuration_shows_the_defaults(
 
 def test_every_line_of_the_example_configuration_may_be_put_in_force(tmp_path: Path) -> None:
     text = re.sub(r"(?m)^#(?=\w+ = |\[users\])", "", CONFIG.read_text(encoding="utf-8"))
-    text = re.sub(r"(?m)^secret = .*", "", text)
+    text = re.sub(r"(?m)^(webhook_)?secret = .*", "", text)
     text = text.replace("user = nobody", "user = root")
     for key, name in re.findall(rf"(?m)^({'|'.join(EXAMPLE_FILES)}) = (.*)", text):
         pair = ROOT / "tests" / "support" / "tls" / f"{key}.pem"

@@ -75,6 +75,8 @@ FOR_PEOPLE = [
     ("POST", "/build/1/rebuild"),
     ("GET", "/agents"),
     ("POST", "/agents/forget"),
+    ("POST", "/poll"),
+    ("POST", "/api/poll"),
     ("GET", "/api/builds"),
     ("POST", "/api/builds"),
     ("GET", "/api/builds/1"),
