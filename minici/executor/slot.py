@@ -211,6 +211,11 @@ class Slot:
             self._artifacts.chmod(0o711)  # they get through to their own, whatever the umask
         for earlier in self._artifacts.iterdir():
             try:
+                earlier.rmdir()  # most builds leave nothing there, and git.remove is a process
+                continue
+            except OSError:
+                pass
+            try:
                 git.remove(earlier)
             except GitError as error:
                 log.warning("can't remove the files of an earlier build, so they stay: %s", error)
