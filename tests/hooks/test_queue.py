@@ -77,7 +77,7 @@ class World:
         return [status for build, status in found if number in (None, int(build))]
 
     def left(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob("*"))
+        return sorted(path.name for path in self.folder.glob("*.json"))
 
 
 @pytest.fixture

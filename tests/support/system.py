@@ -81,8 +81,13 @@ def marked(marker: str) -> dict[int, str]:
 
 
 def commands_left(marker: str) -> dict[int, str]:
-    """The living processes of a test that are no process of minici's own."""
-    return {pid: line for pid, line in marked(marker).items() if "minici" not in line}
+    """The living processes of a test that are no process of minici's own.
+
+    An agent measures its folders with `du` once it has nothing else to do.
+    """
+    own = ("minici", "du -skx")
+    found = marked(marker).items()
+    return {pid: line for pid, line in found if not any(each in line for each in own)}
 
 
 def render_config(sections: Mapping[str, Mapping[str, Setting]]) -> str:
