@@ -148,7 +148,7 @@ def test_a_final_status_survives_a_kill(world: World) -> None:
     world.change(2, QUEUED)
     world.restart()
     wait_for(lambda: world.told(1) == [SUCCESS] and world.told(2) == [QUEUED], 10, "both")
-    assert world.left() == ["2.json"]
+    wait_for(lambda: world.left() == ["2.json"], 10, "the file of the final one to go")
 
 
 def test_a_status_that_was_told_is_not_told_by_the_next_server(world: World) -> None:
