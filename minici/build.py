@@ -101,9 +101,6 @@ class Build:
     command: str
     repository: str
     queued_at: str
-    project: str = ""
-    event: str = MANUAL
-    ref: Optional[str] = None
     status: str = QUEUED
     reason: Optional[str] = None
     revision: Optional[str] = None
@@ -123,6 +120,9 @@ class Build:
     cancel_requested: bool = False
     cancelled_by: Optional[str] = None
     superseded_by: Optional[int] = None
+    project: str = ""
+    event: str = MANUAL
+    ref: Optional[str] = None
     returns: int = 0
     last_attempt: int = 0
 

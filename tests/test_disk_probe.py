@@ -92,6 +92,8 @@ def test_fault_63_what_stops_a_start_stops_the_look(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse)
+        if call == "mkdir":  # which Python 3.9 looks up once
+            patch.setattr(store_module.Path, "mkdir", unlinkable)
         if call == "link":  # the mark is made as a file then, and that fails as well
             patch.setattr(store_module.Path, "touch", unlinkable)
         with pytest.raises(StoreUnavailable):

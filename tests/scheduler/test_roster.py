@@ -15,14 +15,14 @@ NOW = 1000.0
 
 def roster(*agents: tuple[int, int]) -> Roster:
     """Agents a, b, c..., each with so many slots, and so many of them taken."""
-    made = Roster(2.0, 10.0, 60.0)
+    made = Roster(2.0, 10.0)
     build = 100
     for name, (slots, taken) in zip("abc", agents):
         agent = KnownAgent(name, 1, name, slots, NOW)
         made.add(agent)
         for _ in range(taken):
             build += 1
-            made.assign(agent, AttemptId(build, 1), NOW)
+            made.assign(agent, AttemptId(build, 1), NOW, overdue_after=60.0)
     return made
 
 
@@ -66,7 +66,7 @@ def test_rule_06_an_agent_is_chosen(
 def test_rule_06_nothing_is_given_beside_a_build_that_runs_alone() -> None:
     made = roster((4, 0))
     (agent,) = made
-    made.assign(agent, AttemptId(1, 3), NOW, alone=True)
+    made.assign(agent, AttemptId(1, 3), NOW, overdue_after=60.0, alone=True)
     assert agent.free_slots == 0 and chosen(made, 2, None) is None
     made.release(agent.address, AttemptId(1, 3))
     assert chosen(made, 2, None) == "2 to a"
