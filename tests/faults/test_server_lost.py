@@ -112,8 +112,11 @@ def test_fault_15_the_200_to_a_result_is_cut_off(place: Place) -> None:
 def test_fault_15_the_answer_is_cut_in_the_middle(place: Place, at: int) -> None:
     server = place.server()
     proxy, agent = proxied(place, server)
+    go = place.folder / "go"
+    number = server.start_build(command=f"until [ -e {go} ]; do sleep 0.1; done; echo text")
+    wait_for(lambda: server.get(f"/build/{number}/checkout").body, 60, "what git has printed")
     proxy.cut_after = at
-    number = server.start_build(command="echo text")
+    go.touch()
     known = server.wait_final(number)
     time.sleep(0.5)
     proxy.cut_after = None
