@@ -67,7 +67,7 @@ def test_fault_56_what_git_prints_is_sent(
     gone = place.folder / "gone"
     server.script_always("/notify_build_output", (503, {"error": "later"}))
     hand(agent, 2, "true", repository=f"file://{gone}")
-    wait_for(lambda: agent.ping()["undelivered"])
+    wait_for(lambda: [each["id"] for each in agent.ping()["undelivered"]] == [2])
     assert server.stream(2, "checkout") == b""
     agent.kill()
     agent.restart()

@@ -264,7 +264,7 @@ def test_name_and_password_stand_in_the_url_or_in_netrc(place: Place) -> None:
         (("start", "main", "make", "test"), "put it into quotes"),
         (("repeat", "0", "main"), "0: not a number from 1 on"),
         (("list", "--status", "broken"), "invalid choice"),
-        (("list", "--project", "x"), "project"),
+        (("start", "--project", "x", "HEAD"), "project"),
         (("pause", "nobody"), "no agent has that name"),
         (("files", "1"), "older"),
         (("list", "--server", "ftp://x"), "write http://HOST:PORT"),
