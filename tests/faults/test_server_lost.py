@@ -113,15 +113,17 @@ def test_fault_15_the_answer_is_cut_in_the_middle(place: Place, at: int) -> None
     server = place.server()
     proxy, agent = proxied(place, server)
     go = place.folder / "go"
-    number = server.start_build(command=f"until [ -e {go} ]; do sleep 0.1; done; echo text")
-    wait_for(lambda: server.get(f"/build/{number}/checkout").body, 60, "what git has printed")
+    number = server.start_build(
+        command=f"echo go; until [ -e {go} ]; do sleep 0.1; done; echo text"
+    )
+    wait_for(lambda: server.output(number) == b"go\n", 60, "the command, after all of git's text")
     proxy.cut_after = at
     go.touch()
     known = server.wait_final(number)
     time.sleep(0.5)
     proxy.cut_after = None
     wait_for(lambda: agent.ping()["undelivered"] == [], 60, "delivered")
-    assert server.build(number) == known and server.output(number) == b"text\n"
+    assert server.build(number) == known and server.output(number) == b"go\ntext\n"
 
 
 def test_fault_16_attempt_1_fails_after_attempt_2_succeeded(place: Place) -> None:
