@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ import pytest
 from tests.support.harness import Place
 from tests.support.patient import Patient
 from tests.support.repositories import Repository
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C reach what the tests start: a shell's background job ignores it, and so would
+    whatever it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
