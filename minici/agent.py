@@ -14,7 +14,8 @@ from typing import Optional
 
 from minici.checkout.mirrors import Mirrors
 from minici.checkout.upkeep import Upkeep
-from minici.config import AgentConfig, read_agent
+from minici.config import AgentConfig
+from minici.config_file import read_agent
 from minici.daemon import CanNotStart, Stop, announce, run, shown_url, warn_if_readable
 from minici.durable import FolderLock
 from minici.executor.endpoints import AgentEndpoints, error_as_json

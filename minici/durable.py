@@ -1,4 +1,4 @@
-"""Files that survive a kill and a power cut, and folders that have one owner.
+"""Files that survive a kill and a power cut, folders that have one owner, and a probe of the disk.
 
 Section 4 of the contract relies on this module: all other modules write durable files through it.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
 _READ_BYTES = 1024 * 1024
+_PROBE_VALID_SECONDS = 1.0
 _F_FULLFSYNC: Optional[int] = getattr(fcntl, "F_FULLFSYNC", None)  # macOS has it: see `sync`
 _UNSUPPORTED = frozenset((errno.EINVAL, errno.ENOTSUP, errno.ENOTTY, errno.EOPNOTSUPP))
 
@@ -166,3 +169,36 @@ class FolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+class WritableProbe:
+    """Calls `probe`, which raises OSError, for one caller at a time. Any thread may call it.
+
+    Whoever had to wait for another's result gets that one, if it is a second old at most.
+    """
+
+    def __init__(
+        self, probe: Callable[[], object], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._probe = probe
+        self._clock = clock
+        self._lock = threading.Lock()  # held while the disk is probed; guards what follows
+        self._error: Optional[OSError] = None
+        self._valid_until = 0.0
+
+    def check(self) -> None:
+        """Raise OSError unless the disk could be written within the last second."""
+        with self._lock:
+            if self._clock() >= self._valid_until:
+                self._error = self._look()
+                self._valid_until = self._clock() + _PROBE_VALID_SECONDS
+            error = self._error
+        if error is not None:
+            raise OSError(error.errno, error.strerror or str(error))
+
+    def _look(self) -> Optional[OSError]:
+        try:
+            self._probe()
+        except OSError as error:
+            return error
+        return None

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from minici import html
 from minici.build import Build
-from minici.config import ServerConfig, read_server
+from minici.config import ServerConfig
+from minici.config_file import read_server
 from minici.daemon import (
     CanNotStart,
     Stop,

@@ -29,9 +29,9 @@ from typing import Any, Callable, Optional, Union
 
 from minici import build as builds
 from minici.build import Build, Kept
-from minici.disk_probe import WritableProbe
 from minici.durable import (
     FolderLock,
+    WritableProbe,
     sync_folder,
     write_atomic,
 )

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from minici.agent import other_user
-from minici.config import ConfigError, read_agent
+from minici.config import ConfigError
+from minici.config_file import read_agent
 from tests.support.harness import ROOT, AgentProcess, Place, ServerProcess, marked, wait_for
 from tests.support.repositories import Repository
 

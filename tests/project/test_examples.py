@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from minici.config import AGENT_KEYS, SERVER_KEYS, Key, read_agent, read_server
+from minici.config import AGENT_KEYS, SERVER_KEYS, Key
+from minici.config_file import read_agent, read_server
 from minici.web.passwords import hash_password
 from tests.support.fakes import FakeServer
 from tests.support.fresh_machine import FreshMachine

@@ -17,8 +17,8 @@ from tests.support.harness import ROOT
 PACKAGE = ROOT / "minici"
 LEAVES = frozenset(
     """
-    build validation reasons config config_values hosts timestamps durable daemon
-    log_handler thread_pool id_counter disk_probe
+    build validation reasons config config_file config_values hosts timestamps durable daemon
+    log_handler thread_pool id_counter
     """.split()
 )
 # What each package and each module at the top may import besides itself. `*` stands for the leaves.

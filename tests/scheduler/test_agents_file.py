@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minici.config import read_server
+from minici.config_file import read_server
 from minici.scheduler.state import State
 from minici.store import Store, StoreUnavailable
 

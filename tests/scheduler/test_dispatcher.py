@@ -10,7 +10,8 @@ from typing import Any, Callable
 import pytest
 
 from minici import build as builds
-from minici.config import ServerConfig, read_server
+from minici.config import ServerConfig
+from minici.config_file import read_server
 from minici.scheduler.agent_client import ACCEPTED, DispatchResult
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.roster import KnownAgent, PingResult

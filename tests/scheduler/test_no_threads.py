@@ -11,7 +11,7 @@ from typing import Callable
 import pytest
 
 from minici.build import CANCELLED, RUNNING, AttemptId
-from minici.config import read_server
+from minici.config_file import read_server
 from minici.scheduler.agent_client import ACCEPTED, AgentClient, DispatchResult
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.roster import KnownAgent, PingResult

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minici.config import read_server
+from minici.config_file import read_server
 from minici.scheduler.agent_client import AgentClient
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.retention import Retention

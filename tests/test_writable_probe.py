@@ -1,4 +1,4 @@
-"""The look at the disk behind /healthz: `minici/disk_probe.py` and `Store.check_writable`."""
+"""The look at the disk behind /healthz: `WritableProbe` and `Store.check_writable`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minici import store as store_module
-from minici.disk_probe import WritableProbe
+from minici.durable import WritableProbe
 from minici.store import Store, StoreUnavailable
 
 
