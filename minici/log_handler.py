@@ -10,10 +10,12 @@ import logging
 import os
 import select
 import threading
+import time
 import traceback
 from collections import deque
 
 _QUEUE_BYTES = 1024 * 1024
+_BATCH_SECONDS = 0.02  # lines that come together cost one change of threads
 _FLUSH_SECONDS = 1.0  # at the process's end
 
 
@@ -45,9 +47,10 @@ class BackgroundHandler(logging.Handler):
             if self._queued_bytes + len(line) > _QUEUE_BYTES:
                 self._lost_lines += 1
                 return
+            if not self._queue:  # else the thread is awake
+                self._changed.notify_all()
             self._report_lost_lines()
             self._enqueue(line, 1)
-            self._changed.notify_all()
 
     def flush(self) -> None:
         with self._changed:
@@ -74,6 +77,8 @@ class BackgroundHandler(logging.Handler):
                 self._changed.wait_for(
                     lambda: self._queue or (self._lost_lines and not self._failed)
                 )
+            time.sleep(_BATCH_SECONDS)
+            with self._changed:
                 if not self._queue:
                     self._report_lost_lines()
                 data = b"".join(line for line, _ in self._queue)
