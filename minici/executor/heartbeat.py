@@ -35,7 +35,8 @@ class Heartbeat:
         self._describe = describe
         self._welcome = welcome
         self._registering = threading.Lock()  # held for a registration; guards what follows
-        self._instance: Optional[str] = None  # the word that the last registration brought
+        # The word that the last registration brought: "" of a server that has none.
+        self._instance: Optional[str] = None
         self._refused_word = ""  # of the server that was last told that this is not its agent
         self._registered = False
         self._unreachable = False
@@ -59,7 +60,7 @@ class Heartbeat:
 
         If it is another word than that of the last registration, registers at once to find out.
         """
-        if not word or self._instance in (None, word):
+        if not word or self._instance in ("", word):
             return True
         with self._registering:
             if self._instance != word:
@@ -67,7 +68,7 @@ class Heartbeat:
                     self._register()
                 except (CallError, OSError) as error:
                     log.debug("not registered: %s", error)
-            known = self._instance in (None, word)
+            known = self._instance in ("", word)
             if not known and word != self._refused_word:
                 self._refused_word = word
                 text = "refused the calls of a server that is not the one at %s: a copy of it?"
@@ -81,7 +82,7 @@ class Heartbeat:
 
     def _register(self) -> None:
         word = self._client.post("/notify_agent", self._describe()).data.get("instance")
-        self._instance = word if isinstance(word, str) and word else None
+        self._instance = word if isinstance(word, str) else ""
         # Changes go to the log, and not each try.
         if not self._registered:
             log.info("registered with %s", self._client.base)

@@ -1,9 +1,10 @@
 """Builds while everything dies: `python -m tests.chaos --minutes N --seed S`.
 
 A server and agents on a real repository, clients that start builds, and a monkey that kills,
-stops and terminates processes, and cuts, delays and swallows what goes between them. In the end
-the monkey rests, the queue drains, and every acknowledged build must be there: final, exactly
-once, with exactly its output; ids rising and unique, no stray process, no traceback.
+stops and terminates processes, cuts, delays and swallows what goes between them, fills disks,
+takes the repository away, and starts copies of the server. In the end the monkey rests, the queue
+drains, and every acknowledged build must be there: final, exactly once, with exactly its output;
+ids rising and unique, no stray process, no traceback.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from tests.chaos.copies import Copy
+from tests.chaos.disks import SmallDisk
+from tests.chaos.remotes import Remote
+from tests.chaos.trouble import Trouble
 from tests.support.harness import (
     FINAL,
     AgentProcess,
@@ -126,8 +131,10 @@ class World:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        remote = Remote(place)
         self.server: ServerProcess = place.server(
             port=free_port(),
+            repository=remote.url,
             ping_interval="0.3s",
             agent_timeout="2s",
             build_timeout="1m",
@@ -137,13 +144,15 @@ class World:
         self.to_server = [Proxy(self.server.port) for _ in AGENTS]
         self.to_agent: list[Proxy] = []
         self.members = [Member(self.server)]
-        for slots, way in zip(AGENTS, self.to_server):
+        self.troubles: list[Trouble] = [remote, Copy(place, self.server)]
+        for number, (slots, way) in enumerate(zip(AGENTS, self.to_server)):
             port = free_port()
             back = Proxy(port)
             self.to_agent.append(back)
-            agent: AgentProcess = place.agent(
-                way.address, port=port, slots=slots, advertise=back.address
-            )
+            disk = SmallDisk(place, f"disk{number}")
+            self.troubles.append(disk)
+            about = {"port": port, "slots": slots, "advertise": back.address, "data": disk.data}
+            agent: AgentProcess = place.agent(way.address, disk.env, **about)
             self.members.append(Member(agent))
         place.closed_at_end.extend(self.proxies)
 
@@ -245,7 +254,7 @@ class Monkey:
 
     def play(self, until: float) -> None:
         deeds: list[Callable[[], None]] = (
-            [self._end_process] * 6 + [self._pause] * 2 + [self._wire] * 5
+            [self._end_process] * 6 + [self._pause] * 2 + [self._wire] * 5 + [self._trouble] * 5
         )
         while time.monotonic() < until:
             self._chance.choice(deeds)()
@@ -303,6 +312,22 @@ class Monkey:
 
         self._later(self._chance.choice((0.1, 1, 3, 5)), resume)
 
+    def _trouble(self) -> None:
+        trouble = self._chance.choice(self._world.troubles)
+        if not trouble.lock.acquire(blocking=False):
+            return
+        self._ledger.count(trouble.begin(self._chance))
+
+        def end() -> None:
+            try:
+                trouble.end()
+            except Exception as error:
+                self._ledger.fault(f"{type(trouble).__name__} did not end: {error}")
+            finally:
+                trouble.lock.release()
+
+        self._later(self._chance.uniform(0.5, 6), end)
+
     def _wire(self) -> None:
         """Something bad between the server and one agent, in one direction of calling."""
         proxy = self._chance.choice(self._world.proxies)
@@ -336,6 +361,9 @@ def check(world: World, ledger: Ledger, folder: Path) -> None:
             ledger.fault(f"build {number} never became final")
             continue
         check_record(world, ledger, number, order, record)
+    for trouble in world.troubles:
+        for problem in trouble.problems():
+            ledger.fault(problem)
     others = {pid: line for pid, line in marked(world.place.marker).items() if "minici" not in line}
     if others:
         ledger.fault(f"stray processes: {others}")

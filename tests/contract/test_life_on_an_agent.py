@@ -310,6 +310,21 @@ def test_rule_20_a_copy_finds_no_agent_while_the_server_is_away(
     assert agent.get("/ping", {"X-Minici-Instance": "one"}).status == 200
 
 
+def test_rule_20_an_agent_that_has_not_registered_yet_serves_no_copy(place: Place) -> None:
+    """It was started while its own server was away, and a copy of that one knows its address."""
+    server = place.keep(FakeServer())
+    server.close()
+    agent = place.agent(server)
+    order = {"id": 1, "attempt": 1, "repository": place.repository.path, "commit": "HEAD"}
+    reply = agent.post("/build", {**order, "command": "true"}, X_Minici_Instance="copy")
+    assert reply.status == agent.get("/ping", {"X-Minici-Instance": "copy"}).status == 409
+    assert agent.ping()["running"] == [], "no header: as before"
+    server.script_always("/notify_agent", (200, {"instance": "one"}))
+    server.open()
+    assert agent.get("/ping", {"X-Minici-Instance": "one"}).status == 200
+    assert agent.get("/ping", {"X-Minici-Instance": "copy"}).status == 409
+
+
 def test_rule_20_servers_and_agents_that_know_nothing_of_it(agent: AgentProcess) -> None:
     wait_for(lambda: "registered with" in agent.log())
     assert agent.get("/ping", {"X-Minici-Instance": "any"}).status == 200

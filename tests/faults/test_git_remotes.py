@@ -20,7 +20,7 @@ from minici.checkout import fetch
 from minici.checkout.git import GitError, Interrupted
 from minici.process.command import StopOrder
 from tests.support.checkouts import Agent, Upstream
-from tests.support.harness import wait_for
+from tests.support.git_daemon import GitDaemon
 
 
 @pytest.fixture
@@ -38,41 +38,15 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         supervisor.close()
 
 
-class Daemon:
-    """A `git daemon` on a port of its own, which comes and goes."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        self._folder = folder
-        self._process: Optional[subprocess.Popen[bytes]] = None
-
-    def start(self) -> None:
-        words = ["git", "daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={self.port}"]
-        words += ["--export-all", f"--base-path={self._folder}"]
-        self._process = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
-        wait_for(self.answers, 20, "git daemon listens")
-
-    def answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        if self._process:
-            os.killpg(self._process.pid, 9)
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
+def daemon(tmp_path: Path) -> Iterator[GitDaemon]:
+    daemon = GitDaemon(tmp_path)
     yield daemon
     daemon.stop()
 
 
 def test_fault_53_a_daemon_that_is_away_for_seconds(
-    agent: Agent, upstream: Upstream, daemon: Daemon
+    agent: Agent, upstream: Upstream, daemon: GitDaemon
 ) -> None:
     shown: list[bytes] = []
     url = f"git://127.0.0.1:{daemon.port}/upstream"
@@ -84,7 +58,7 @@ def test_fault_53_a_daemon_that_is_away_for_seconds(
 
 
 def test_fault_53_a_daemon_that_stays_away(
-    agent: Agent, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, daemon: GitDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "_RETRY_SECONDS", 3.0)
     begun = time.monotonic()
@@ -95,7 +69,7 @@ def test_fault_53_a_daemon_that_stays_away(
     assert "Connection refused (tried " in said and said.endswith(" times in 3 s)"), said
 
 
-def test_fault_53_a_pause_ends_with_the_build(agent: Agent, daemon: Daemon) -> None:
+def test_fault_53_a_pause_ends_with_the_build(agent: Agent, daemon: GitDaemon) -> None:
     stop = StopOrder()
     threading.Timer(1, stop.give, ("cancelled",)).start()
     begun = time.monotonic()
@@ -108,7 +82,7 @@ def test_fault_53_a_pause_ends_with_the_build(agent: Agent, daemon: Daemon) -> N
 
 @pytest.mark.parametrize("path", ["nowhere", "../etc"])
 def test_fault_53_an_answer_that_stays_the_same_is_final(
-    agent: Agent, daemon: Daemon, path: str
+    agent: Agent, daemon: GitDaemon, path: str
 ) -> None:
     daemon.start()
     begun = time.monotonic()
@@ -159,7 +133,7 @@ class Breaking:
 
 
 def test_fault_53_a_connection_that_breaks_off_twice(
-    agent: Agent, upstream: Upstream, daemon: Daemon
+    agent: Agent, upstream: Upstream, daemon: GitDaemon
 ) -> None:
     daemon.start()
     breaking = Breaking(daemon.port, 0, 100_000)
@@ -350,7 +324,7 @@ def test_fault_55_a_broken_branch_is_not_built_from_what_it_was(
 
 
 def test_fault_56_progress_is_shown_from_the_first_second(
-    agent: Agent, upstream: Upstream, daemon: Daemon
+    agent: Agent, upstream: Upstream, daemon: GitDaemon
 ) -> None:
     (upstream.folder / "noise").write_bytes(os.urandom(3_000_000))
     upstream.commit("Much")
