@@ -22,9 +22,13 @@ from minici.ui.summary import (
 
 
 def attempts_section(translate: Translator, view: BuildView) -> Html:
-    """The attempts of a build, each with its agent, times, ending and output."""
+    """The attempts of a build, each with its agent, times, ending and output.
+
+    Nothing where there was one only and it ended with the build: the facts say it all.
+    """
     attempts: Sequence[BuildJson] = view.build.get("attempts") or []
-    if not attempts:
+    plain = [each.get("ending") in (None, "finished") for each in attempts]
+    if plain in ([], [True]):
         return NOTHING
     return fill(
         "attempts", translate, rows=join(_attempt(translate, view, one) for one in attempts)

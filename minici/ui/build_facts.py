@@ -10,7 +10,6 @@ from minici.ui.components import (
     agent_name,
     duration_html,
     seconds_of,
-    status_badge,
     status_of,
     time_html,
 )
@@ -18,20 +17,14 @@ from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, join, markup
 from minici.ui.models import BuildJson, BuildView
 from minici.ui.output import kept_of
-from minici.ui.summary import (
-    signal_name,
-)
 
 
 def facts_of(translate: Translator, view: BuildView) -> Html:
     """Everything that is known about a build, each fact with its name."""
     build = view.build
     facts = [
-        _fact(translate("status"), status_badge(translate, status_of(build))),
-        _fact(translate("number"), build.get("id")),
-        _fact(translate("exit_status"), _exit_text(build)),
         _fact(translate("duration"), _duration(translate, view)),
-        _fact(translate("attempt"), build.get("attempt") or None),
+        _fact(translate("attempt"), build["attempt"] if (build.get("attempt") or 1) > 1 else None),
         _fact(translate("waited"), _waited(translate, view)),
         _fact(translate("agent"), agent_name(view.context, build), "row-fact"),
         _fact(translate("commit"), _code(build.get("commit")), "wide-fact"),
@@ -87,13 +80,6 @@ def _code(value: object) -> Optional[Html]:
 def build_link(number: object) -> Optional[Html]:
     """A link to the build with this number; None for None."""
     return markup('<a href="/build/$n">$n</a>', n=number) if number else None
-
-
-def _exit_text(build: BuildJson) -> Optional[str]:
-    status = build.get("exit_status")
-    if status is None:
-        return None
-    return f"{status} ({signal_name(status)})" if status < 0 else str(status)
 
 
 def _duration(translate: Translator, view: BuildView) -> Optional[Html]:

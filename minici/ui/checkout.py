@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 
 from minici.ui.ansi import Log
-from minici.ui.components import FINAL, status_of
 from minici.ui.i18n import Translator
 from minici.ui.log_html import render_unnumbered
 from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildView, OutputPiece
-from minici.ui.output import address_of, kept_of
-from minici.ui.reasons import is_exit, reason_of
+from minici.ui.output import address_of, command_has_begun
 
 _MOST_LINES = 500  # shown on the page; a link leads to all
 
@@ -39,15 +37,3 @@ def checkout_section(translate: Translator, view: BuildView) -> Html:
 def _state(view: BuildView) -> Html:
     unfolded = NOTHING if command_has_begun(view) else markup(" open")
     return join((unfolded, NOTHING if view.checkout else markup(" hidden")))
-
-
-def command_has_begun(view: BuildView) -> bool:
-    """Return True once the command has written a byte, or the build has ended with its result."""
-    stdout, stderr, _ = kept_of(view)
-    if stdout + stderr or view.shown_attempt not in (None, view.build.get("attempt")):
-        return True
-    status = status_of(view.build)
-    if status not in FINAL:
-        return False
-    ran = view.build.get("exit_status") is not None and is_exit(reason_of(view.build))
-    return status == "success" or ran

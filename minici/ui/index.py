@@ -97,7 +97,7 @@ def _form_values(translate: Translator, form: FormView) -> dict[str, object]:
     values: dict[str, object] = {
         "commit": input_value(form.commit),
         "command": input_value(form.command),
-        "command_rows": min(12, max(2, form.command.count("\n") + 1)),
+        "command_rows": min(12, form.command.count("\n") + 1),
         "form_error": "",
     }
     if form.errors:

@@ -190,7 +190,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Неуспешно: команду завершил сигнал {signal} через {duration}",
         "Failure: ended by {signal} after {duration}",
     ),
-    "verdict_reason": ("Неуспешно: {reason}", "Failure: {reason}"),
+    "verdict_reason": ("Неуспешно{where}: {reason}", "Failure{where}: {reason}"),
     "verdict_failure": ("Неуспешно", "Failure"),
     "verdict_lost": (
         ("Потеряна после {n} попытки", "Потеряна после {n} попыток", "Потеряна после {n} попыток"),
@@ -347,6 +347,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "found_nothing": ("В этом выводе не найдено.", "Not found in this output."),
     "line": ("Строка {n}", "Line {n}"),
+    "log_end": ("Конец вывода", "End of the output"),
     "log_end_exit": ("Код выхода {exit}", "Exit status {exit}"),
     "log_end_signal": ("Завершена сигналом {signal}", "Ended by {signal}"),
     "log_end_attempt": ("Попытка {attempt}: {ending}", "Attempt {attempt}: {ending}"),

@@ -7,13 +7,13 @@ import urllib.parse
 from typing import Optional
 
 from minici.ui.ansi import Log
-from minici.ui.components import FINAL
+from minici.ui.components import FINAL, status_of
 from minici.ui.i18n import Translator
 from minici.ui.log_html import render
 from minici.ui.markup import NOTHING, Html, fill, join, markup
 from minici.ui.models import BuildJson, BuildView, FoundLine
 from minici.ui.reasons import is_exit, reason_of, reason_text
-from minici.ui.summary import ending_text, signal_name, verdict_sentence
+from minici.ui.summary import ending_text, signal_name
 
 
 def output_section(translate: Translator, view: BuildView, status: str) -> Html:
@@ -52,10 +52,15 @@ def _base(view: BuildView) -> str:
 
 
 def _state(view: BuildView) -> Html:
-    """The attributes that the script reads: where live output is, and that this is a part."""
+    """The attributes that the script reads: where live output is, that this is a part, that there
+    is nothing to search, and that the checkout's log says all."""
+    final, empty = status_of(view.build) in FINAL, not sum(kept_of(view)[:2])
+    bare = markup(" data-bare") if final and empty else NOTHING
+    unneeded = final and view.checkout and not command_has_begun(view)
+    hidden = markup(" hidden") if unneeded else NOTHING
     live = markup(' data-live="$url"', url=view.live) if view.live else NOTHING
     partial = markup(" data-partial") if view.earlier or view.later else NOTHING
-    return join((live, partial))
+    return join((live, partial, bare, hidden))
 
 
 def _is_other_attempt(view: BuildView) -> bool:
@@ -74,6 +79,18 @@ def kept_of(view: BuildView) -> tuple[int, int, int]:
     names = ("stdout_bytes", "stderr_bytes", "dropped_bytes")
     stdout, stderr, dropped = (int(view.build.get(name) or 0) for name in names)
     return view.kept or (stdout, stderr, dropped)
+
+
+def command_has_begun(view: BuildView) -> bool:
+    """Return True once the command has written a byte, or the build has ended with its result."""
+    stdout, stderr, _ = kept_of(view)
+    if stdout + stderr or view.shown_attempt not in (None, view.build.get("attempt")):
+        return True
+    status = status_of(view.build)
+    if status not in FINAL:
+        return False
+    ran = view.build.get("exit_status") is not None and is_exit(reason_of(view.build))
+    return status == "success" or ran
 
 
 def _to_end(translate: Translator, view: BuildView) -> Html:
@@ -198,15 +215,16 @@ def _end(translate: Translator, view: BuildView, status: str) -> Html:
 
 
 def _end_of_build(translate: Translator, view: BuildView) -> Optional[str]:
-    exit_status, reason = view.build.get("exit_status"), reason_of(view.build)
-    if exit_status is None:
-        return verdict_sentence(translate, view) if any(kept_of(view)) else None
-    text = translate("log_end_exit", exit=exit_status)
+    """The exit status, unless the verdict says it."""
+    exit_status = view.build.get("exit_status")
+    if exit_status is None and not any(kept_of(view)):
+        return None
+    told = view.build.get("status") == "failure" and is_exit(reason_of(view.build))
+    if exit_status is None or told:
+        return translate("log_end")
     if exit_status < 0:
-        text = translate("log_end_signal", signal=signal_name(exit_status))
-    if is_exit(reason) or view.build.get("status") == "cancelled":
-        return text
-    return f"{text}: {reason_text(translate, reason)}"
+        return translate("log_end_signal", signal=signal_name(exit_status))
+    return translate("log_end_exit", exit=exit_status)
 
 
 def _end_of_attempt(translate: Translator, view: BuildView) -> Optional[str]:

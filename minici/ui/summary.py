@@ -84,7 +84,7 @@ def _verdict_failure(translate: Translator, view: BuildView) -> str:
     status, reason = view.build.get("exit_status"), reason_of(view.build)
     if not is_exit(reason):
         short = _shortened(reason_text(translate, reason))
-        return translate("verdict_reason", reason=short) + _where(translate, view)
+        return translate("verdict_reason", where=_where(translate, view), reason=short)
     if status is None:
         return translate("verdict_failure") + _where(translate, view)
     duration = _lasted(translate, view)

@@ -132,7 +132,7 @@ def test_without_javascript(without_javascript: Browser, server: ServerProcess) 
         start(browser, server, f"{LOG}\nsleep 1; exit 3")
         assert browser.find("h1").text
         browser.wait(lambda: SENTENCES["en"][1] in verdict(browser), 30)
-        assert "PASSED" in browser.text and "Exit status 3" in browser.text
+        assert "PASSED" in browser.text and "exit status 3" in browser.text
         assert not browser.find_all("button.follow"), "what only a script can do is not offered"
         browser.find("[name=find]").type("passed")
         browser.find("#search button").click()
@@ -202,6 +202,34 @@ def test_every_page_fits_a_phone(browser: Browser, server: ServerProcess) -> Non
     take_picture(browser, f"list-{browser.language}")
     browser.go(f"http://{server.address}/agents")
     take_picture(browser, f"agents-{browser.language}")
+
+
+def test_the_frame_stays_where_it_is_from_page_to_page(
+    browser: Browser, server: ServerProcess
+) -> None:
+    number = start(browser, server, "true")
+    places = set()
+    for path in ("/", f"/build/{number}", "/agents", "/nothing"):
+        browser.go(f"http://{server.address}{path}")
+        places.add((browser.find(".brand").rect["x"], browser.find("main").rect["width"]))
+    assert len(places) == 1, places
+
+
+def test_the_form_is_one_row_and_grows_over_the_list(
+    browser: Browser, server: ServerProcess
+) -> None:
+    browser.go(f"http://{server.address}/")
+    boxes = [browser.find(each).rect for each in ("#commit", "#command", "button.primary")]
+    assert max(box["y"] for box in boxes) - min(box["y"] for box in boxes) < 8
+    assert browser.find(".start").rect["height"] < 80
+    below, command = browser.find("#builds-title").rect["y"], browser.find("#command")
+    command.click()
+    assert command.rect["height"] > boxes[1]["height"] + 50, "room to type in"
+    assert browser.find("#builds-title").rect["y"] == below, "and nothing moves"
+    command.clear()
+    command.type("make\nmake test\nmake docs")
+    browser.find("#commit").click()
+    assert command.rect["height"] > boxes[1]["height"] + 30, "three lines are seen"
 
 
 def test_a_page_that_is_not_there(browser: Browser, server: ServerProcess) -> None:

@@ -104,7 +104,7 @@ def test_output_is_there_at_once_and_the_page_stays(
     assert "Running for" in browser.find("#verdict h1").text
     gate.run("exit 4")
     browser.wait(lambda: "exit status 4" in browser.find("#verdict h1").text)
-    browser.wait(lambda: "Exit status 4" in browser.find("#log-end").text)
+    browser.wait(lambda: "End of the output" in browser.find("#log-end").text)
     assert browser.script("return window.mark") == "not loaded again"
     assert browser.find("#icon").attribute("href").startswith("/static/icon-failure")  # type: ignore[union-attr]
     assert shown_lines(browser) == ["one", "two goes on", "green", "problem"]

@@ -595,7 +595,7 @@ BARE = {"attempt": 1, "agent": None}
 VERDICTS: list[tuple[str, dict[str, object], str]] = [
     ("success", {}, f"Success in 1 m 04 s{ON}, attempt 2 of 3"),
     ("failure", {"reason": None}, f"Failure: exit status 2 after 1 m 04 s{ON}, attempt 2 of 3"),
-    ("failure", {}, f"Failure: the reason{ON}, attempt 2 of 3"),
+    ("failure", {}, f"Failure{ON}, attempt 2 of 3: the reason"),
     (
         "failure",
         {"reason": "exit status 2", "attempt": 1},
@@ -682,7 +682,7 @@ def test_everything_about_a_build_is_shown() -> None:
         "the commit", "0123456789abcdef0123456789abcdef01234567", "the subject", "the author",
         "the command", "the repository", "24 Nov 2026, 02:28:16 UTC", "24 Nov 2026, 02:28:20 UTC",
         "24 Nov 2026, 02:29:24 UTC", "1 m 04 s", "the agent", "the reason", "2.0 KB", "10 B", "5 B",
-        "Rebuild of build3", "the started_by", "Exit status 2",
+        "Rebuild of build3", "the started_by",
     ):  # fmt: skip
         assert each in text, each
 
@@ -705,7 +705,8 @@ def test_every_attempt_is_shown_with_its_output() -> None:
 def test_how_an_attempt_ended_is_said_in_words(ending: Optional[str]) -> None:
     attempt = {"attempt": 1, "agent": "a", "started_at": iso(9), "ending": ending, "reason": None}
     translate = Translator("ru")(f"ending_{ending or 'open'}")
-    view = build_view(build_json(12, "running", attempts=[attempt], attempt=1))
+    attempts = [attempt, {**attempt, "attempt": 2, "ending": "returned"}]
+    view = build_view(build_json(12, "running", attempts=attempts, attempt=1))
     assert translate in Page(html.build_page("ru", view)).text
 
 
@@ -751,6 +752,40 @@ def test_the_output_with_its_numbers_marks_and_links() -> None:
     assert "5 bytes were dropped" in page.text
 
 
+def test_a_failure_and_its_exit_status_are_said_once() -> None:
+    text = english_build("failure", reason="exit status 2", attempt=1, attempts=[]).text
+    assert "12 Failure: exit status 2 after" in text, "the title of the tab"
+    body = text.partition("Skip to content")[2].replace("Build 12: Failure", "")
+    assert body.count("Failure") == 1 and body.count("xit status") == 1
+    assert "End of the output" in body
+
+
+def test_one_attempt_that_ended_with_its_build_is_not_told_apart() -> None:
+    attempt = {"attempt": 1, "agent": "a", "started_at": iso(9), "ending": "finished"}
+    page = english_build("success", attempts=[attempt], attempt=1)
+    assert not page.all("ol", class_="attempts")
+    silent = {**attempt, "ending": "silent"}
+    assert english_build("lost", attempts=[silent], attempt=1).all("ol", class_="attempts")
+
+
+def test_a_checkout_that_failed_has_no_empty_log_below_it() -> None:
+    def output(status: str, **changes: Any) -> dict[str, Optional[str]]:
+        (section,) = english_build(status, **changes).all("section", id="output")
+        return section
+
+    nothing = {"kept": (0, 0, 0), "output": (), "exit_status": 128}
+    assert "hidden" in output("failure", checkout="fatal: no such commit", **nothing)
+    assert "hidden" not in output("failure", **nothing), "an agent that tells nothing of it"
+    assert "hidden" not in output("running", checkout="Fetching", **nothing)
+    assert "hidden" not in output("failure", checkout="x", kept=(5, 0, 0))
+
+
+def test_where_there_is_no_output_nothing_is_searched() -> None:
+    for status, bare in (("success", True), ("running", False)):
+        (section,) = english_build(status, kept=(0, 0, 0)).all("section", id="output")
+        assert ("data-bare" in section) == bare
+
+
 def test_no_output_is_said_in_words() -> None:
     nothing = {"output": (), "stdout_bytes": 0, "stderr_bytes": 0}
     assert "The command wrote nothing." in english_build("success", **nothing).text
@@ -762,6 +797,7 @@ def test_no_output_is_said_in_words() -> None:
 
 def test_the_exit_status_is_the_last_line_of_the_log() -> None:
     assert re.search(r"the stderr Exit status 2", english_build("failure").text)
+    assert re.search(r"the stderr Exit status 0", english_build("success").text)
     assert "Ended by SIGTERM" in english_build("cancelled").text
     log_end = "log-end-"
     running = html.build_page("en", build_view(build_json(12, "running")))

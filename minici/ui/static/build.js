@@ -114,6 +114,8 @@
     for (const name of ["class", "data-status", "data-final"]) {
       if (fresh.hasAttribute(name)) build.setAttribute(name, fresh.getAttribute(name));
     }
+    const freshOutput = page.getElementById("output");
+    for (const name of ["hidden", "data-bare"]) output.toggleAttribute(name, freshOutput.hasAttribute(name));
     adopt(page, "[data-swap]");
     if (!page.getElementById("checkout").open) foldCheckout();
     showState();

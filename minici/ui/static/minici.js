@@ -315,6 +315,10 @@ const minici = (() => {
     if (project) project.addEventListener("change", () => { command.value = offered(); });
     const given = new URLSearchParams(location.search).has("command") || document.querySelector(".form-error");
     if (!given && location.pathname === "/") command.value = offered();
+    const fit = () => { command.rows = Math.min(12, command.value.split("\n").length); };
+    form.addEventListener("input", fit);
+    form.addEventListener("change", fit);
+    fit();
   }
 
   startForm();
