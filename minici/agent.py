@@ -168,7 +168,7 @@ def _trust(config: AgentConfig) -> Optional[tls.Context]:
     if not config.server.startswith("https:"):
         return None
     try:
-        return tls.calling(only=config.authority)
+        return tls.client_context(only=config.authority)
     except OSError as error:
         key = "authority" if config.authority else "server"
         raise config.error(key, f"it can't be used ({error})") from None

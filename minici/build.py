@@ -74,7 +74,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Result:
-    """What an agent says of a finished attempt."""
+    """The outcome of a finished attempt, as its agent reports it."""
 
     exit_status: int
     reason: Optional[str] = None
@@ -85,7 +85,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of an attempt's output, in bytes; the marker of a gap is not counted."""
+    """The kept size of an attempt's output, in bytes, without the marker of a gap."""
 
     stdout: int = 0
     stderr: int = 0

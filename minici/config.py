@@ -16,7 +16,7 @@ from minici import config_values as readers
 
 
 class ConfigError(Exception):
-    """What is wrong with a configuration, in one line that says what would be right."""
+    """An error in a configuration, in one line that says what would be right."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def _key(
     required: bool = False,
     name: str = "",
 ) -> Mapping[str, Any]:
-    """What says of a field that a key of config.ini fills it; `name` is the key's, if another."""
+    """The metadata of a field that a key of config.ini fills; `name` is the key's, if another."""
     return {"key": Key(read, default, required, help), "name": name}
 
 
@@ -103,13 +103,13 @@ class ProjectConfig:
 
     @property
     def starts_by_itself(self) -> bool:
-        """Whether some of its branches or tags are built when they move."""
+        """True if some of its branches or tags are built when they move."""
         return bool(self.branches or self.tags)
 
 
 @dataclass(frozen=True)
 class _Listening:
-    """What the sections of server and agent have in common."""
+    """The keys that the sections of server and agent have in common."""
 
     port: int = field(
         metadata=_key(readers.port, help="where to listen; 0 takes a free one", required=True)

@@ -72,7 +72,7 @@ def days(text: str, folder: Path) -> float:
 
 
 def host(text: str, folder: Path) -> str:
-    """What to listen on: a name or an address, spelled as `plain_host` does."""
+    """The name or address to listen on, spelled as `plain_host` does."""
     name = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     named = re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", name)
     if not named or not plain_host(name):  # "." would be all addresses
@@ -162,7 +162,7 @@ def yes(text: str, folder: Path) -> bool:
 
 
 def public_paths(text: str, folder: Path) -> frozenset[str]:
-    """What is open without a password: some of `PUBLIC`, separated by blanks."""
+    """The paths that ask for no password: some of `PUBLIC`, separated by blanks."""
     found = frozenset(text.split())
     if not found <= PUBLIC:
         raise Wrong(f"write some of {', '.join(sorted(PUBLIC))}, separated by blanks")

@@ -18,7 +18,7 @@ def plain_host(name: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this host can reach a server that listens on `host`."""
+    """Return whether only this host can reach a server that listens on `host`."""
     name = plain_host(host)
     return name in ("localhost", "::1") or re.match(r"127(\.\d+){3}\Z", name) is not None
 

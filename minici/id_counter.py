@@ -71,7 +71,7 @@ class IdCounter:
         return (self._folders[0] / str(number)).exists()
 
     def _any_behind(self, counted: int) -> bool:
-        """Whether ids above the counter are in use. Looks near it: to list them all takes long."""
+        """Return whether ids near above the counter are in use. To list all of them takes long."""
         near = range(counted + 1, counted + _PROBED_IDS)
         far = (counted + _PROBED_IDS * 2**power for power in range(20))
         return any(self._in_use(number) for number in (*near, *far))

@@ -165,7 +165,7 @@ class Reason(str):
 
 
 def sentence_of(error: BaseException) -> str:
-    """What an exception says, as the reason that it was raised with."""
+    """Return the message of an exception, as the Reason that it was raised with."""
     return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
 
 

@@ -90,7 +90,7 @@ class Server:
         telling = Telling(self.state, self._page_url)
         self.hooks = HookQueue(config.data / "hooks", config.projects, self._load, telling)
         self._instance = secrets.token_hex(16)  # another one with each start: rule 20
-        self._agents_trust = functools.lru_cache(maxsize=1)(tls.calling)
+        self._agents_trust = functools.lru_cache(maxsize=1)(tls.client_context)
         client = AgentClient(
             self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
         )

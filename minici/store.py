@@ -104,7 +104,7 @@ class Page:
 
 @dataclass(frozen=True)
 class RefsRecord:
-    """Where a project's refs were, and the newest build at that moment."""
+    """The refs of a project at its last look, and the newest build at that moment."""
 
     refs: Mapping[str, str]
     newest: int
@@ -297,7 +297,7 @@ class Store:
                     yield id_of(entry.name)
 
     def exists(self, number: int) -> bool:
-        """Whether a build has a folder."""
+        """Return whether a build has a folder."""
         return (self._builds / str(number)).exists()
 
     def remove(self, number: int) -> None:
@@ -321,15 +321,15 @@ class Store:
 
     @contextlib.contextmanager
     def checkout_log(self, number: int, attempt: int) -> Iterator[CheckoutLog]:
-        """What git said in an attempt, for writing; one at a time. Raises BuildUnusable."""
+        """Open the checkout log of an attempt for writing; one at a time. Raises BuildUnusable."""
         with self._writing(number):
             folder = self._attempt(number, attempt)
             folder.mkdir(exist_ok=True)
             with CheckoutLog(folder) as log:
                 yield log
 
-    def checkout_said(self, number: int, attempt: int) -> CheckoutLog:
-        """What git said in an attempt, for reading; empty where there is none. Close it."""
+    def read_checkout_log(self, number: int, attempt: int) -> CheckoutLog:
+        """Open the checkout log of an attempt for reading; empty where there is none. Close it."""
         return CheckoutLog(self._attempt(number, attempt))
 
     def kept_output(self, number: int, attempt: int) -> Kept:
@@ -393,13 +393,13 @@ class Store:
             log.warning("agents.json can't be read (%s): waiting for agents to register", error)
             return []
 
-    def save_days(self, at: str, days: Mapping[str, Sequence[str]]) -> None:
+    def save_agent_history(self, at: str, days: Mapping[str, Sequence[str]]) -> None:
         """Remember what the agents did of late, by address; for people to look at, no more."""
         with self._writing():
             write_atomic(self.folder / "agents-day.json", _json({"saved_at": at, "days": days}))
 
-    def load_days(self) -> tuple[str, Mapping[str, Sequence[str]]]:
-        """When `save_days` was called last, and with what; nothing if nobody can tell."""
+    def load_agent_history(self) -> tuple[str, Mapping[str, Sequence[str]]]:
+        """Return the time when it was saved last, and the days; empty if they can't be read."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
             found = json.loads((self.folder / "agents-day.json").read_bytes())
             if isinstance(found, dict) and isinstance(found.get("days"), dict):

@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Complaint(str):
-    """What is wrong with a value, in one sentence; `kind` is `empty`, `long` or `wrong`."""
+    """An error in a value, in one sentence; `kind` is `empty`, `long` or `wrong`."""
 
     kind: str
 

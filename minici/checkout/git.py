@@ -265,7 +265,7 @@ class Git:
 
 
 class _Output:
-    """What a command prints: of each stream the end is captured, and messages are shown."""
+    """The output of a git command: the end of each stream is captured, messages are shown."""
 
     def __init__(self, progress: Optional[Progress]) -> None:
         self.captured = {stream: bytearray() for stream in _CAPTURED}

@@ -67,6 +67,6 @@ class Mirrors:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no slot has a build."""
+        """True if no slot has a build."""
         with self._lock:
             return not self._used

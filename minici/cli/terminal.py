@@ -1,4 +1,4 @@
-"""What people see: colours, times in their zone, a line of progress, tables.
+"""The terminal: colours, times in the reader's zone, a line of progress, tables.
 
 Where a stream is no terminal it gets no decoration, so that it can be piped.
 """

@@ -30,7 +30,7 @@ PROGRAM = "python3 -m minici"
 
 
 class Usage(Exception):
-    """What was asked for can't be done; exit status 2."""
+    """Wrong usage, or a request that can't be met; exit status 2."""
 
 
 def run_start(client: Client, given: argparse.Namespace) -> int:

@@ -87,7 +87,7 @@ class SelfCheck:
 
     @property
     def trouble(self) -> Optional[Reason]:
-        """Why the agent takes no builds now; None if it does."""
+        """The reason why the agent takes no builds now; None if it takes them."""
         return self._trouble
 
     def report(self, reason: Reason) -> Reason:

@@ -41,7 +41,7 @@ Describe = Callable[[Build], tuple[Mapping[str, Any], Mapping[str, str]]]
 
 @dataclass
 class _Told:
-    """What the hook of one build has been told. The queue's lock guards it."""
+    """The statuses that the hook of one build has been told. The queue's lock guards it."""
 
     build: int
     status: Optional[str] = None  # the last status that it was told
@@ -136,13 +136,13 @@ class HookQueue:
                 self._enqueue(project, build.id)
 
     def failure(self, number: int) -> Optional[HookResult]:
-        """How the hook of a build failed last, if it has not succeeded since."""
+        """The last failure of a build's hook, if it has not succeeded since."""
         with self._changed:
             told = self._told.get(number)
             return told.failure if told else None
 
     def waiting(self) -> int:
-        """How many builds have something that their hook is to be told."""
+        """The number of builds whose hook is still to be told something."""
         with self._changed:
             return sum(len(project.waiting) for project in self._projects.values())
 
@@ -265,7 +265,7 @@ def _is_told_of(build: Build) -> bool:
 
 
 def _is_old(build: Build) -> bool:
-    """Whether the build has been final for longer than its hook is tried."""
+    """True if the build has been final for longer than its hook is tried."""
     finished = parse_time(build.finished_at)
     if finished is None:
         return True

@@ -1,4 +1,4 @@
-"""What a hook is told of a build: its JSON, and the variables of contract, section 5, rule 18."""
+"""The input of a hook: a build as JSON, and the variables of rule 18 of the contract."""
 
 from __future__ import annotations
 

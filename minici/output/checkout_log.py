@@ -1,4 +1,4 @@
-"""What git prints while it fetches and checks out a commit: the file `checkout` of an attempt.
+"""The output of git during fetch and checkout: the file `checkout` of an attempt.
 
 The server and the agent keep it alike. It is bounded: past the limit the first half and the last
 half are shown, and between them the line that says how many bytes were dropped. Offsets are raw:
@@ -81,8 +81,9 @@ class CheckoutLog:
         return os.pread(self._file, end - offset, place)
 
     def follow(self, offset: int = 0) -> Iterator[tuple[bytes, int]]:
-        """What a reader is shown who has seen the log up to raw `offset`, in blocks, each with
-        the raw offset behind it. Bytes that are gone are one block, the line that counts them."""
+        """Yield the rest of the log for a reader who has seen it up to raw `offset`, as blocks
+        with the raw offset behind each. Bytes that are gone are one block: the line that counts
+        them."""
         gap_start, gap_end = self._ring.gap(self.total)
         while True:
             if gap_start <= offset < gap_end:

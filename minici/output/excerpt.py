@@ -53,7 +53,7 @@ class Excerpt:
 
     @property
     def pieces(self) -> Iterator[tuple[str, float, str]]:
-        """What is shown, in the order of arrival: stream, seconds since the start, text."""
+        """The pieces shown, in the order of arrival: stream, seconds since the start, text."""
         for stream, seconds, data in self._taken:
             yield stream, seconds, data.decode("utf-8", "replace")
 
@@ -96,7 +96,7 @@ def find_lines(transcript: Transcript, text: str, most: int) -> Matches:
 
 
 def _around(lines: Lines, number: int) -> Optional[int]:
-    """Where a part begins that has this line in it, with some of what stands before."""
+    """Return the start of a part that holds this line and some of the text before it."""
     place = lines.place_of(number)
     if place is None:
         return None
@@ -115,7 +115,7 @@ def _take(transcript: Transcript, place: tuple[int, int], most: int) -> Iterator
 
 
 def _line_ends(taken: Sequence[_Taken]) -> list[int]:
-    """How many bytes stand before the end of each line, its newline included."""
+    """Return the offset of the end of each line, its newline included."""
     text = b"".join(data for _, _, data in taken)
     return [found.end() for found in re.finditer(b"\n", text)]
 

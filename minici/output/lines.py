@@ -29,7 +29,7 @@ _Ends = tuple[int, int]
 
 @dataclass(frozen=True)
 class LinePosition:
-    """What has begun before a place: how many lines, and the number of each stream's open one."""
+    """The lines that have begun before a place: their count, and each stream's open one."""
 
     begun: int
     open: dict[str, int] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Lines:
         self._counts: dict[str, list[int]] = {stream: [0] for stream in STREAMS}
 
     def position(self, place: _Ends) -> LinePosition:
-        """What has begun before a place."""
+        """Return the lines that have begun before a place."""
         numbers = {}
         for stream, end in zip(STREAMS, place):
             if self._is_open(stream, end):
@@ -101,14 +101,14 @@ class Lines:
         return self._after_newline(stream, self._newlines(stream, end))
 
     def _begins(self, stream: str, offset: int, wanted: int) -> int:
-        """Where the `wanted`th line begins that begins at `offset` or later."""
+        """Return the start of the `wanted`th line that begins at `offset` or later."""
         newlines = self._newlines(stream, offset)
         if not self._is_open(stream, offset):
             wanted -= 1
         return self._after_newline(stream, newlines + wanted) if wanted else offset
 
     def _newlines(self, stream: str, end: int) -> int:
-        """How many of the first `end` bytes of a stream are newlines."""
+        """Count the newlines among the first `end` bytes of a stream."""
         block = end // _BLOCK
         self._count_blocks(stream, block)
         counts = self._counts[stream]
@@ -143,7 +143,7 @@ class Lines:
     # Searching.
 
     def _matching(self, stream: str, text: str) -> Iterator[int]:
-        """How many lines of the stream stand before each one that holds the text."""
+        """Yield, for each line of the stream that holds the text, the number of lines before it."""
         before = 0
         for block in self._whole_lines(stream):
             shown = _lowered(_as_shown(block), text)
@@ -173,8 +173,8 @@ class Lines:
 
 
 def _end_of_line(data: bytes, count: int) -> int:
-    """Where the `count`th line ends, its newline included. By halving: a block may have thousands
-    of lines, and a search may come back to it thousands of times."""
+    """Return the end of the `count`th line, its newline included. Bisects: a block may have
+    thousands of lines, and a search may come back to it thousands of times."""
     low, high = 0, len(data)
     while high - low > 1:
         middle = (low + high) // 2

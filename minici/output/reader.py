@@ -93,7 +93,7 @@ class Transcript:
         return self._count <= self._first or ends_rise(self._files[TIMELINE], self._first)
 
     def _fits(self, stream: str, size: int) -> bool:
-        """Whether the file of a stream is as long as the timeline says."""
+        """Return whether the file of a stream is as long as the timeline says."""
         if not self._growing:
             return size == self._raw[stream] and self._record(0)[STREAMS.index(stream)] < DROPPED
         there = min(self._raw[stream], self._ring.limit)
@@ -122,7 +122,7 @@ class Transcript:
 
     @property
     def kept(self) -> Kept:
-        """What is kept, in bytes, without the markers."""
+        """The bytes that are kept, without the markers."""
         dropped = dict.fromkeys(STREAMS, 0)
         sizes = {stream: self.size(stream) for stream in STREAMS}
         for stream, gap in self._gaps.items():
@@ -182,8 +182,8 @@ class Transcript:
         stdout, stderr = (self._raw_of(each, at) for each, at in zip(STREAMS, place))
         return stdout, stderr
 
-    def unhurried(self) -> bool:
-        """Whether the bytes that were read are certainly those that stood there: a stream near
+    def is_stable(self) -> bool:
+        """Return whether the bytes just read can't have been overwritten meanwhile: a stream near
         its limit writes over what a reader may be reading."""
         if self.damaged:
             return self._finished
@@ -225,7 +225,7 @@ class Transcript:
         return self._shown(STDOUT, stdout), self._shown(STDERR, stderr)
 
     def _shown(self, stream: str, raw: int) -> int:
-        """How many of the first `raw` bytes are there to be read."""
+        """Return the number of the first `raw` bytes that can be read."""
         raw = min(raw, self._raw[stream])
         if not self._growing or raw <= self._ring.half:
             return raw
@@ -248,7 +248,7 @@ class Transcript:
         return self._shown_of(STDOUT, raw[STDOUT]), self._shown_of(STDERR, raw[STDERR])
 
     def _shown_of(self, stream: str, raw: int) -> int:
-        """Where a reader of raw bytes goes on among what is shown; in a gap, at its beginning."""
+        """Map a raw offset to one in the shown bytes; in a gap, to its beginning."""
         gap = self._gaps[stream]
         if gap is None or raw <= gap.start:
             return raw
@@ -261,7 +261,7 @@ class Transcript:
         return gap.end + max(0, shown - gap.start - gap.marker)
 
     def _marker_piece(self, piece: Piece, gap: _Gap, raw: int) -> Piece:
-        """What a reader is told who has seen `raw` bytes of a stream that goes on behind a gap."""
+        """Return the marker of the gap for a reader who has seen `raw` bytes of the stream."""
         before = self._read_stream(piece.stream, max(0, raw - 1), gap.start)
         after_line = raw == 0 or (raw == gap.start and b"".join(before) == b"\n")
         return replace(piece, data=marker(gap.end - raw, after_line), marker=True)
@@ -285,7 +285,7 @@ class Transcript:
         return low
 
     def _next(self, place: tuple[int, int], most: int) -> Optional[Piece]:
-        """What came after a place, at most `most` bytes, of one stream."""
+        """Return the bytes of one stream after a place, at most `most`."""
         stdout, stderr = place
         index = self._search(lambda ends: ends[0] > stdout or ends[1] > stderr)
         if index >= self._count:
@@ -313,7 +313,7 @@ class Transcript:
             yield block
 
     def _file_place(self, stream: str, shown: int) -> tuple[int, int]:
-        """Where a byte stands in its file, and how many stand behind it in one go."""
+        """Return the place of a byte in its file, and the number of bytes that follow it there."""
         if not self._growing or self._raw[stream] <= self._ring.limit:
             return shown, _BLOCK_BYTES
         _, gap_end = self._ring.gap(self._raw[stream])

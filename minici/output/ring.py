@@ -1,4 +1,4 @@
-"""Where the bytes of a stream stand in its file while it grows. Pure.
+"""The layout of a stream's file while the stream grows: a head and a ring. Pure.
 
 At most `limit` bytes are kept: the first half of the limit as it came, and behind it a ring of
 the newest bytes. Offsets are raw: they count every byte that was written.

@@ -22,7 +22,7 @@ BLOCK_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class SealedStream:
-    """How a finished stream stands in its file: up to `head` as it was, then the marker, then
+    """The layout of a finished stream's file: up to `head` as it was, then the marker, then
     from raw offset `tail` on; `size` bytes in all. What follows the marker of a stream that the
     agent has cut came after everything that came live: its `tail` is the live end."""
 
@@ -32,7 +32,7 @@ class SealedStream:
     tail: int
 
     def place(self, raw: int, raw_end: int) -> int:
-        """Where the byte before raw offset `raw` ends in the file; the stream ends at `raw_end`."""
+        """Return the place of raw offset `raw` in the file; the stream ends at `raw_end`."""
         if raw <= self.head:
             return raw
         if raw >= raw_end:

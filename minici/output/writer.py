@@ -1,4 +1,4 @@
-"""What a command wrote: two streams of bytes and the order in which they came.
+"""The output of a command: two streams of bytes and the order in which they came.
 
 One folder holds one attempt: `stdout`, `stderr` and `timeline`. The server and the agent keep
 it alike. Of a stream at most `limit` bytes are kept on disk while it grows: its first half, and
@@ -122,7 +122,7 @@ class OutputWriter:
         return os.pread(self._open(stream), min(room, end - offset), place)
 
     def rest(self, stream: str, offset: int) -> tuple[int, int, Iterator[bytes]]:
-        """What a result has to carry when the other side has the stream up to `offset`.
+        """Return the text that a result carries when the other side has the stream up to `offset`.
 
         Returns the offset at which it begins, its length in bytes, and the bytes. Where bytes
         behind `offset` were dropped, it begins at the middle of the limit, with the marker.

@@ -1,4 +1,4 @@
-"""What agents call: section 3 of the contract, "Server, for agents"."""
+"""The endpoints for agents: section 3 of the contract, "Server, for agents"."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class BuildPages:
         attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
         with self._store.transcript(record.id, attempt, has_result(record, attempt)) as transcript:
             kept, damaged = transcript.kept, transcript.damaged
-        with self._store.checkout_said(record.id, attempt) as log:
+        with self._store.read_checkout_log(record.id, attempt) as log:
             text = b"".join(block for block, _ in log.follow()).decode("utf-8", "replace")
             total = log.total
         sizes = (kept.stdout, kept.stderr, kept.dropped)

@@ -1,4 +1,4 @@
-"""What the three kinds of endpoints have in common: ids, records as JSON, failures as HTTP."""
+"""Helpers of all endpoints: ids, records as JSON, failures as HTTP."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def page_url(base: str, number: int) -> str:
 
 
 def has_result(build: Build, attempt: int) -> bool:
-    """Whether the output of an attempt is that of a result: nothing is written to it any more."""
+    """Return whether an attempt's output is complete: its result has been recorded."""
     return attempt == build.attempt and build.exit_status is not None
 
 
@@ -120,7 +120,7 @@ def read_status(request: Request) -> Optional[str]:
 
 
 def read_filter(request: Request) -> BuildFilter:
-    """What a list is narrowed to. Raises BadParameter."""
+    """Read the filter of a list of builds. Raises BadParameter."""
     query = request.query
     names = ("text", "project", "branch")
     return BuildFilter(read_status(request), *(query.optional(name) or None for name in names))
@@ -128,7 +128,7 @@ def read_filter(request: Request) -> BuildFilter:
 
 @dataclass(frozen=True)
 class StartRequest:
-    """What somebody wants to be built, as it was sent."""
+    """The parameters of a request to start a build, as they were sent."""
 
     project: ProjectConfig
     commit: str

@@ -1,4 +1,4 @@
-"""What people's programs call: the same as the pages, as JSON. Section 3 of the contract."""
+"""The JSON API for people's programs: section 3 of the contract."""
 
 from __future__ import annotations
 

@@ -86,9 +86,9 @@ class OutputEndpoints:
         return response
 
     def checkout(self, request: Request, number: str) -> Response:
-        """What git said while it fetched and checked out the commit."""
+        """Answer with the output of git during fetch and checkout."""
         build, attempt = self._asked_for(request, number)
-        with self._store.checkout_said(build.id, attempt) as log:
+        with self._store.read_checkout_log(build.id, attempt) as log:
             text = b"".join(block for block, _ in log.follow())
         response = serve_range(request, len(text), lambda start, end: [text[start:end]])
         response.headers["Cache-Control"] = "no-cache"
@@ -103,7 +103,7 @@ class OutputEndpoints:
             200,
             content_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-            viewing=_Live(
+            event_stream=_Live(
                 int(number),
                 place,
                 self._steps,
@@ -126,7 +126,7 @@ class OutputEndpoints:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a viewer is: what it has been sent of which attempt, whole characters only.
+    """The place of a viewer: the bytes sent to it, and of which attempt; whole characters only.
 
     `ends` is what has been read of stdout, stderr and the checkout's log, in raw bytes, and
     `held` the bytes at the end of each that wait for the rest of a character.
@@ -214,7 +214,7 @@ class _Steps:
 
     def _read(self, build: Build, place: _Place) -> tuple[tuple[bytes, _Place], bool]:
         events, taken = [], 0
-        with self._store.checkout_said(build.id, build.attempt) as log:
+        with self._store.read_checkout_log(build.id, build.attempt) as log:
             for block, end in log.follow(place.ends[2]):
                 place, text = place.after_checkout(block, end)
                 if text:
@@ -229,11 +229,11 @@ class _Steps:
                 taken += len(piece.data)
                 if taken >= _STEP:
                     break
-            return (b"".join(events), place), transcript.unhurried()
+            return (b"".join(events), place), transcript.is_stable()
 
 
 class _Live:
-    """What one viewer of a build is sent. With `changes`, its new states as they come, too."""
+    """The events for one viewer of a build. With `changes`, its new states as they come, too."""
 
     sign_of_life = b": still there\n\n"
 

@@ -1,4 +1,4 @@
-"""What an agent did in the last 24 hours, in quarters of an hour, in a kilobyte.
+"""The last 24 hours of an agent, in quarters of an hour, in a kilobyte.
 
 Pure: time comes as a parameter, in seconds of a monotonic clock.
 """

@@ -1,4 +1,4 @@
-"""What agents report: that they are there, what a command writes, and how it ended.
+"""The reports of agents: registrations, output and results.
 
 Rules 7, 10 and 11 of section 5: a result is recorded exactly once, whatever is sent.
 """

@@ -58,11 +58,11 @@ class AgentsFile:
 
     def save_histories(self, at: str, histories: Mapping[str, Sequence[str]]) -> None:
         """Keep what the agents did of late, by address. Raises StoreUnavailable."""
-        self._store.save_days(at, histories)
+        self._store.save_agent_history(at, histories)
 
     def restore_histories(self, agents: Sequence[KnownAgent], at: str) -> None:
         """Give the agents the histories that were saved, if any; `at` is the present time."""
-        saved_at, histories = self._store.load_days()
+        saved_at, histories = self._store.load_agent_history()
         saved, present = parse_time(saved_at), parse_time(at)
         if saved is None or present is None:
             return

@@ -14,7 +14,7 @@ _BRANCH_PREFIX = "refs/heads/"
 
 @dataclass(frozen=True)
 class BuildFilter:
-    """What a list is narrowed to; None is everything.
+    """The filter of a list of builds; None stands for everything.
 
     `text` is a part of commit, subject, revision or command; `branch` a branch by its short name.
     """
@@ -66,7 +66,7 @@ def find_builds(
 
 
 def previous_status(state: State, build: Build) -> str:
-    """How the last final build of the same project and ref before this one ended; "" if none did.
+    """Return the status of the last final build of the same project and ref before this one, or "".
 
     Looks at as many records as a page of the list may read.
     """

@@ -1,4 +1,4 @@
-"""How long commands usually take: the median of each one's last successes. No I/O, no clock."""
+"""The usual durations of commands: the median of each one's last successes. No I/O, no clock."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _ROOM_CHECK_SECONDS = 0.5  # while the queue is full, or the disk
 
 @dataclass(frozen=True)
 class LookStatus:
-    """How the last look at a project's refs went. `failure` is None if it went well."""
+    """The outcome of the last look at a project's refs. `failure` is None if it succeeded."""
 
     project: str
     at: Optional[str] = None  # ISO 8601
@@ -175,5 +175,5 @@ class Poller:
                 poller.look_now()
 
     def statuses(self) -> list[LookStatus]:
-        """How the last look at each project's refs went."""
+        """Return the outcome of the last look at each project's refs."""
         return [poller.status for poller in self._pollers.values()]

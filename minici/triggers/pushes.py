@@ -33,7 +33,7 @@ class Pushes:
         self._dispatcher = dispatcher
 
     def remembered(self, project: str) -> Optional[Mapping[str, str]]:
-        """Where the project's refs were; None if they were never looked at."""
+        """Return the remembered refs of a project; None if they were never looked at."""
         record = self._store.load_refs(project)
         return None if record is None else record.refs
 

@@ -1,4 +1,4 @@
-"""What the list of builds can be narrowed to: a status, a text, a project, a branch."""
+"""The filters of the list of builds: a status, a text, a project, a branch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def list_address(view: IndexView, **changed: Optional[str]) -> str:
 
 
 def is_narrowed(view: IndexView) -> bool:
-    """Whether the list shows a part of the builds only."""
+    """True if the list shows only a part of the builds."""
     return list_address(view) != "/"
 
 

@@ -130,7 +130,7 @@ def _project_field(translate: Translator, view: IndexView) -> Html:
 
 
 def _looks(translate: Translator, view: IndexView) -> Html:
-    """How the looks at the refs went, where one failed, and a button that looks now."""
+    """The failed looks at refs, each with a button that looks again now."""
     if not view.looks:
         return NOTHING
     failures = join(

@@ -1,4 +1,4 @@
-"""Who is served when many come: connections up to a bound, with room kept for agents."""
+"""The admission of connections: a bound for all, with room kept for agents."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def _shut(connection: socket.socket) -> None:
 
 
 def most_connections(files: int) -> int:
-    """How many connections go with so many descriptors: three quarters are people's, of whom each
+    """Return the most connections for so many files: three quarters are people's, each of whom
     may read an output, which is three files."""
     return min(MOST_CONNECTIONS, max(4, (files - RESERVED_FILES) * 2 // 7))
 
 
 def descriptors() -> int:
-    """How many files this process may have open, as many as it can use if it is allowed to."""
+    """Raise the limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 16 * MOST_CONNECTIONS
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)

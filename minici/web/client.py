@@ -201,7 +201,7 @@ def _plain(body: bytes) -> str:
 
 
 def _failure(reason: object, base: str) -> Failed:
-    untrusted = tls.complaint(reason)
+    untrusted = tls.explain(reason)
     if untrusted:
         return Failed(Reason("untrusted", url=base, error=untrusted), sent=False)
     if isinstance(reason, (socket.timeout, TimeoutError)):
@@ -219,7 +219,7 @@ def _failure(reason: object, base: str) -> Failed:
 
 
 class Backoff:
-    """How long to wait before the next try: longer each time, never in step with others.
+    """The pause before the next try: longer each time, never in step with others.
 
     Seconds; from `first` up to `most`, each shortened by up to half at random.
     """

@@ -38,7 +38,7 @@ _ENDED: tuple[type[Exception], ...] = (Disconnected, ConnectionError, socket.tim
 
 
 class Owner(Protocol):
-    """What a connection needs of its Listener."""
+    """The part of its Listener that a connection needs."""
 
     application: Application
     context: Optional[tls.Context]
@@ -49,7 +49,7 @@ class Owner(Protocol):
         self,
         accepted: socket.socket,
         connection: socket.socket,
-        viewing: EventStream,
+        event_stream: EventStream,
         room: contextlib.ExitStack,
     ) -> None: ...
 
@@ -68,7 +68,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.accepted = self.request
-        self.viewing: Optional[EventStream] = None
+        self.event_stream: Optional[EventStream] = None
         self.room = contextlib.ExitStack()  # what a connection that is handed over keeps
         if self.server.context is not None:
             self.request = self._secure(self.server.context)
@@ -91,8 +91,8 @@ class Connection(BaseHTTPRequestHandler):
             super().finish()
         except (OSError, ValueError):
             pass
-        if self.viewing is not None:
-            self.server.hand_over(self.accepted, self.connection, self.viewing, self.room)
+        if self.event_stream is not None:
+            self.server.hand_over(self.accepted, self.connection, self.event_stream, self.room)
         elif self.connection is not self.accepted:  # TLS around it
             self.connection.close()
 
@@ -124,9 +124,9 @@ class Connection(BaseHTTPRequestHandler):
                     self.accepted, self.connection, waiting=True
                 )  # it may go
             self._finish_request(request, response, body, started)
-            if self.viewing is not None:
+            if self.event_stream is not None:
                 self.room = held.pop_all()
-        if self.viewing is None:
+        if self.event_stream is None:
             self._see_off(body)
 
     def _await_request(self) -> bool:
@@ -163,7 +163,7 @@ class Connection(BaseHTTPRequestHandler):
     def send_error(
         self, code: int, message: Optional[str] = None, explain: Optional[str] = None
     ) -> None:
-        """What the base class finds wrong with a request is an error like any other."""
+        """Answer an error that the base class has found like any other error."""
         raise HttpError(code, message or Reason("not_a_request"))
 
     def handle_expect_100(self) -> bool:
@@ -255,8 +255,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def _respond(self, request: Optional[Request], response: Response) -> None:
         self.connection.settimeout(WRITE_SECONDS)
-        if response.viewing is not None:
-            self._begin_viewing(request, response, response.viewing)
+        if response.event_stream is not None:
+            self._begin_event_stream(request, response, response.event_stream)
             return
         body = response.body
         length = len(body) if isinstance(body, bytes) else response.length
@@ -286,8 +286,8 @@ class Connection(BaseHTTPRequestHandler):
                 "an answer of %d bytes is %d bytes short: its connection ends", length, left
             )
 
-    def _begin_viewing(
-        self, request: Optional[Request], response: Response, viewing: EventStream
+    def _begin_event_stream(
+        self, request: Optional[Request], response: Response, event_stream: EventStream
     ) -> None:
         """Send the head; what follows is sent by another thread, once this one has ended."""
         self.close_connection = True
@@ -295,10 +295,10 @@ class Connection(BaseHTTPRequestHandler):
             self.wfile.write(self._head(response, None))
             self.wfile.flush()
             if request is not None and request.method != "HEAD":
-                self.viewing = viewing
+                self.event_stream = event_stream
         finally:
-            if self.viewing is None:
-                viewing.close()
+            if self.event_stream is None:
+                event_stream.close()
 
     def _head(self, response: Response, length: Optional[int]) -> bytes:
         reason = self.responses.get(response.status, ("",))[0]

@@ -29,10 +29,14 @@ class _Subscriber:
     """One connection: what it is still to be sent, and when it last took something."""
 
     def __init__(
-        self, connection: socket.socket, viewing: EventStream, gone: Callable[[], None], now: float
+        self,
+        connection: socket.socket,
+        event_stream: EventStream,
+        gone: Callable[[], None],
+        now: float,
     ) -> None:
         self.connection = connection
-        self.viewing = viewing
+        self.event_stream = event_stream
         self.gone = gone
         self.pending: bytes = b""
         self.moved = now
@@ -56,14 +60,14 @@ class EventSender:
         self._checked = 0.0
 
     def add(
-        self, connection: socket.socket, viewing: EventStream, gone: Callable[[], None]
+        self, connection: socket.socket, event_stream: EventStream, gone: Callable[[], None]
     ) -> None:
         """Take over a connection whose head has been sent: nobody else uses it from now on.
 
-        When it has ended, `viewing.close` and then `gone` are called, in another thread.
+        When it has ended, `event_stream.close` and then `gone` are called, in another thread.
         """
         connection.setblocking(False)
-        viewer = _Subscriber(connection, viewing, gone, time.monotonic())
+        viewer = _Subscriber(connection, event_stream, gone, time.monotonic())
         with self._lock:
             refused = self._stopping
             if not refused:
@@ -113,7 +117,7 @@ class EventSender:
             try:
                 self._go_round()
             except Exception:
-                log.exception("the viewers' thread stumbled, and goes on")
+                log.exception("internal error while events were sent; the next ones go on")
                 time.sleep(_STUMBLE)
         for viewer in [each for viewers in self._viewers.values() for each in viewers]:
             self._drop(viewer)
@@ -145,7 +149,7 @@ class EventSender:
                 news, self._news = self._news, news
             stopping = self._stopping
         for viewer in arrived:
-            self._viewers.setdefault(viewer.viewing.subject, {})[viewer] = None
+            self._viewers.setdefault(viewer.event_stream.subject, {})[viewer] = None
             self._ready[viewer] = None
         told = [each for subject in news for each in self._viewers.get(subject, ())]
         self._ready.update(dict.fromkeys(each for each in told if not each.pending))
@@ -154,7 +158,7 @@ class EventSender:
         return not stopping
 
     def _pause(self) -> Optional[float]:
-        """How long there is nothing to do unless something happens."""
+        """Return the seconds until there is something to do by itself."""
         if self._ready:
             return 0
         if self._news:
@@ -165,7 +169,7 @@ class EventSender:
         """Send a viewer one piece, as far as it takes it."""
         try:
             if not viewer.pending:
-                following = viewer.viewing.more()
+                following = viewer.event_stream.more()
                 if following is None:
                     self._drop(viewer)
                     return
@@ -213,12 +217,12 @@ class EventSender:
             if viewer.pending and now > viewer.moved + TAKE_SECONDS:
                 self._drop(viewer)
             elif not viewer.pending and now > viewer.moved + SILENCE:
-                viewer.pending = viewer.viewing.sign_of_life
+                viewer.pending = viewer.event_stream.sign_of_life
                 self._ready[viewer] = None
 
     def _drop(self, viewer: _Subscriber) -> None:
         self._ready.pop(viewer, None)
-        subject = viewer.viewing.subject
+        subject = viewer.event_stream.subject
         self._viewers[subject].pop(viewer, None)
         if not self._viewers[subject]:
             del self._viewers[subject]
@@ -233,5 +237,5 @@ def _end(viewer: _Subscriber) -> None:
     except OSError:
         pass
     viewer.connection.close()
-    viewer.viewing.close()
+    viewer.event_stream.close()
     viewer.gone()

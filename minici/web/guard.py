@@ -1,4 +1,4 @@
-"""Who may call: by Host, by Origin, by secret, by name and password.
+"""The checks of a caller: Host, Origin, secret, name and password.
 
 A guard is asked before anything else is done with a request; what it turns away changes
 nothing. Section 3 of the contract.
@@ -36,7 +36,7 @@ class AllowedHosts:
         self._names = {plain_host(name) for name in own}
 
     def allow(self, header: str) -> bool:
-        """Whether a Host header, with or without a port, names this server."""
+        """Return whether a Host header, with or without a port, names this server."""
         found = _HOST.fullmatch(header.strip())
         if not found:
             return False
@@ -82,7 +82,8 @@ class ServerGuard:
             raise HttpError(403, Reason("cross_site"))
 
     def _is_own(self, origin: str, request: Request) -> bool:
-        """Whether an Origin is the place that the request was sent to, or the configured one.
+        """Return whether an Origin is the address that the request was sent to, or the url
+        of the configuration.
 
         A Host without a port is the port of its scheme, so that a page by http, which anybody
         on the way can write, or another service of the host, can't start what is served by https.
@@ -141,7 +142,7 @@ def check_host(request: Request, hosts: AllowedHosts) -> None:
 
 
 def is_cross_site(request: Request) -> bool:
-    """Whether the browser says that a page of another site sent this."""
+    """Return whether the browser says that a page of another site sent this."""
     return request.header("Sec-Fetch-Site").strip().lower() == "cross-site"
 
 

@@ -129,7 +129,7 @@ def _offered_seconds(answer: TimedResponse) -> int:
 
 
 def _ended(connection: http.client.HTTPConnection) -> bool:
-    """Whether there is something to read where nothing was asked for: the end, in general."""
+    """Return whether a connection at rest has something to read: its end, in general."""
     if connection.sock is None:
         return True
     poll = select.poll()

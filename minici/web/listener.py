@@ -96,7 +96,7 @@ class Listener(ThreadingHTTPServer):
         self,
         accepted: socket.socket,
         connection: socket.socket,
-        viewing: EventStream,
+        event_stream: EventStream,
         room: contextlib.ExitStack,
     ) -> None:
         """Give a connection to the viewers, with the room it takes up. For the connection's own
@@ -107,7 +107,7 @@ class Listener(ThreadingHTTPServer):
             self.admission.release(accepted)
 
         self.admission.watch(accepted)
-        self.viewers.add(connection, viewing, gone)
+        self.viewers.add(connection, event_stream, gone)
 
     def shutdown_request(self, request: Any) -> None:
         """The end of a connection that is not with the viewers, also where it got no thread."""

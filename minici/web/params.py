@@ -208,7 +208,7 @@ def _fields(body: Any, large: Collection[str]) -> Iterator[tuple[str, Value]]:
 
 
 def _up_to(body: Any, buffer: bytes, ends: bytes, most: int) -> tuple[bytes, bytes, bool]:
-    """What stands before the first of `ends`, what follows, and whether the body has more."""
+    """Split at the first of `ends`; return both parts, and whether the body has more."""
     while True:
         places = [
             place

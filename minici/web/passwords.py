@@ -34,7 +34,7 @@ def hash_password(password: str, cost: int = _COST) -> str:
 
 
 def verify_password(password: str, hashed: str) -> bool:
-    """Whether a password is the one that was hashed; takes the same time either way."""
+    """Return whether a password is the one that was hashed; takes the same time either way."""
     found = PASSWORD_HASH.fullmatch(hashed)
     if not found:
         return False
@@ -67,7 +67,7 @@ class TooManyTries(Exception):
 
 
 class Users:
-    """Who may sign in. Any thread may ask.
+    """The people who may sign in. Any thread may ask.
 
     A password that was right is remembered, as a keyed hash that dies with the process, so that
     not every request costs what guessing is meant to cost. Raises NoScrypt if there are users.
@@ -90,7 +90,10 @@ class Users:
         return bool(self._hashes)
 
     def check(self, name: str, password: str, address: str) -> bool:
-        """Whether name and password fit. Raises TooManyTries after wrong ones from `address`."""
+        """Return whether name and password fit.
+
+        Raises TooManyTries after wrong ones from `address`.
+        """
         address = _network(address)
         seen = hmac.digest(self._key, f"{name}\0{password}".encode("utf-8", "replace"), "sha256")
         if hmac.compare_digest(self._right.get(name, b""), seen):

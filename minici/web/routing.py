@@ -106,13 +106,13 @@ Content = Union[bytes, Iterable[bytes]]
 
 
 class EventStream(Protocol):
-    """What somebody is sent while it comes, for as long as they watch. For one thread."""
+    """A stream of events for one viewer, sent as they come. For one thread."""
 
     subject: int  # whose news it is
     sign_of_life: bytes  # what may be sent between two pieces, and means nothing
 
     def more(self) -> Optional[bytes]:
-        """What comes next: nothing until there is news of the subject, None at the end."""
+        """Return the next data: empty until there is news of the subject, None at the end."""
 
     def close(self) -> None:
         """It has ended, or nobody watches any more."""
@@ -120,8 +120,10 @@ class EventStream(Protocol):
 
 @dataclass
 class Response:
-    """What goes back. `length` is that of a body that is made while it is sent; without it,
-    the connection ends with the body. `viewing` goes on when the head has been sent, and needs
+    """The answer to a request.
+
+    `length` is that of a body that is made while it is sent; without it, the connection ends
+    with the body. `event_stream` goes on when the head has been sent, and needs
     no thread."""
 
     status: int = 200
@@ -129,7 +131,7 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
     length: Optional[int] = None
-    viewing: Optional[EventStream] = None
+    event_stream: Optional[EventStream] = None
 
 
 def json_response(

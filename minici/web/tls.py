@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 NOT_YET: tuple[type[OSError], ...] = (BlockingIOError, *_WANTS)
 
 
-def listening(certificate: Optional[Path], private_key: Optional[Path]) -> Optional[Context]:
-    """What to serve HTTPS with, None for HTTP. Raises OSError if the files are no pair in PEM."""
+def server_context(certificate: Optional[Path], private_key: Optional[Path]) -> Optional[Context]:
+    """Return the context for HTTPS, None for HTTP. Raises OSError if the files are no PEM pair."""
     if certificate is None:
         return None
     _need()
@@ -37,17 +37,17 @@ def listening(certificate: Optional[Path], private_key: Optional[Path]) -> Optio
 
 
 def listening_as(config: Union[ServerConfig, AgentConfig]) -> Optional[Context]:
-    """`listening` with the certificate of a configuration. Raises ConfigError."""
+    """Return `server_context` with the certificate of a configuration. Raises ConfigError."""
     try:
-        return listening(config.certificate, config.private_key)
+        return server_context(config.certificate, config.private_key)
     except OSError as error:
         what = "give a certificate and its private_key, both in PEM"
         raise config.error("certificate", f"it can't be used ({error}); {what}") from None
 
 
-def calling(only: Optional[Path] = None, also: Optional[Path] = None) -> Context:
-    """What the other side's certificate is checked by: the authorities of the system, or `only`
-    one, and `also` another. It takes time and memory to make. Raises OSError."""
+def client_context(only: Optional[Path] = None, also: Optional[Path] = None) -> Context:
+    """Return a context that checks the other side by the authorities of the system, or by the
+    one in `only`, and by the one in `also`. It takes time and memory to make. Raises OSError."""
     _need()
     context = ssl.create_default_context(cafile=only)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -56,8 +56,8 @@ def calling(only: Optional[Path] = None, also: Optional[Path] = None) -> Context
     return context
 
 
-def complaint(error: object) -> str:
-    """What is wrong with a certificate, if that is what this error says."""
+def explain(error: object) -> str:
+    """Return the sentence about a certificate if this error is about one."""
     return getattr(error, "verify_message", "")
 
 

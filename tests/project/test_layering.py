@@ -180,6 +180,15 @@ def test_what_is_pure_touches_nothing(module: str) -> None:
     assert not tops & {*IO_MODULES, "time"}
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings_say_what_a_thing_is_or_does(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
+    clauses = ("What ", "How ", "Where ", "Whether ", "Who ", "When ", "Why ")
+    assert not [text.splitlines()[0] for text in texts if text.startswith(clauses)]
+
+
 def test_the_top_shows_the_architecture() -> None:
     at_the_top = [path.name for path in PACKAGE.glob("*.py")]
     assert 10 < len(at_the_top) <= MOST_AT_THE_TOP
