@@ -66,11 +66,12 @@ SENTENCES: dict[str, str] = {
     "supervisor_hangs": "the supervisor of the command does not answer",
     "internal_error": "internal error; see the server's log",
     "param_wrong": "the parameter {name} is wrong: {reason}",
-    "no_project": "there is no project {project}",
+    "no_project": "there is no project {project}; the projects are: {known}",
     "superseded": "a newer build of this branch took its place: build {build}",
     # Looks at a repository's refs.
     "git_not_started": "git can't be started: {error}",
     "git_said": "git says: {message}",
+    "look_too_long": "the repository lists more than {mebibytes} MiB of refs",
     "look_timed_out": "the repository did not list its refs in {seconds} s",
     # Calls between server and agent.
     "slow_answer": "the answer took too long",

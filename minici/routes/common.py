@@ -15,7 +15,15 @@ from minici.hosts import agent_host
 from minici.reasons import Reason, sentence_of
 from minici.scheduler.search import BuildFilter
 from minici.scheduler.state import NoSuchAttempt, QueueFull
-from minici.store import BuildUnusable, DamagedBuild, NoSuchBuild, Record, Store, StoreUnavailable
+from minici.store import (
+    BuildUnusable,
+    DamagedBuild,
+    NoSuchBuild,
+    Page,
+    Record,
+    Store,
+    StoreUnavailable,
+)
 from minici.validation import check_commit
 from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request
@@ -126,6 +134,30 @@ def read_filter(request: Request) -> BuildFilter:
     return BuildFilter(read_status(request), *(query.optional(name) or None for name in names))
 
 
+def read_project(params: Parameters, config: ServerConfig) -> ProjectConfig:
+    """The project that a call names, the default one if it names none. Raises BadParameter."""
+    name = params.optional("project") or None
+    project = config.project(name)
+    if project is None:
+        raise no_project(name, config)
+    return project
+
+
+def no_project(name: Optional[str], config: ServerConfig) -> BadParameter:
+    """Return the error about the name of a project that does not exist."""
+    known = ", ".join(each.name for each in config.projects)
+    return BadParameter(Reason("no_project", project=name or "", known=known))
+
+
+def check_found(page: Page, wanted: BuildFilter, config: ServerConfig) -> None:
+    """Raise BadParameter for a list without builds whose project is not there.
+
+    A project that is no longer in the configuration still has its builds.
+    """
+    if not page.records and page.before is None and config.project(wanted.project) is None:
+        raise no_project(wanted.project, config)
+
+
 @dataclass(frozen=True)
 class StartRequest:
     """The parameters of a request to start a build, as they were sent."""
@@ -144,10 +176,7 @@ def read_start(params: Parameters, config: ServerConfig) -> StartRequest:
 
     Raises BadParameter; commit and command are not checked.
     """
-    name = params.optional("project")
-    project = config.project(name)
-    if project is None:
-        raise BadParameter(Reason("no_project", project=name or ""))
+    project = read_project(params, config)
     return StartRequest(
         project=project,
         commit=params.text("commit", "").strip(" \t"),

@@ -18,7 +18,7 @@ from minici import html
 from minici.build import Build
 from minici.config import ServerConfig
 from minici.html import LANGUAGES, BuildJson, PageContext, Translator, choose_language
-from minici.routes.common import Records, as_http, read_filter
+from minici.routes.common import Records, as_http, check_found, read_filter
 from minici.scheduler.search import find_builds
 from minici.scheduler.state import State
 from minici.store import NoSuchBuild, Record, Store
@@ -93,6 +93,7 @@ class Monitors:
         with as_http():
             wanted = read_filter(request)
             page = find_builds(self._state, None, _LAST, wanted)
+            check_found(page, wanted, self._config)
         chosen = {name: value for name, value in wanted.parameters.items() if value}
         query = f"?{urllib.parse.urlencode(chosen)}" if chosen else ""
         builds = self._json(request, page.records)

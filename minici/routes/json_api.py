@@ -11,6 +11,7 @@ from minici.routes.common import (
     START_PARAMETERS,
     Records,
     as_http,
+    check_found,
     read_before,
     read_filter,
     read_start,
@@ -45,6 +46,7 @@ class Api:
         limit = min(_MOST, request.query.number("limit", _PAGE, least=1))
         wanted = read_filter(request)
         page = find_builds(self._state, read_before(request), limit, wanted)
+        check_found(page, wanted, self._state.config)
         following = None
         if page.before is not None:
             query = {"before": page.before, "limit": limit, **wanted.parameters}

@@ -19,8 +19,10 @@ from minici.routes.common import (
     START_PARAMETERS,
     Records,
     as_http,
+    check_found,
     read_before,
     read_filter,
+    read_project,
     read_start,
 )
 from minici.routes.page_renderer import PageRenderer
@@ -112,13 +114,16 @@ class Pages:
 
     def poll(self, request: Request) -> Response:
         """Look at the refs of a project now, or at those of all."""
-        self._poller.look_now(request.params().optional("project") or None)
+        params = request.params()
+        name = read_project(params, self._config).name if params.optional("project") else None
+        self._poller.look_now(name)
         return redirect("/")
 
     def _index(self, request: Request, form: FormView, status: int = 200) -> Response:
         with as_http():
             wanted, before = read_filter(request), read_before(request)
             page = find_builds(self._state, before, _LISTED_BUILDS, wanted)
+            check_found(page, wanted, self._config)
             narrowed = BuildFilter(project=wanted.project, branch=wanted.branch)
             last = find_builds(self._state, None, _LAST_BUILDS, narrowed).records
         listed = self._renderer.records_json(request, page.records)

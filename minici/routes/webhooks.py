@@ -6,6 +6,7 @@ What they say besides is not believed. Contract, section 3, `/webhook/NAME` and 
 from __future__ import annotations
 
 from minici.config import ServerConfig
+from minici.routes.common import read_project
 from minici.triggers.poller import Poller
 from minici.triggers.signatures import is_signed
 from minici.web.routing import HttpError, Request, Response, Route, json_response
@@ -43,8 +44,7 @@ class Webhooks:
         return json_response({"project": name}, 202)
 
     def poll(self, request: Request) -> Response:
-        name = request.params().optional("project")
-        if self._config.project(name) is None:
-            raise HttpError(400, f"project: there is no project {name}")
+        params = request.params()
+        name = read_project(params, self._config).name if params.optional("project") else None
         self._poller.look_now(name)
         return json_response({}, 202)

@@ -188,6 +188,11 @@ class State:
                     if self._queue.first_ordinary == build.id:  # else it waits behind another
                         self._lock.notify_all()
 
+    def has_room(self) -> bool:
+        """Return whether the queue takes one more build now."""
+        with self._lock:
+            return len(self._queue) + self._starting < self.config.max_queue
+
     def load(self, number: int) -> Record:
         """Return a build as it is now. Raises NoSuchBuild."""
         unfinished = self.unfinished_build(number)

@@ -62,6 +62,8 @@ def list_refs(repository: str, stopping: threading.Event, seconds: float = LOOK_
         _end_group(process)
         for reader in readers:
             reader.join()
+    if len(listing) == _LISTING_LIMIT:
+        raise LookFailed(Reason("look_too_long", mebibytes=_LISTING_LIMIT // 2**20))
     if not ended:
         raise LookFailed(Reason("look_timed_out", seconds=round(seconds, 1)))
     if process.returncode != 0:

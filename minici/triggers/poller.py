@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional
 
+from minici.build import Build
 from minici.config import ProjectConfig
 from minici.reasons import sentence_of
 from minici.scheduler.state import QueueFull
@@ -26,7 +27,7 @@ log = logging.getLogger("minici.triggers")
 
 _RETRY_SECONDS = 60.0  # where `poll` is 0, after a look that failed
 _MOST_BACKOFF = 10  # times `poll`
-_ROOM_CHECK_SECONDS = 0.5  # while the queue is full, or the disk
+_ROOM_CHECK_SECONDS = 0.5  # while the queue is full
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ class ProjectPoller:
         self._stopping = threading.Event()
         self._failures = 0
         self._listing: Optional[bytes] = None  # of the last look that left nothing to start
-        self._remembered: Optional[Mapping[str, str]] = pushes.remembered(project.name)
+        self._refs: Optional[dict[str, str]] = None  # where they were last; None: never looked at
+        self._saved: Optional[Mapping[str, str]] = None  # what of it is durable
+        self._begun = False  # whether a look that starts builds is announced on the disk
+        self._settling: list[Build] = []  # started, and what they supersede is not ended yet
+        self._waiting = 0  # refs for which the queue had no room
+        self._restored = False
         self.status = LookStatus(project.name)
         name = f"poller-{project.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -91,42 +97,76 @@ class ProjectPoller:
 
     def look(self) -> Optional[float]:
         """Look once; return the seconds until the next look, None for never."""
+        if not self._restored:
+            self._restore()
+        if self._waiting and not self._pushes.has_room():
+            return _ROOM_CHECK_SECONDS
         try:
+            self._supersede()
             listing = self._list(self._project.repository, self._stopping)
             if listing != self._listing:
-                found = parse_listing(listing)
-                if not self._take_in(found):
-                    return _ROOM_CHECK_SECONDS
-                self._listing = listing
+                self._take_in(parse_listing(listing))
+                self._listing = None if self._waiting else listing
         except (LookFailed, IncompleteListing, StoreUnavailable) as error:
             return self._failed(sentence_of(error))
         self._succeeded()
-        return self._project.poll or None
+        return _ROOM_CHECK_SECONDS if self._waiting else self._project.poll or None
 
-    def _take_in(self, found: Mapping[str, str]) -> bool:
-        """Start what has moved; False if some of it has to wait for room in the queue."""
-        moved = moved_refs(self._remembered, found, self._project.branches, self._project.tags)
-        left = self._start(moved)
-        remembered = dict(found)
+    def _restore(self) -> None:
+        """Go on where a server before this one was: the folder belongs to this one by now."""
+        restored = self._pushes.restore(self._project)
+        self._refs = None if restored.refs is None else dict(restored.refs)
+        self._saved, self._begun = restored.refs, not restored.complete
+        self._settling = list(restored.builds)
+        self._restored = True
+
+    def _take_in(self, found: Mapping[str, str]) -> None:
+        """Start what has moved, and remember where the refs are."""
+        moved = moved_refs(self._refs, found, self._project.branches, self._project.tags)
+        before = {} if self._refs is None else self._refs
+        left = self._start(moved, before)
+        refs = dict(found)
         for each in left:  # not started, so not remembered at its new place
-            before = (self._remembered or {}).get(each.ref)
-            if before is None:
-                del remembered[each.ref]
-            else:
-                remembered[each.ref] = before
-        if remembered != self._remembered:
-            self._pushes.remember(self._project.name, remembered)
-            self._remembered = remembered
-        return not left
+            refs.pop(each.ref)
+            if each.ref in before:
+                refs[each.ref] = before[each.ref]
+        if refs != self._saved or (self._begun and not left):
+            self._pushes.remember(self._project, refs)
+            self._saved, self._begun = refs, False
+        self._refs = dict(refs)
+        self._note_waiting(len(left))
 
-    def _start(self, moved: Sequence[MovedRef]) -> Sequence[MovedRef]:
-        """Start a build of each; return those for which the queue has no room."""
+    def _start(self, moved: Sequence[MovedRef], refs: dict[str, str]) -> Sequence[MovedRef]:
+        """Start a build of each, and note its place in `refs`.
+
+        Returns those for which there is no room in the queue, or no time before the server stops.
+        """
+        if moved and not self._begun:
+            self._pushes.begin(self._project, refs)
+            self._begun = True
         for index, each in enumerate(moved):
+            if self._stopping.is_set():
+                return moved[index:]
             try:
-                self._pushes.start(self._project, each.ref, each.revision, each.event)
+                build = self._pushes.start(self._project, each)
             except QueueFull:
                 return moved[index:]
+            refs[each.ref] = each.revision
+            self._settling.append(build)
+            self._supersede()
         return []
+
+    def _supersede(self) -> None:
+        """End the builds that those started last supersede."""
+        while self._settling:
+            self._pushes.supersede(self._project, self._settling[0])
+            del self._settling[0]
+
+    def _note_waiting(self, count: int) -> None:
+        if count and not self._waiting and not self._stopping.is_set():
+            words = "project %s: the queue is full; %d branches and tags are built when it has room"
+            log.warning(words, self._project.name, count)
+        self._waiting = count
 
     def _failed(self, failure: str) -> float:
         if self._stopping.is_set():
@@ -142,7 +182,7 @@ class ProjectPoller:
         if self.status.failure is not None:
             log.info("project %s: its refs are listed again", self._project.name)
         self._failures = 0
-        count = len(self._remembered or ())
+        count = len(self._refs or ())
         self.status = LookStatus(self._project.name, self._now(), None, count)
 
 

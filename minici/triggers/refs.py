@@ -16,7 +16,7 @@ from minici.triggers.patterns import matches
 BRANCH_PREFIX = "refs/heads/"
 TAG_PREFIX = "refs/tags/"
 _PEELED = "^{}"
-_LINE = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\t(refs/(?:heads|tags)/\S+)")
+_LINE = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\t(refs/(?:heads|tags)/.+)")
 
 Refs = Mapping[str, str]  # the commit by the full name of the ref
 
@@ -37,13 +37,14 @@ class MovedRef:
 def parse_listing(listing: bytes) -> dict[str, str]:
     """Read the branches and tags from the output of `git ls-remote`.
 
-    An annotated tag counts by its commit. Raises IncompleteListing for a listing whose last line
-    has no end.
+    An annotated tag counts by its commit. A byte of a name that is no UTF-8 is written as git
+    quotes it, `\\xff`: no name has a backslash. Raises IncompleteListing for a listing whose last
+    line has no end.
     """
     if listing and not listing.endswith(b"\n"):
         raise IncompleteListing("git ls-remote: the list of refs was cut short")
     refs: dict[str, str] = {}
-    for line in listing.decode("utf-8", "surrogateescape").split("\n"):
+    for line in listing.decode("utf-8", "backslashreplace").split("\n"):
         found = _LINE.fullmatch(line)
         if found is None:
             continue

@@ -22,14 +22,20 @@ class Crash(BaseException):
     """Within the test's own process, instead of a kill."""
 
 
-def crash_at(patch: pytest.MonkeyPatch, last: int, names: Sequence[str]) -> None:
-    """Raise Crash instead of the call of this number, among all of these functions of `os`."""
+def crash_at(
+    patch: pytest.MonkeyPatch, last: int, names: Sequence[str], *, dead: bool = False
+) -> None:
+    """Raise Crash instead of the call of this number, among all of these functions of `os`.
+
+    With `dead`, also instead of each call after it: what a killed process would clean up stays.
+    """
     steps = itertools.count(1)
     for name in names:
         real = getattr(os, name)
 
         def counted(*args: Any, real: Any = real, **options: Any) -> Any:
-            if next(steps) == last:
+            step = next(steps)
+            if step == last or (dead and step > last):
                 raise Crash
             return real(*args, **options)
 

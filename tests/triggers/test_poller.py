@@ -15,6 +15,8 @@ from minici.scheduler.state import QueueFull
 from minici.store import StoreUnavailable
 from minici.triggers.ls_remote import LookFailed
 from minici.triggers.poller import Poller, ProjectPoller
+from minici.triggers.pushes import Restored
+from minici.triggers.refs import MovedRef
 from tests.support.harness import wait_for
 
 A, B = "a" * 40, "b" * 40
@@ -31,7 +33,8 @@ class World:
         self.room = 1000
         self.started: list[tuple[str, str, str]] = []
         self.looks = 0
-        self.saves = 0
+        self.events: list[str] = []
+        self.unsettled: list[Any] = []
 
     def listing(self, repository: str, stopping: threading.Event) -> bytes:
         self.looks += 1
@@ -39,18 +42,29 @@ class World:
             raise self.failure
         return "".join(f"{revision}\t{ref}\n" for ref, revision in self.refs.items()).encode()
 
-    def remembered(self, project: str) -> Optional[Mapping[str, str]]:
-        return self.kept
+    def restore(self, project: ProjectConfig) -> Restored:
+        return Restored(self.kept, not self.started, self.unsettled)
 
-    def remember(self, project: str, refs: Mapping[str, str]) -> None:
-        self.saves += 1
+    def begin(self, project: ProjectConfig, refs: Mapping[str, str]) -> None:
+        self.events.append("begin")
+
+    def remember(self, project: ProjectConfig, refs: Mapping[str, str]) -> None:
+        self.events.append("remember")
         self.kept = dict(refs)
 
-    def start(self, project: ProjectConfig, ref: str, revision: str, event: str) -> None:
-        if self.room <= 0:
+    def has_room(self) -> bool:
+        return self.room > 0
+
+    def start(self, project: ProjectConfig, moved: MovedRef) -> Any:
+        if not self.has_room():
             raise QueueFull("full")
         self.room -= 1
-        self.started.append((ref, revision, event))
+        self.events.append("start")
+        self.started.append((moved.ref, moved.revision, moved.event))
+        return len(self.started)
+
+    def supersede(self, project: ProjectConfig, newer: Any) -> None:
+        self.events.append(f"supersede {newer}")
 
 
 def poller_of(world: Any, **keys: Any) -> ProjectPoller:
@@ -83,7 +97,9 @@ def test_what_moves_is_started_once_and_remembered() -> None:
     poller.look()
     poller.look()
     assert world.started == [(MAIN, B, "push"), (V1, A, "tag")]
-    assert world.kept == {MAIN: B, V1: A} and world.saves == 1
+    assert world.kept == {MAIN: B, V1: A}
+    steps = ["begin", "start", "supersede 1", "start", "supersede 2", "remember"]
+    assert world.events == steps
 
 
 def test_all_refs_are_remembered_whatever_the_patterns() -> None:
@@ -113,6 +129,7 @@ def test_where_the_queue_is_full_the_rest_is_started_when_there_is_room() -> Non
     poller = poller_of(world)
     assert (poller.look() or 0) < 5
     assert world.started == [(DEV, A, "push")] and world.kept == {MAIN: A, DEV: A}
+    assert (poller.look() or 0) < 5 and world.looks == 1, "without room nobody is asked"
     world.room = 10
     assert poller.look() == 10.0
     assert [ref for ref, _, _ in world.started] == [DEV, MAIN, V1] and world.kept == world.refs
@@ -151,7 +168,35 @@ def test_a_disk_that_is_full_loses_no_push() -> None:
     assert poller.status.failure == "full"
     del world.remember
     poller.look()
-    assert world.kept == {MAIN: B}
+    assert world.kept == {MAIN: B} and len(world.started) == 1
+
+
+def test_what_a_build_supersedes_is_ended_after_a_disk_that_was_full() -> None:
+    world = World({MAIN: A})
+    world.refs = {MAIN: B}
+    poller = poller_of(world)
+    world.supersede = lambda *_: (_ for _ in ()).throw(StoreUnavailable("full"))  # type: ignore
+    poller.look()
+    assert poller.status.failure == "full" and world.kept == {MAIN: A}
+    del world.supersede
+    poller.look()
+    assert world.events == ["begin", "start", "supersede 1", "remember"]
+
+
+def test_what_a_server_before_this_one_has_started_is_settled_first() -> None:
+    world = World({MAIN: A})
+    world.refs, world.unsettled, world.started = {MAIN: A}, [7], [(MAIN, A, "push")]
+    poller_of(world).look()
+    assert world.events == ["supersede 7", "remember"]
+
+
+def test_a_server_that_stops_starts_no_more() -> None:
+    world = World({})
+    world.refs = {MAIN: A, DEV: A}
+    poller = poller_of(world)
+    poller.ask_to_stop()
+    poller.look()
+    assert world.started == [] and world.kept == {}
 
 
 def test_without_poll_it_looks_at_the_start_and_when_told() -> None:
