@@ -30,11 +30,13 @@ from minici.routes.agent_api import AgentEndpoints
 from minici.routes.common import Records, page_url
 from minici.routes.feeds import Monitors
 from minici.routes.json_api import Api
+from minici.routes.metrics import Metrics
 from minici.routes.output import OutputEndpoints
 from minici.routes.pages import Pages
 from minici.routes.webhooks import Webhooks
 from minici.scheduler.agent_client import INSTANCE_HEADER, AgentClient
 from minici.scheduler.agent_updates import AgentUpdates
+from minici.scheduler.build_counters import BuildCounters
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.retention import Retention
 from minici.scheduler.state import State
@@ -87,6 +89,7 @@ class Server:
         self.state = State(
             self.store, config, watched=self._wake_viewers, changed=self._build_changed
         )
+        self._counters = BuildCounters()
         telling = Telling(self.state, self._page_url)
         self.hooks = HookQueue(config.data / "hooks", config.projects, self._load, telling)
         self._instance = secrets.token_hex(16)  # another one with each start: rule 20
@@ -147,6 +150,7 @@ class Server:
         self.store.close()
 
     def _build_changed(self, build: Build) -> None:
+        self._counters.build_changed(build)
         self.hooks.build_changed(build)
 
     def _load(self, number: int) -> Optional[Build]:
@@ -167,6 +171,7 @@ class Server:
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
             *Api(self.state, self._records).routes(),
+            *Metrics(self.state, self._counters).routes(),
             *Webhooks(self._config, self.poller).routes(),
             *AgentEndpoints(updates, limit).routes(),
         ]

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import logging
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from minici.build import Attempt, AttemptId
@@ -17,6 +19,23 @@ from minici.scheduler.roster import Assignment, KnownAgent, PingResult, Roster
 from minici.store import StoreUnavailable
 
 log = logging.getLogger("minici.scheduler.agent_registry")
+
+
+@dataclass
+class AgentCount:
+    """The number of agents by state (`ready`, `trouble`, `gone`), and of the slots of those that
+    are not gone."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    slots: int = 0
+    free_slots: int = 0
+
+    def add(self, agent: KnownAgent) -> None:
+        self.states["gone" if agent.gone else "trouble" if agent.trouble else "ready"] += 1
+        if not agent.gone:
+            self.slots += agent.slots
+        if not (agent.gone or agent.trouble):
+            self.free_slots += agent.free_slots
 
 
 class AgentRegistry:
@@ -105,6 +124,14 @@ class AgentRegistry:
                 for agent in self._roster
             ]
         return sorted(copies, key=lambda agent: (agent.name, agent.address))
+
+    def count(self) -> AgentCount:
+        """Count agents and slots, without copies: thousands of agents may be known."""
+        count = AgentCount()
+        with self._lock:
+            for agent in self._roster:
+                count.add(agent)
+        return count
 
     def histories(self) -> dict[str, list[Quarter]]:
         """The last 24 hours of each agent, by its address."""

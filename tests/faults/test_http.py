@@ -452,6 +452,7 @@ PUBLIC = {
     "healthz": ["/healthz"],
     "badge": ["/badge.svg", "/badge.json"],
     "feeds": ["/feed.atom", "/cc.xml"],
+    "metrics": ["/metrics"],
 }
 
 
