@@ -11,8 +11,8 @@ from typing import Optional
 from minici.ui.agents import agents_page
 from minici.ui.badge import badge_json, badge_svg
 from minici.ui.build import build_page
-from minici.ui.components import frame, static_file
-from minici.ui.feeds import atom_feed, cctray
+from minici.ui.components import frame, repository_name, static_file
+from minici.ui.feeds import MonitoredProject, atom_feed, cctray
 from minici.ui.i18n import LANGUAGES, Translator, choose_language
 from minici.ui.index import index_page
 from minici.ui.markup import Html, fill, markup
@@ -57,10 +57,12 @@ __all__ = [
     "badge_json",
     "badge_svg",
     "build_page",
+    "MonitoredProject",
     "cctray",
     "choose_language",
     "error_page",
     "index_page",
+    "repository_name",
     "static_file",
 ]
 

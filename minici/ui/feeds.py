@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
 
 from minici.timestamps import parse_time
 from minici.ui.components import FINAL, repository_name, short_commit, status_of
@@ -16,11 +18,16 @@ _MONITORED = {"success": "Success", "failure": "Failure", "lost": "Exception"}
 
 
 def atom_feed(
-    translate: Translator, context: PageContext, builds: Sequence[BuildJson], query: str = ""
+    translate: Translator,
+    context: PageContext,
+    builds: Sequence[BuildJson],
+    query: str = "",
+    project: Optional[str] = None,
 ) -> Html:
     """The final ones of `builds` as a feed (RFC 4287), last finished first.
 
-    `query` is what they were selected by, `?status=failure` for example, or empty.
+    `query` is what they were selected by, `?status=failure` for example, or empty; `project` the
+    project that they are of, if it is only one.
     """
     final = [build for build in builds if status_of(build) in FINAL]
     final.sort(key=lambda build: str(build.get("finished_at") or ""), reverse=True)
@@ -35,7 +42,7 @@ def atom_feed(
         language=translate.language,
         url=context.url,
         query=query,
-        title=translate("feed_title", repository=repository_name(context.repository)),
+        title=translate("feed_title", repository=project or repository_name(context.repository)),
         updated=newest,
         entries=join(_entry(translate, context, build) for build in final),
     )
@@ -63,25 +70,36 @@ def _entry(translate: Translator, context: PageContext, build: BuildJson) -> Htm
     )
 
 
-def cctray(context: PageContext, builds: Sequence[BuildJson]) -> Html:
-    """The format that CCMenu and BuildNotify read, with one project: the repository.
+@dataclass(frozen=True)
+class MonitoredProject:
+    """A project as a desktop monitor shows it. `last` is its newest build that has ended and that
+    nobody has cancelled."""
 
-    `builds` are the last ones, newest first. The project is what its newest build came to that
-    nobody cancelled.
-    """
-    decided = [build for build in builds if status_of(build) in _MONITORED]
-    last: BuildJson = decided[0] if decided else {}
-    building = any(status_of(build) == "running" for build in builds)
+    name: str
+    url: str
+    last: Optional[BuildJson]
+    building: bool
+
+
+def cctray(projects: Sequence[MonitoredProject]) -> Html:
+    """The format that CCMenu and BuildNotify read."""
     return markup(
-        '<?xml version="1.0" encoding="utf-8"?>\n<Projects>\n'
+        '<?xml version="1.0" encoding="utf-8"?>\n<Projects>\n$projects</Projects>\n',
+        projects=join(_monitored(project) for project in projects),
+    )
+
+
+def _monitored(project: MonitoredProject) -> Html:
+    last = project.last or {}
+    return markup(
         '<Project name="$name" activity="$activity" lastBuildStatus="$status" '
-        'lastBuildLabel="$label" lastBuildTime="$time" webUrl="$url/"/>\n</Projects>\n',
-        name=repository_name(context.repository),
-        activity="Building" if building else "Sleeping",
-        status=_MONITORED.get(status_of(last), "Unknown"),
+        'lastBuildLabel="$label" lastBuildTime="$time" webUrl="$url"/>\n',
+        name=project.name,
+        activity="Building" if project.building else "Sleeping",
+        status=_MONITORED.get(status_of(last), "Unknown") if last else "Unknown",
         label=last.get("id") or "",
         time=_seconds(last.get("finished_at")),
-        url=context.url,
+        url=project.url,
     )
 
 

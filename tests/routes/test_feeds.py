@@ -12,7 +12,7 @@ import pytest
 
 from minici.ui.badge import COLOURS, LABEL_GROUND, badge_json, badge_svg
 from minici.ui.components import repository_name
-from minici.ui.feeds import atom_feed, cctray
+from minici.ui.feeds import MonitoredProject, atom_feed, cctray
 from minici.ui.i18n import LANGUAGES, Translator
 from minici.ui.palette import contrast
 from minici.web.passwords import hash_password
@@ -84,7 +84,8 @@ def test_hostile_text_changes_no_badge_and_no_feed() -> None:
     feed = parse(atom_feed(Translator("en"), context(hostile), builds))
     assert len(feed.findall(f"{ATOM}entry")) == 4
     assert "<script>alert(1)" in "".join(feed.itertext())
-    assert parse(cctray(context(hostile), builds))[0].get("name")
+    monitored = [MonitoredProject(HOSTILE, HOSTILE, build, False) for build in builds]
+    assert parse(cctray(monitored))[0].get("name")
 
 
 def test_badges_can_be_read_and_have_the_colours_of_the_pages() -> None:
@@ -128,25 +129,21 @@ def test_a_feed_without_builds_is_a_feed() -> None:
 
 
 @pytest.mark.parametrize(
-    "statuses, activity, last",
-    [
-        ("", "Sleeping", ("Unknown", "")),
-        ("queued", "Sleeping", ("Unknown", "")),
-        ("success failure", "Sleeping", ("Success", "9")),
-        ("queued running failure success", "Building", ("Failure", "7")),
-        ("cancelled lost success", "Sleeping", ("Exception", "8")),
-    ],
+    "status, verdict",
+    [(None, "Unknown"), ("success", "Success"), ("failure", "Failure"), ("lost", "Exception")],
 )
-def test_a_monitor_sees_the_newest_verdict(
-    statuses: str, activity: str, last: tuple[str, str]
-) -> None:
-    builds = [build_json(9 - place, status) for place, status in enumerate(statuses.split())]
-    project = parse(cctray(context(url="http://ci", repository="ssh://h/a/tides.git"), builds))[0]
-    assert project.get("name") == "tides"
-    assert project.get("activity") == activity
-    assert (project.get("lastBuildStatus"), project.get("lastBuildLabel")) == last
+@pytest.mark.parametrize("building", [False, True])
+def test_a_monitor_sees_each_project(status: Optional[str], verdict: str, building: bool) -> None:
+    last = build_json(9, status) if status else None
+    shown = MonitoredProject("tides", "http://ci/?project=tides", last, building)
+    other = MonitoredProject("other", "http://ci/?project=other", None, False)
+    project, second = parse(cctray([shown, other]))
+    assert project.get("name") == "tides" and second.get("name") == "other"
+    assert project.get("activity") == ("Building" if building else "Sleeping")
+    assert project.get("lastBuildStatus") == verdict
+    assert project.get("lastBuildLabel") == ("9" if status else "")
     assert re.fullmatch(r"\d{4}(-\d\d){2}T(\d\d:){2}\d\dZ", str(project.get("lastBuildTime")))
-    assert project.get("webUrl") == "http://ci/"
+    assert project.get("webUrl") == "http://ci/?project=tides"
 
 
 @pytest.mark.parametrize(
@@ -259,14 +256,78 @@ def test_who_has_the_newest_already_is_told_so(server: ServerProcess, path: str,
     assert head.status == 200 and head.header("ETag") == tag and head.body == b""
 
 
-def test_a_language_can_be_asked_for(server: ServerProcess) -> None:
+def test_a_badge_is_in_english_unless_another_language_is_asked_for(server: ServerProcess) -> None:
     def label(query: str, header: Optional[str] = None) -> Any:
         headers = {"Accept-Language": header} if header else {}
         return json.loads(server.get(f"/badge.json{query}", headers).body)["label"]
 
-    assert label("") == "сборка", "the contract's rule for who names no language"
-    assert label("?language=en") == "build" and label("?language=ru", "en") == "сборка"
-    assert label("?language=xx", "en") == "build"
+    assert label("") == label("", "ru") == "build", "it stands in READMEs, whoever reads them"
+    assert label("?language=en", "ru") == "build" and label("?language=ru", "en") == "сборка"
+    assert label("?language=xx", "ru") == "build"
+    assert "success" in server.get("/badge.svg?commit=topic").text
+
+
+@pytest.mark.parametrize("language, label", [("ru", "сборка"), ("en", "build")])
+def test_a_badge_is_in_the_language_of_the_configuration(
+    place: Place, language: str, label: str
+) -> None:
+    server = place.server(language=language)
+    for header in ("ru", "en"):
+        reply = server.get("/badge.json", {"Accept-Language": header})
+        assert reply.json()["label"] == label
+
+
+def projects_server(place: Place) -> tuple[ServerProcess, FakeAgent]:
+    """`shop` failed on main and succeeded on topic; `wiki` has one that was cancelled and one that
+    runs; `empty` has no build."""
+    server = place.configure_server(name="shop")
+    server.sections["project wiki"] = {"command": "true"}
+    server.sections["project empty"] = {"command": "true"}
+    server.start()
+    agent = place.keep(FakeAgent(server))
+    for project, branch, status in (("shop", "main", 1), ("shop", "topic", 0), ("wiki", "main", 0)):
+        params = {"commit": "HEAD", "command": "x", "project": project, "ref": branch}
+        assert server.post("/api/builds", params).status == 201
+        agent.result(agent.wait_build(len(agent.builds) + 1), status)
+    for _ in range(2):
+        server.post("/api/builds", {"commit": "HEAD", "command": "x", "project": "wiki"})
+    assert agent.wait_build(4)["project"] == "wiki"
+    assert server.post("/build/5/cancel").status == 303
+    return server, agent
+
+
+def test_badges_feeds_and_monitors_by_project(place: Place) -> None:
+    server, _ = projects_server(place)
+    for _ in range(2):
+        assert message(server, "?project=shop") == ("shop", "success")
+        assert message(server, "?project=shop&branch=main") == ("main", "failure")
+        assert message(server, "?project=shop&branch=topic&label=x") == ("x", "success")
+        assert message(server, "?project=wiki") == ("wiki", "cancelled")
+        assert message(server, "?project=wiki&branch=main") == ("main", "success")
+        assert message(server, "?project=empty") == ("empty", "no builds")
+        assert message(server, "?project=unknown") == ("unknown", "no builds")
+    feed = parse(english(server, "/feed.atom?project=shop").text)
+    assert feed.findtext(f"{ATOM}title") == "Builds of shop"
+    assert len(feed.findall(f"{ATOM}entry")) == 2
+    monitored = {str(each.get("name")): each for each in parse(english(server, "/cc.xml").text)}
+    said = {
+        name: (each.get("activity"), each.get("lastBuildStatus"), each.get("lastBuildLabel"))
+        for name, each in monitored.items()
+    }
+    assert said == {
+        "shop": ("Sleeping", "Success", "2"),
+        "wiki": ("Building", "Success", "3"),
+        "empty": ("Sleeping", "Unknown", ""),
+    }
+    assert monitored["wiki"].get("webUrl") == f"http://127.0.0.1:{server.port}/?project=wiki"
+
+
+def test_a_monitor_of_one_project_shows_the_repository(server: ServerProcess) -> None:
+    project = parse(english(server, "/cc.xml").text)[0]
+    assert project.get("name") == repository_name(str(server.place.repository.path))
+    assert project.get("activity") == "Building"
+    assert (project.get("lastBuildStatus"), project.get("lastBuildLabel")) == ("Success", "2")
+    assert project.get("webUrl") == f"http://127.0.0.1:{server.port}/"
 
 
 def test_the_feed_may_be_a_selection(server: ServerProcess) -> None:
