@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from minici.output.failures import failing_lines
 from minici.output.lines import LinePosition, Lines, Match
 from minici.output.reader import BOTH, Transcript
 
 PART = 256 * 1024  # bytes of output on one page; the rest is a link away
-LINES = 2000  # likewise
+LINES = 1000  # likewise
 FIND_LENGTH = 200  # characters of a text that is looked for
 _CONTEXT = 200  # lines before the one that was asked for
 
@@ -92,6 +93,12 @@ def find_lines(transcript: Transcript, text: str, most: int) -> Matches:
     if not wanted.strip():
         return Matches((), False)
     found = sorted(Lines(transcript).search(wanted, most + 1), key=lambda line: line.number)
+    return Matches(found[:most], len(found) > most)
+
+
+def find_failures(transcript: Transcript, most: int) -> Matches:
+    """The lines of an output that look like a failure; at most `most` of them."""
+    found = sorted(Lines(transcript).select(failing_lines, most + 1), key=lambda line: line.number)
     return Matches(found[:most], len(found) > most)
 
 

@@ -8,10 +8,11 @@ counted once for each use; nothing is kept but a count for each block.
 from __future__ import annotations
 
 import bisect
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Callable, Optional
 
 from minici.build import STREAMS
 from minici.output.reader import Transcript
@@ -73,8 +74,13 @@ class Lines:
     def search(self, text: str, most: int) -> Iterator[Match]:
         """The first `most` lines of each stream that hold a text, in whichever case, as a page
         shows them: without control sequences."""
+        yield from self.select(functools.partial(_lines_with, text.lower()), most)
+
+    def select(self, chosen_in: Callable[[bytes], Iterable[int]], most: int) -> Iterator[Match]:
+        """The first `most` lines of each stream that `chosen_in` chooses: given some lines as a
+        page shows them, it says how many stand before each one that it wants, in rising order."""
         for stream in STREAMS:
-            for count, ordinal in enumerate(self._matching(stream, text.lower())):
+            for count, ordinal in enumerate(self._matching(stream, chosen_in)):
                 if count >= most:
                     break
                 start = self._after_newline(stream, ordinal)
@@ -142,19 +148,11 @@ class Lines:
 
     # Searching.
 
-    def _matching(self, stream: str, text: str) -> Iterator[int]:
-        """Yield, for each line of the stream that holds the text, the number of lines before it."""
+    def _matching(self, stream: str, chosen_in: Callable[[bytes], Iterable[int]]) -> Iterator[int]:
+        """Yield, for each chosen line of the stream, the number of lines before it."""
         before = 0
         for block in self._whole_lines(stream):
-            shown = _lowered(_as_shown(block), text)
-            wanted = text.encode("utf-8", "replace")
-            at, line = shown.find(wanted), before
-            counted = 0
-            while at >= 0:
-                line += shown.count(b"\n", counted, at)
-                yield line
-                counted = shown.find(b"\n", at)
-                at = shown.find(wanted, counted) if counted >= 0 else -1
+            yield from (before + line for line in chosen_in(_as_shown(block)))
             before += block.count(b"\n")
 
     def _whole_lines(self, stream: str) -> Iterator[bytes]:
@@ -193,6 +191,17 @@ def _as_shown(block: bytes) -> bytes:
         return block
     # A carriage return begins its line again: what counts stands behind the last one.
     return b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in block.split(b"\n"))
+
+
+def _lines_with(text: str, block: bytes) -> Iterator[int]:
+    """Yield, for each line that holds a text in small letters, the number of lines before it."""
+    shown, wanted = _lowered(block, text), text.encode("utf-8", "replace")
+    at, line, counted = shown.find(wanted), 0, 0
+    while at >= 0:
+        line += shown.count(b"\n", counted, at)
+        yield line
+        counted = shown.find(b"\n", at)
+        at = shown.find(wanted, counted) if counted >= 0 else -1
 
 
 def _lowered(block: bytes, text: str) -> bytes:

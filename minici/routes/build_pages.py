@@ -6,7 +6,7 @@ import dataclasses
 from typing import Optional
 
 from minici import html
-from minici.build import Build
+from minici.build import FAILURE, Build
 from minici.config import ServerConfig
 from minici.html import (
     BuildView,
@@ -21,11 +21,12 @@ from minici.routes.common import (
     has_result,
     whole,
 )
+from minici.routes.failures import FailureFinder
 from minici.routes.output import place_after
 from minici.routes.page_renderer import PageRenderer
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.state import State
-from minici.web.routing import HttpError, Request, Response, Route, redirect
+from minici.web.routing import HttpError, Request, Response, Route, json_response, redirect
 
 _MOST_FOUND_LINES = 200  # listed on a page where a text was found
 
@@ -47,6 +48,7 @@ class BuildPages:
         self._config = config
         self._records = records
         self._renderer = renderer
+        self._failures = FailureFinder()
 
     def routes(self) -> list[Route]:
         return [
@@ -57,6 +59,7 @@ class BuildPages:
                 "people",
                 ("attempt", "at", "to", "line", "log", "find"),
             ),
+            Route("GET", f"/build/{ID}/failures", self.failures, "people", ("attempt",)),
             Route("POST", f"/build/{ID}/cancel", self.cancel, "people", ()),
             Route("POST", f"/build/{ID}/rebuild", self.rebuild, "people", ()),
         ]
@@ -116,7 +119,14 @@ class BuildPages:
         attempt = record.attempt if view.shown_attempt is None else view.shown_attempt
         find = request.query.text("find", "")[:FIND_LENGTH]
         with self._store.transcript(record.id, attempt, has_result(record, attempt)) as transcript:
+            failures = None
+            if _has_failed(record, attempt):
+                failures = self._failures.at_once(record.id, attempt, transcript)
             excerpt = Excerpt(transcript, wanted)
+            if failures and failures.lines and wanted == Selection():
+                first = failures.lines[0].number
+                if first <= excerpt.position.begun:
+                    excerpt = Excerpt(transcript, Selection(line=first))
             found = find_lines(transcript, find, _MOST_FOUND_LINES).lines
         live = None
         if not record.final and attempt == record.attempt and excerpt.later is None:
@@ -128,11 +138,23 @@ class BuildPages:
             first_line=excerpt.position.begun + 1,
             continued=excerpt.position.open,
             find=find,
+            failures=[line.number for line in failures.lines] if failures else None,
             found=[FoundLine(line.number, line.text) for line in found],
             earlier=_part_url(view, "to", excerpt.earlier, "log-end"),
             later=_part_url(view, "at", excerpt.later, "log"),
             live=live,
         )
+
+    def failures(self, request: Request, number: str) -> Response:
+        """The numbers of the lines that look like the failure, of a build that has failed."""
+        with as_http():
+            build = whole(self._state.load(int(number)))
+            attempt = request.query.number("attempt", build.attempt)
+        if not _has_failed(build, attempt):
+            return json_response({"lines": [], "more": False})
+        with self._store.transcript(build.id, attempt, has_result(build, attempt)) as transcript:
+            found = self._failures.find(build.id, attempt, transcript)
+        return json_response({"lines": [line.number for line in found.lines], "more": found.more})
 
     def cancel(self, request: Request, number: str) -> Response:
         with as_http():
@@ -144,6 +166,10 @@ class BuildPages:
             old = whole(self._state.load(int(number)))
             build = self._state.rebuild(old, request.user)
         return redirect(f"/build/{build.id}")
+
+
+def _has_failed(build: Build, attempt: int) -> bool:
+    return build.status == FAILURE and attempt == build.attempt
 
 
 def _part_url(view: BuildView, side: str, byte: Optional[int], there: str) -> Optional[str]:

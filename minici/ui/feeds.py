@@ -57,7 +57,7 @@ def _entry(translate: Translator, context: PageContext, build: BuildJson) -> Htm
         "<entry>\n<id>$url#$queued</id>\n<title>$number: $verdict</title>\n"
         "<published>$started</published>\n<updated>$finished</updated>\n"
         '<link rel="alternate" type="text/html" href="$url"/>\n<category term="$status"/>\n'
-        '<content type="text">$about\n$$ $command</content>\n</entry>\n',
+        '<content type="text">$about\n$ $command</content>\n</entry>\n',
         url=url,
         queued=build.get("queued_at"),
         number=translate("build_number", id=build.get("id")),

@@ -53,7 +53,7 @@ def _merged(spans: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _span(classes: str, text: str) -> Html:
-    linked = join(_linked(text))
+    linked = join(_linked(text)) if "://" in text else escape(text)
     if not classes or not text:
         return linked
     return markup('<span class="$classes">$text</span>', classes=classes, text=linked)

@@ -345,6 +345,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ("Найдена {n} строка:", "Найдены {n} строки:", "Найдено {n} строк:"),
         ("{n} line found:", "{n} lines found:"),
     ),
+    "first_failure": ("Первая ошибка: строка {line}", "First failure: line {line}"),
     "found_nothing": ("В этом выводе не найдено.", "Not found in this output."),
     "line": ("Строка {n}", "Line {n}"),
     "log_end": ("Конец вывода", "End of the output"),
@@ -488,6 +489,19 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "js_matching_lines_more": (
         "строка {at} из первых {n}, есть ещё",
         "line {at} of the first {n}, and more",
+    ),
+    "js_failures": ("ошибка {at} из {n}", "failure {at} of {n}"),
+    "js_previous_failure": (
+        "Предыдущая строка, похожая на ошибку",
+        "Previous line that looks like a failure",
+    ),
+    "js_next_failure": (
+        "Следующая строка, похожая на ошибку",
+        "Next line that looks like a failure",
+    ),
+    "js_key_failure": (
+        "следующая строка, похожая на ошибку",
+        "next line that looks like a failure",
     ),
     "js_previous_match": ("Предыдущее совпадение", "Previous match"),
     "js_next_match": ("Следующее совпадение", "Next match"),

@@ -135,6 +135,7 @@ class BuildView:
     continued: Mapping[str, int] = field(default_factory=dict)
     kept: Optional[tuple[int, int, int]] = None
     find: str = ""  # what was looked for in the whole of the output
+    failures: Optional[Sequence[int]] = None  # lines that look like the failure, where known
     found: Sequence[FoundLine] = ()  # where it was found, as far as that is shown
     earlier: Optional[str] = None
     later: Optional[str] = None

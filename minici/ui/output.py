@@ -34,6 +34,7 @@ def output_section(translate: Translator, view: BuildView, status: str) -> Html:
         query=f"?attempt={view.shown_attempt}" if view.shown_attempt else "",
         state=_state(view),
         to_end=_to_end(translate, view) if stdout + stderr else NOTHING,
+        failure=_first_failure(translate, view),
         attempt=_attempt_field(view),
         find=view.find,
         found=_found(translate, view),
@@ -60,7 +61,26 @@ def _state(view: BuildView) -> Html:
     hidden = markup(" hidden") if unneeded else NOTHING
     live = markup(' data-live="$url"', url=view.live) if view.live else NOTHING
     partial = markup(" data-partial") if view.earlier or view.later else NOTHING
-    return join((live, partial, bare, hidden))
+    return join((live, partial, bare, hidden, _failures(view)))
+
+
+def _failures(view: BuildView) -> Html:
+    if view.failures is None:
+        return NOTHING
+    return markup(' data-failures="$lines"', lines=" ".join(map(str, view.failures)))
+
+
+def _first_failure(translate: Translator, view: BuildView) -> Html:
+    """A link to the first line that looks like the failure; the script makes more of it."""
+    if not view.failures:
+        return NOTHING
+    first = view.failures[0]
+    return markup(
+        '<a class="first-failure" href="$url#L$line">$text</a>',
+        url=address_of(view, line=first) if view.earlier or view.later else "",
+        line=first,
+        text=translate("first_failure", line=first),
+    )
 
 
 def _is_other_attempt(view: BuildView) -> bool:

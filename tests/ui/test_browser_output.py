@@ -433,6 +433,52 @@ def test_search(browser: Browser, server: ServerProcess) -> None:
     assert browser.find("#log").text.count("needle") == 2
 
 
+def test_a_failed_build_opens_at_its_first_failing_line(
+    browser: Browser, server: ServerProcess
+) -> None:
+    failing = "seq 100; echo 'a.c:1:2: error: one'; seq 100; echo 'make: *** [all] Error 1'; exit 3"
+    number = finished(browser, server, failing)
+    open_build(browser, server, number)
+    wait_for_line(browser, 101)
+    assert browser.find("#failures").text.startswith("failure 1 of 2")
+    browser.keys("f")
+    wait_for_line(browser, 202)
+    assert browser.url.endswith("#L202")
+    assert [line.attribute("id") for line in browser.find_all(".failing")] == ["L101", "L202"]
+    browser.find("#failures button").click()
+    wait_for_line(browser, 101)
+    leave(browser)
+    open_build(browser, server, number, "#L7")
+    wait_for_line(browser, 7)
+    assert browser.find("#failures").text.startswith("failure – of 2"), "an address goes first"
+
+
+def test_a_long_output_opens_at_the_failing_line_once_that_is_found(
+    browser: Browser, server: ServerProcess
+) -> None:
+    lines = f"seq -f 'line %.0f {LONG}' 1 30000"
+    failing = f"echo begun; echo 'error: early'; {lines}; exit 3"
+    number = server.start_build(command=failing)
+    server.wait_final(number)
+    open_build(browser, server, number)
+    wait_for_line(browser, 2)
+    assert browser.url.endswith("?line=2#L2")
+    leave(browser)
+    open_build(browser, server, number)
+    assert browser.url.endswith(f"/{number}"), "it is known from now on"
+    wait_for_line(browser, 2)
+
+
+def test_a_build_that_fails_while_one_looks_shows_its_failing_lines(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    number = server.start_build(command=gate.command)
+    open_build(browser, server, number)
+    gate.run("echo 'FAIL: test_x (tests.X)'; exit 3")
+    browser.wait(lambda: browser.find("#failures").text.startswith("failure – of 1"))
+    assert browser.find(".failing").attribute("id") == "L1"
+
+
 def test_keys(browser: Browser, server: ServerProcess) -> None:
     first = finished(browser, server, "echo 1")
     second = finished(browser, server, "echo 2")

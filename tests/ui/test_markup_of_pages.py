@@ -110,7 +110,7 @@ def hostile(field: str) -> str:
 
 IN_VIEW = (
     "waiting max_attempts previous next shown_attempt first_line earlier later output "
-    "kept checkout damage"
+    "kept checkout damage failures"
 ).split()
 
 
@@ -804,6 +804,16 @@ def test_the_exit_status_is_the_last_line_of_the_log() -> None:
     assert log_end not in running
     part = html.build_page("en", build_view(build_json(12, "failure"), later="/build/12?at=9"))
     assert log_end not in part, "the end is on a later part"
+
+
+def test_the_first_failing_line_is_a_link() -> None:
+    page = english_build("failure", failures=(7, 9))
+    assert "First failure: line 7" in page.text and "#L7" in page.values("href")
+    (section,) = page.all("section", id="output")
+    assert section["data-failures"] == "7 9"
+    part = english_build("failure", failures=(7,), later="/build/12?at=9")
+    assert "/build/12?line=7#L7" in part.values("href")
+    assert "First failure" not in english_build("failure", failures=()).text
 
 
 def test_a_damaged_build_has_a_page() -> None:

@@ -105,6 +105,7 @@
 
   const shape = (record) => JSON.stringify([record.status, record.attempt, record.cancel_requested, record.agent, record.revision]);
   let known = build.dataset.shape;
+  let failures = null; // of a build that is watched, until it has ended
 
   async function refresh(more = "log=no") {
     const address = new URL(location.href);
@@ -124,7 +125,10 @@
 
   function showState() {
     followButton.hidden = isOver();
-    if (isOver()) announce(null);
+    if (!isOver()) return;
+    announce(null);
+    failures?.begin();
+    failures = null;
   }
 
   async function follow(record) {
@@ -314,6 +318,12 @@
     mark(false);
   });
   addEventListener("hashchange", () => mark(true));
+
+  const watchedFailures = miniciFailures(logElement, (line) => {
+    history.replaceState(null, "", `#L${line}`);
+    mark(true);
+  });
+  if (!isOver()) failures = watchedFailures;
 
   /* Thousands of line numbers are one stop of the tab key; the arrows lead from one to another. */
 
