@@ -1,6 +1,6 @@
 """`python -m minici`: server and agents on one repository, and the small tools.
 
-python -m minici [--port N] [--agents N] [FOLDER]     CI for the git repository there
+python -m minici [--on-push [COMMAND]] [FOLDER ...]   CI for the git repositories there
 python -m minici password                             a hash for [users]
 python -m minici init [--repository URL] [FILE]       a config.ini for several hosts
 python -m minici VERB ...                             the command line of a running server
@@ -24,7 +24,8 @@ from typing import Optional
 from minici import __version__, config_values
 from minici.cli import parser as cli
 from minici.daemon import Stop, complain, take_over_process, use_utf8
-from minici.standalone import Unusable, serve_here
+from minici.standalone.repository import Unusable
+from minici.standalone.serve import Wanted, serve_here
 from minici.web.passwords import NoScrypt, hash_password
 
 
@@ -123,13 +124,26 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         options = _parser().parse_args(given)
         stop = Stop()
         stop.on_signals()
-        serve_here(options.folder, options.port, options.agents, stop)
+        serve_here(_wanted(options), stop)
     except (Unusable, NoScrypt) as error:
         complain(f"minici: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    folders, command = options.folders, options.on_push
+    if command and os.path.isdir(command):  # a folder is no command
+        folders, command = [*folders, command], ""
+    return Wanted(
+        folders=folders or ["."],
+        port=options.port,
+        agents=options.agents,
+        on_push=command is not None,
+        command=command or None,
+    )
 
 
 def _check_for_mistyped_verb(given: Sequence[str]) -> None:
@@ -149,7 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         "and `python3 -m minici VERB` talks to a running server: " + ", ".join(sorted(cli.VERBS)),
     )
     parser.add_argument("--version", action="version", version=f"minici {__version__}")
-    parser.add_argument("folder", nargs="?", default=".", help="a folder of the repository")
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders of repositories (.)")
+    parser.add_argument(
+        "--on-push",
+        nargs="?",
+        const="",
+        metavar="COMMAND",
+        help="build each commit that you make on any branch, with this command or the usual one",
+    )
     parser.add_argument("--port", type=_port, help="where to listen (8000, or a free one)")
     parser.add_argument("--agents", type=_number, default=2, help="how many agents (2)")
     return parser

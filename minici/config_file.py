@@ -91,7 +91,7 @@ class _ConfigFile:
     def take_projects(self, values: dict[str, Any]) -> tuple[ProjectConfig, ...]:
         """Take the keys of its project out of the values of [server]; add the other projects."""
         own = {key: values.pop(key) for key in ("name", *PROJECT_KEYS)}
-        own["name"] = own["name"] or _name_of(own["repository"])
+        own["name"] = own["name"] or project_name_of(own["repository"])
         projects = [self._project("server", own, own)]
         for section in self._project_sections():
             found = {**self._read_section(section, here=True), "name": section.split(" ", 1)[1]}
@@ -289,7 +289,7 @@ def _listed(section: str) -> str:
     return ", ".join(sorted(_keys_of(section) or ()))
 
 
-def _name_of(repository: str) -> str:
+def project_name_of(repository: str) -> str:
     """A project's name from the last part of its repository's path."""
     last = re.split(r"[/:]", repository.rstrip("/"))[-1].removesuffix(".git")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-")[:64] or "project"

@@ -19,6 +19,7 @@ from minici.reasons import sentence_of
 from minici.scheduler.state import QueueFull
 from minici.store import StoreUnavailable
 from minici.timestamps import utc_now
+from minici.triggers.local_refs import LocalRefs, Stamp
 from minici.triggers.ls_remote import LookFailed, list_refs
 from minici.triggers.pushes import Pushes
 from minici.triggers.refs import IncompleteListing, MovedRef, moved_refs, parse_listing
@@ -27,6 +28,7 @@ log = logging.getLogger("minici.triggers")
 
 _RETRY_SECONDS = 60.0  # where `poll` is 0, after a look that failed
 _MOST_BACKOFF = 10  # times `poll`
+_TRUST_SECONDS = 60.0  # how long times of folders stand for a look
 _ROOM_CHECK_SECONDS = 0.5  # while the queue is full
 
 
@@ -66,6 +68,9 @@ class ProjectPoller:
         self._settling: list[Build] = []  # started, and what they supersede is not ended yet
         self._waiting = 0  # refs for which the queue had no room
         self._restored = False
+        self._local = LocalRefs(project.repository)
+        self._stamp: Optional[Stamp] = None  # before the last look that left nothing to start
+        self._trusted_until = 0.0  # until then the same stamp means that nothing has moved
         self.status = LookStatus(project.name)
         name = f"poller-{project.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -75,6 +80,7 @@ class ProjectPoller:
 
     def look_now(self) -> None:
         """Have the next look begin now; one that is under way is followed by another."""
+        self._stamp = None
         self._wake.set()
 
     def ask_to_stop(self) -> None:
@@ -101,6 +107,10 @@ class ProjectPoller:
             self._restore()
         if self._waiting and not self._pushes.has_room():
             return _ROOM_CHECK_SECONDS
+        stamp = self._local.stamp()
+        if stamp is not None and stamp == self._stamp and self._clock() < self._trusted_until:
+            return self._succeeded()
+        self._stamp, self._trusted_until = None, self._clock() + _TRUST_SECONDS
         try:
             self._supersede()
             listing = self._list(self._project.repository, self._stopping)
@@ -109,8 +119,9 @@ class ProjectPoller:
                 self._listing = None if self._waiting else listing
         except (LookFailed, IncompleteListing, StoreUnavailable) as error:
             return self._failed(sentence_of(error))
-        self._succeeded()
-        return _ROOM_CHECK_SECONDS if self._waiting else self._project.poll or None
+        if not self._waiting:
+            self._stamp = stamp
+        return self._succeeded()
 
     def _restore(self) -> None:
         """Go on where a server before this one was: the folder belongs to this one by now."""
@@ -178,12 +189,13 @@ class ProjectPoller:
         self._failures += 1
         return min(pause, (self._project.poll or _RETRY_SECONDS) * _MOST_BACKOFF)
 
-    def _succeeded(self) -> None:
+    def _succeeded(self) -> Optional[float]:
         if self.status.failure is not None:
             log.info("project %s: its refs are listed again", self._project.name)
         self._failures = 0
         count = len(self._refs or ())
         self.status = LookStatus(self._project.name, self._now(), None, count)
+        return _ROOM_CHECK_SECONDS if self._waiting else self._project.poll or None
 
 
 class Poller:

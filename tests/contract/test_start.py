@@ -781,7 +781,7 @@ def test_in_one_go_whatever_the_folder_is_called(place: Place) -> None:
     minici.launch()
     minici.ready()
     assert finish_one(minici)["status"] == "success"
-    assert minici.stop(20) == 0 and "\\u043f" in minici.out.read_text()
+    assert minici.stop(20) == 0 and "\\u043f" in minici.log()
 
 
 def test_in_one_go_in_a_folder_whose_name_is_no_text_is_one_clear_line(place: Place) -> None:

@@ -48,7 +48,7 @@ MOST_AT_THE_TOP = 20
 IO_MODULES = {"io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "threading"}
 PURE = (
     *("build", "validation", "reasons", "timestamps"),
-    *("executor.environment", "executor.masking"),
+    *("executor.environment", "executor.masking", "standalone.detect"),
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

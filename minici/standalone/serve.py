@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -13,16 +12,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from minici.daemon import LIFELINE_VARIABLE, Stop, announce
+from minici.daemon import LIFELINE_VARIABLE, Stop, announce, complain
 from minici.durable import write_atomic
+from minici.standalone.repository import LocalRepository, Unusable, data_folder, find_repositories
 
 _DEFAULT_PORT = 8000
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 20.0
-_PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)  # a folder, or the file of a zipapp
+_ON_PUSH = "branches = *\npoll = 1s\nsupersede = no\n"
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])  # a folder, or the file of a zipapp
 # Runs a program of this package, and not of one that the folder has in which a person stands.
 _RUN_MODULE = """
 import runpy, sys
@@ -34,84 +36,24 @@ if root not in sys.path:
 runpy.run_module(module, run_name="__main__")
 """
 
-# The usual test command of a repository that has a file of this name and content at its top.
-_COMMANDS = (
-    (("Makefile", "makefile", "GNUmakefile"), r"(?m)^test\s*:", "make test"),
-    (("package.json",), r'"test"\s*:', "npm ci && npm test"),
-    (("Cargo.toml",), "", "cargo test"),
-    (("go.mod",), "", "go test ./..."),
-    (("tox.ini",), "", "tox"),
-    (("noxfile.py",), "", "nox"),
-    (("pom.xml",), "", "mvn -B test"),
-    (("gradlew",), "", "./gradlew test"),
-    (("mix.exs",), "", "mix test"),
-    (("Rakefile",), "", "rake test"),
-    (("pytest.ini", "conftest.py", "setup.cfg", "pyproject.toml"), "pytest", "python3 -m pytest"),
-    (("CMakeLists.txt",), "", "cmake -B build && cmake --build build && ctest --test-dir build"),
-)
-_FALLBACK_COMMAND = "git log -1 --stat && ls -la"
-
-
-class Unusable(Exception):
-    """This can't be done here. The text is one line that says what to do."""
-
-
-# The repository in which a person stands.
-
-
-def find_repository(folder: str) -> Path:
-    """Return the top of the git repository around a folder. Raises Unusable."""
-    for question in ("--show-toplevel", "--absolute-git-dir"):
-        try:
-            answer = subprocess.run(
-                ["git", "-C", folder, "rev-parse", question],
-                capture_output=True,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise Unusable("git is missing: install it, then start again") from None
-        path = answer.stdout.rstrip(b"\n")
-        if answer.returncode == 0 and path:
-            return _path_for_config(path)
-    raise Unusable(f"{folder} is in no git repository: go into one, then start again")
-
-
-def _path_for_config(path: bytes) -> Path:
-    try:
-        lines = path.decode("utf-8").splitlines()
-    except UnicodeDecodeError:
-        lines = []
-    if len(lines) != 1:
-        raise Unusable(f"{path!r} is no path of one line in UTF-8: give the folder another name")
-    return Path(lines[0])
-
-
-def sensible_command(repository: Path) -> str:
-    """Return the command that probably tests a repository, by the files at its top."""
-    for names, pattern, command in _COMMANDS:
-        for name in names:
-            with contextlib.suppress(OSError):
-                if re.search(pattern, (repository / name).read_text("utf-8", "replace")):
-                    return command
-    return _FALLBACK_COMMAND
-
-
-def data_folder(repository: Path) -> Path:
-    """Return the folder for a repository's builds: outside it, in the user's own data."""
-    home = os.environ.get("XDG_DATA_HOME") or os.path.join(Path.home(), ".local", "share")
-    path = str(repository.resolve())
-    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", repository.name).strip(".") or "repository"
-    return Path(home) / "minici" / f"{name}-{digest}"
-
-
 # Server and agents.
 
 
-def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> None:
-    """Run a server and agents on a repository until told to stop. Raises Unusable."""
-    repository = find_repository(folder)
-    data = data_folder(repository)
+@dataclass(frozen=True)
+class Wanted:
+    """What a person wants to run here. `on_push`: whether what they commit is built by itself."""
+
+    folders: Sequence[str]
+    port: Optional[int] = None
+    agents: int = 2
+    on_push: bool = False
+    command: Optional[str] = None
+
+
+def serve_here(wanted: Wanted, stop: Stop) -> None:
+    """Run a server and agents on some repositories until told to stop. Raises Unusable."""
+    repositories = find_repositories(wanted.folders, wanted.command)
+    data = data_folder(repositories[0].path)
     try:
         data.mkdir(parents=True, exist_ok=True)
         os.chmod(data, 0o700)
@@ -122,11 +64,12 @@ def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> Non
     with _lifeline() as lifeline:
         members: list[_Member] = []
         try:
-            url = _start_members(members, repository, data, port, agents, lifeline, stop)
+            _start_members(members, repositories, data, wanted, lifeline, stop)
             if not stop:
-                noun = "agent" if agents == 1 else "agents"
-                announce(f"minici for {repository}: {url} (server and {agents} {noun})")
-                announce(f"builds are kept in {data}; Ctrl-C ends all of it")
+                for member in members:
+                    announce(member.ready_line)
+                complain(f"minici: {_described(repositories, wanted)}")
+                complain(f"minici: builds are kept in {data}; Ctrl-C ends all of it")
             _watch(members, stop)
         finally:
             # All agents at once, or the builds of one would go to the next; the server last, so
@@ -137,33 +80,40 @@ def serve_here(folder: str, port: Optional[int], agents: int, stop: Stop) -> Non
                 member.stop()
 
 
+def _described(repositories: Sequence[LocalRepository], wanted: Wanted) -> str:
+    paths = ", ".join(str(each.path) for each in repositories)
+    if not wanted.on_push:
+        return f"builds of {paths}"
+    return f"each commit on a branch of {paths} is built: " + "; ".join(
+        dict.fromkeys(each.command for each in repositories)
+    )
+
+
 def _start_members(
     members: list[_Member],
-    repository: Path,
+    repositories: Sequence[LocalRepository],
     data: Path,
-    port: Optional[int],
-    agents: int,
+    wanted: Wanted,
     lifeline: int,
     stop: Stop,
-) -> str:
-    """Start the server, then the agents, adding each to `members`; return the server's address.
+) -> None:
+    """Start the server, then the agents, adding each to `members`.
 
     Raises Unusable. Returns early when it is told to stop.
     """
     secret = secrets.token_hex(16)
     server = _Member("server", data / "server.ini", lifeline)
     members.append(server)
-    port = _free_port(_DEFAULT_PORT) if port is None else port
-    server.start(_server_config(repository, data, port, secret))
+    port = _free_port(_DEFAULT_PORT) if wanted.port is None else wanted.port
+    server.start(_server_config(repositories, data, port, secret, wanted.on_push))
     url = server.await_ready(stop)
-    for number in range(1, 1 if stop else agents + 1):
+    for number in range(1, 1 if stop else wanted.agents + 1):
         agent = _Member("agent", data / f"agent-{number}.ini", lifeline)
         members.append(agent)
         agent_port = _free_port(_port_of(url) + number)
         agent.start(_agent_config(data / f"agent-{number}", agent_port, url, secret))
     for agent in members[1:]:
         agent.await_ready(stop)
-    return url
 
 
 class _Member:
@@ -171,6 +121,7 @@ class _Member:
 
     def __init__(self, kind: str, config: Path, lifeline: int) -> None:
         self.kind = kind
+        self.ready_line = ""
         self._config = config
         self._lifeline = lifeline
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -196,7 +147,7 @@ class _Member:
 
         Returns an empty address when it is told to stop.
         """
-        line = self._first_line(stop)
+        self.ready_line = line = self._first_line(stop)
         found = re.match(r"minici (?:server|agent): (\S+?)/?(?: ->|$)", line)
         if stop:
             return ""
@@ -277,15 +228,28 @@ def _port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def _server_config(repository: Path, data: Path, port: int, secret: str) -> str:
-    return (
-        "[server]\n"
-        f"port = {port}\n"
-        f"repository = {repository}\n"
-        f"data = {data / 'server'}\n"
-        f"secret = {secret}\n"
-        f"command = {sensible_command(repository)}\n"
+def _server_config(
+    repositories: Sequence[LocalRepository], data: Path, port: int, secret: str, on_push: bool
+) -> str:
+    first, *others = repositories
+    return "".join(
+        [
+            f"[server]\nport = {port}\ndata = {data / 'server'}\nsecret = {secret}\n",
+            f"name = {first.name}\n{_project_keys(first, on_push)}",
+            *(f"[project {each.name}]\n{_project_keys(each, on_push)}" for each in others),
+        ]
     )
+
+
+def _project_keys(repository: LocalRepository, on_push: bool) -> str:
+    keys = f"repository = {repository.path}\ncommand = {_one_value(repository.command)}\n"
+    # Each commit is built, also where the next one is made before.
+    return keys + (_ON_PUSH if on_push else "")
+
+
+def _one_value(command: str) -> str:
+    """A command as the value of a key: what goes on is indented."""
+    return command.replace("\n", "\n  ")
 
 
 def _agent_config(data: Path, port: int, server: str, secret: str) -> str:
