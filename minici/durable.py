@@ -196,6 +196,16 @@ class WritableProbe:
         if error is not None:
             raise OSError(error.errno, error.strerror or str(error))
 
+    def doubt(self) -> None:
+        """Wait until no probe is under way, and have the next check probe anew."""
+        with self._lock:
+            self._valid_until = 0.0
+
+    def confirm(self) -> None:
+        """Note that the disk was written: a failure that was found before is out of date."""
+        if self._error is not None:
+            self.doubt()
+
     def _look(self) -> Optional[OSError]:
         try:
             self._probe()

@@ -192,24 +192,33 @@ class Store:
     def create(self, make: Callable[[int], Build]) -> Build:
         """Give out the next id, and make the build that `make` returns for it durable."""
         with self._writing():
-            number = self._counter.next()
-            folder = self._builds / str(number)
-            mark = self._unfinished / str(number)
             try:
-                self._make_mark(mark)
-                sync_folder(self._unfinished)
-                folder.mkdir()
-                build = make(number)
-                self._write_record(build)
-                sync_folder(self._builds)
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                with contextlib.suppress(OSError):
-                    mark.unlink()
-                raise
+                build = self._create(make)
+            except OSError:
+                self._probe.doubt()  # it may have held the last of the space
+                build = self._create(make)
+            self._probe.confirm()
         with self._counting:
-            self.newest = max(self.newest, number)
+            self.newest = max(self.newest, build.id)
             self.created += 1
+        return build
+
+    def _create(self, make: Callable[[int], Build]) -> Build:
+        number = self._counter.next()
+        folder = self._builds / str(number)
+        mark = self._unfinished / str(number)
+        try:
+            self._make_mark(mark)
+            sync_folder(self._unfinished)
+            folder.mkdir()
+            build = make(number)
+            self._write_record(build)
+            sync_folder(self._builds)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                mark.unlink()
+            raise
         return build
 
     def _make_mark(self, path: Path) -> None:

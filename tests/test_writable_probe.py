@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minici import store as store_module
+from minici.build import Build
 from minici.durable import WritableProbe
 from minici.store import Store, StoreUnavailable
 
@@ -50,6 +53,24 @@ def test_a_result_holds_for_a_second() -> None:
         probe.check()
     time[0] += 0.2
     probe.check()
+
+
+def test_fault_63_a_start_that_shows_the_opposite_ends_a_result(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.check_writable()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
+        with pytest.raises(StoreUnavailable):
+            store.create(build)
+        with pytest.raises(StoreUnavailable):
+            store.check_writable()
+    store.create(build)
+    store.check_writable()
+
+
+def build(number: int) -> Build:
+    return Build(number, "main", "true", "/r", "now")
 
 
 @pytest.fixture
@@ -99,3 +120,27 @@ def test_fault_63_what_stops_a_start_stops_the_look(
         with pytest.raises(StoreUnavailable):
             store.check_writable()
     assert list(store.folder.glob("*/probe*")) == []
+
+
+def test_fault_63_a_look_that_holds_the_last_of_the_space_stops_no_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate, real = threading.Event(), threading.Event(), store_module.Path.mkdir
+
+    def mkdir(path: Path, *rest: Any, **more: Any) -> None:
+        if path.name in ("1", "2") and (path.parent / "probe").exists():
+            gate.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, *rest, **more)
+        if path.name == "probe":
+            begun.set()
+            assert gate.wait(30)
+            time.sleep(0.05)  # not gone at once
+
+    monkeypatch.setattr(store_module.Path, "mkdir", mkdir)
+    with ThreadPoolExecutor(1) as pool:
+        looked = pool.submit(store.check_writable)
+        assert begun.wait(30)
+        made = store.create(build)
+        looked.result(30)
+    assert [each.id for each in store.page(None, 9).records if each] == [made.id]

@@ -62,11 +62,11 @@ def listing(tree: Path) -> dict[str, tuple[str, bytes]]:
     return found
 
 
-def fresh_clone(upstream: Upstream, revision: str) -> dict[str, tuple[str, bytes]]:
+def fresh_clone(upstream: Path, revision: str) -> dict[str, tuple[str, bytes]]:
     """The same of a clone that has been made for it."""
-    clone = upstream.folder.with_name("clone")
+    clone = upstream.with_name("clone")
     env = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
-    words = ["git", "clone", "-q", "--no-checkout", str(upstream.folder), str(clone)]
+    words = ["git", "clone", "-q", "--no-checkout", str(upstream), str(clone)]
     subprocess.run(words, env=env, check=True)
     words = ["git", "checkout", "-q", "--detach", revision]
     subprocess.run(words, cwd=clone, env=env, check=True, stderr=subprocess.DEVNULL)
@@ -194,7 +194,7 @@ def test_random_commits_and_leftovers(agent: Agent, upstream: Upstream, seed: in
             upstream.git("reset", "-q", "--hard")
             upstream.git("clean", "-ffdxq")
             continue
-        clones[revisions[-1]] = fresh_clone(upstream, revisions[-1])
+        clones[revisions[-1]] = fresh_clone(upstream.folder, revisions[-1])
     for step in range(40):
         revision = chance.choice(revisions)
         agent.checkout(upstream.folder, revision)
