@@ -96,7 +96,7 @@ def detect_command(repository: Path) -> str:
 
 
 def _git(repository: Path, *words: str) -> bytes:
-    """Return the output of git; empty where it fails."""
+    """Return what git prints; nothing where it fails."""
     command = ["git", "-C", str(repository), *words]
     return subprocess.run(command, capture_output=True, check=False).stdout
 

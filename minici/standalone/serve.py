@@ -41,7 +41,7 @@ runpy.run_module(module, run_name="__main__")
 
 @dataclass(frozen=True)
 class Wanted:
-    """The request of the person who started it. `on_push`: each commit is built by itself."""
+    """The arguments of `python -m minici`. With `on_push`, what is committed is built by itself."""
 
     folders: Sequence[str]
     port: Optional[int] = None

@@ -1,4 +1,4 @@
-"""A cheap check if the refs of a repository on this host have moved, by the times of folders.
+"""A cheap look at a repository on this host, by the times of the folders that hold its refs.
 
 Asking git costs two processes a look; a person's own clone is looked at every second.
 """
@@ -60,7 +60,7 @@ class LocalRefs:
 
 
 def _changed(path: str) -> int:
-    """Return the time of the last change of a file or folder, in ns; 0 if there is none."""
+    """Return the time of a file or folder in nanoseconds; 0 if there is none."""
     try:
         return os.stat(path).st_mtime_ns
     except FileNotFoundError:

@@ -28,6 +28,7 @@ from typing import Any, Callable, Optional
 
 from tests.chaos.copies import Copy
 from tests.chaos.disks import SmallDisk
+from tests.chaos.pushes import PROJECT, Pushes
 from tests.chaos.remotes import Remote
 from tests.chaos.trouble import Trouble
 from tests.support.harness import (
@@ -129,10 +130,11 @@ class Member:
 class World:
     """Everything that runs. Agents and server meet only through proxies."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, seed: int) -> None:
         self.place = place
         remote = Remote(place)
-        self.server: ServerProcess = place.server(
+        self.pushes = Pushes(place, seed)
+        self.server: ServerProcess = place.configure_server(
             port=free_port(),
             repository=remote.url,
             ping_interval="0.3s",
@@ -141,6 +143,10 @@ class World:
             max_attempts=100000,
             max_queue=300,
         )
+        base = remote.url.rpartition("/")[0]
+        self.server.sections[f"project {PROJECT}"] = self.pushes.keys(base)
+        self.server.start()
+        self.pushes.start(self.server)
         self.to_server = [Proxy(self.server.port) for _ in AGENTS]
         self.to_agent: list[Proxy] = []
         self.members = [Member(self.server)]
@@ -364,6 +370,9 @@ def check(world: World, ledger: Ledger, folder: Path) -> None:
     for trouble in world.troubles:
         for problem in trouble.problems():
             ledger.fault(problem)
+    for problem in world.pushes.problems(world.server):
+        ledger.fault(problem)
+    ledger.counts["pushes"] = world.pushes.moves
     others = {pid: line for pid, line in marked(world.place.marker).items() if "minici" not in line}
     if others:
         ledger.fault(f"stray processes: {others}")
@@ -397,10 +406,11 @@ def play(minutes: float, seed: int, folder: Path) -> Ledger:
     place = Place(folder, Repository(folder / "repository"))
     ledger = Ledger()
     try:
-        world = World(place)
+        world = World(place, seed)
         clients = Clients(world, ledger, seed)
         clients.start()
         Monkey(world, ledger, seed).play(time.monotonic() + minutes * 60)
+        world.pushes.stop()
         world.heal()
         clients.stop()
         drain(world, ledger, clients)
