@@ -180,7 +180,7 @@ class Dispatcher:
         except StoreUnavailable as error:
             # Left as it is: the agent will not have the build, and its pings will tell.
             log.error(
-                "build %d: %s did not take it, which can't be written (%s): put back when it can",
+                "build %d: the refusal of %s can't be recorded (%s): queued again once it can be",
                 build.id,
                 agent.name,
                 error,

@@ -185,7 +185,7 @@ class EventSender:
         except OSError:
             self._drop(viewer)
         except Exception:
-            log.exception("what a viewer was to be sent can't be made")
+            log.exception("an event for a viewer can't be made: its connection ends")
             self._drop(viewer)
 
     def _ask_for(self, viewer: _Subscriber, interest: int) -> None:
