@@ -397,7 +397,7 @@ class Store:
             return files.close(left_out, left_count)
 
     def has_files(self, number: int, attempt: int) -> bool:
-        """Whether an attempt has brought a file, or a part of one."""
+        """Tell whether an attempt has brought a file, or a part of one."""
         return (self._attempt(number, attempt) / _FILES).is_dir()
 
     def files(self, build: Build) -> FileShelf:

@@ -40,7 +40,7 @@ class FileUpload:
         for_each(self._send, list(self._waiting.values()), SENDERS)
 
     def left_out(self) -> tuple[list[tuple[str, str]], int]:
-        """What is not kept, by path with the reasons, and how many in all that are."""
+        """All that is not kept, by path with the reasons, and the number of it."""
         both = [*self._kept.left_out, *self._refused]
         return sorted(both), self._kept.left_count + len(self._refused)
 

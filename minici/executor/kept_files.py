@@ -108,7 +108,7 @@ def read_kept_files(build: Path) -> KeptFiles:
 
 
 def left_out_json(left_out: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """What was left out, as records and `/notify_build_result` have it."""
+    """The files that were left out, as records and `/notify_build_result` have it."""
     found = []
     for path, reason in left_out:
         key, values = reasons.to_json(reason)
@@ -194,7 +194,7 @@ class _Collector:
         return None
 
     def _unfit(self, state: os.stat_result) -> Optional[Reason]:
-        """Why something that is no folder can't be kept."""
+        """The reason why something that is no folder can't be kept; None if it can."""
         if not stat.S_ISREG(state.st_mode):
             kinds = (key for is_kind, key in _KINDS if is_kind(state.st_mode))
             return Reason(next(kinds, "file_device"))
@@ -205,7 +205,7 @@ class _Collector:
         return Reason("file_link") if self._is_foreign(state) else None
 
     def _is_foreign(self, state: os.stat_result) -> bool:
-        """Whether this may be a second name of a file that the command's user could not read."""
+        """Tell whether this may be a second name of a file that the command's user could not read."""
         account = self._account
         return account is not None and state.st_nlink > 1 and state.st_uid != account.uid
 
@@ -252,7 +252,7 @@ class _Collector:
 
 
 def _place(entry: tuple[str, os.stat_result]) -> str:
-    """What sorts the entries of a folder as their paths, and what is below them, would be."""
+    """The key that sorts the entries of a folder as the paths below them are sorted."""
     name, state = entry
     return name + "/" if stat.S_ISDIR(state.st_mode) else name
 

@@ -40,7 +40,7 @@ class LeftOut:
 
 @dataclass
 class Contents:
-    """What an index says; `left_count` is the number of all that were left out."""
+    """The content of an index; `left_count` is the number of all that were left out."""
 
     files: dict[str, BuildFile] = field(default_factory=dict)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class FileShelf:
         return self.contents.files
 
     def holds(self, file: BuildFile) -> bool:
-        """Whether the content of a file is there: somebody may have removed it."""
+        """Tell whether the content of a file is there: somebody may have removed it."""
         try:
             return (self._folder / str(file.number)).stat().st_size == file.size
         except OSError:

@@ -35,7 +35,7 @@ class StaleAttempt(Exception):
 
 @dataclass(frozen=True)
 class LeftOutFiles:
-    """What an agent has left out of a build's files: the first by name, and how many in all."""
+    """The files of a build that an agent has left out: the first by name, and their number."""
 
     named: Sequence[LeftOut] = ()
     count: int = 0
@@ -139,7 +139,7 @@ class AgentUpdates:
     def _close_files(
         self, unfinished: UnfinishedBuild, attempt: int, left_out: LeftOutFiles
     ) -> tuple[int, int]:
-        """How many files an attempt has brought, and how many were left out: most have none."""
+        """The number of files that an attempt has brought, and of those that were left out."""
         store, number = self._state.store, unfinished.build.id
         if not left_out.count and not store.has_files(number, attempt):
             return 0, 0
