@@ -205,7 +205,7 @@ class _Collector:
         return Reason("file_link") if self._is_foreign(state) else None
 
     def _is_foreign(self, state: os.stat_result) -> bool:
-        """Tell whether this may be a second name of a file that the command's user could not read."""
+        """Tell whether this may be a second name of a file that its user could not read."""
         account = self._account
         return account is not None and state.st_nlink > 1 and state.st_uid != account.uid
 
