@@ -19,6 +19,7 @@ from minici.config_file import read_agent
 from minici.daemon import CanNotStart, Stop, announce, run, shown_url, warn_if_readable
 from minici.durable import FolderLock
 from minici.executor.endpoints import AgentEndpoints, error_as_json
+from minici.executor.file_upload import SENDERS
 from minici.executor.heartbeat import Heartbeat, route_to
 from minici.executor.inventory import Inventory
 from minici.executor.outbox import Outbox
@@ -71,7 +72,8 @@ class Agent:
             raise
         # Results and output come one after the other; what registers is not to hold a connection.
         client = Client(config.server, config.secret, trust, kept=_KEPT_SECONDS)
-        self._delivery = ResultDelivery(client, self._inventory, outbox)
+        files = Client(config.server, config.secret, trust, kept=_KEPT_SECONDS, most_kept=SENDERS)
+        self._delivery = ResultDelivery(client, files, self._inventory, outbox)
         self._heartbeat = Heartbeat(
             Client(config.server, config.secret, trust), self._description, self._delivery.hurry
         )

@@ -125,6 +125,8 @@ class Build:
     ref: Optional[str] = None
     returns: int = 0
     last_attempt: int = 0
+    file_count: int = 0
+    files_left_out: int = 0
 
     @property
     def final(self) -> bool:
@@ -196,8 +198,13 @@ def reject(build: Build, sentence: str, now: str) -> Build:
     return _finish(_end_attempt(build, REFUSED, sentence, now), FAILURE, sentence, now)
 
 
-def finish(build: Build, number: int, result: Result, kept: Kept, now: str) -> Build:
-    """Record the result that attempt `number` brought: the first to arrive is the build's."""
+def finish(
+    build: Build, number: int, result: Result, kept: Kept, now: str, files: tuple[int, int] = (0, 0)
+) -> Build:
+    """Record the result that attempt `number` brought: the first to arrive is the build's.
+
+    `files` is how many files it has brought, and how many were left out.
+    """
     if build.final or not build.knows_attempt(number):
         raise ValueError(f"build {build.id} takes no result of attempt {number}")
     status, reason = _verdict(build, result)
@@ -213,6 +220,8 @@ def finish(build: Build, number: int, result: Result, kept: Kept, now: str) -> B
         author=result.author or build.author,
         attempt=number,
         attempts=attempts,
+        file_count=files[0],
+        files_left_out=files[1],
         agent=source.agent if source else build.agent,
         started_at=source.started_at if source else build.started_at or now,
         finished_at=now,
@@ -341,9 +350,12 @@ def to_record(build: Build) -> dict[str, Any]:
     return record
 
 
-def to_json(build: Build, url: Optional[str] = None) -> dict[str, Any]:
+def to_json(
+    build: Build, url: Optional[str] = None, files: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """The build as people's programs see it; `url` is the address of its page."""
     record = to_record(build)
+    record["files"] = list(files)
     record["repository"] = public(build.repository)
     for name in _STORED_ONLY:
         del record[name]

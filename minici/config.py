@@ -97,6 +97,9 @@ class ProjectConfig:
     build_timeout: float = field(
         default=3600.0, metadata=_key(readers.duration, help="the longest that a command may run")
     )
+    files_limit: int = field(
+        default=2**30, metadata=_key(readers.size, 2**30, "bytes kept of the files of one build")
+    )
     submodules: bool = field(
         default=False, metadata=_key(readers.yes, False, "yes: submodules are checked out too")
     )

@@ -29,6 +29,7 @@ from minici.hooks.telling import Telling
 from minici.routes.agent_api import AgentEndpoints
 from minici.routes.common import Records, page_url
 from minici.routes.feeds import Monitors
+from minici.routes.files import FileEndpoints
 from minici.routes.json_api import Api
 from minici.routes.metrics import Metrics
 from minici.routes.output import OutputEndpoints
@@ -170,6 +171,7 @@ class Server:
             *self._pages.routes(),
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
+            *FileEndpoints(self.state).routes(),
             *Api(self.state, self._records).routes(),
             *Metrics(self.state, self._counters).routes(),
             *Webhooks(self._config, self.poller).routes(),

@@ -5,7 +5,7 @@
     agents-day.json   when they were there, and how busy, in the last 24 hours
     unfinished/ID     an empty file for each build that is not final
     mark              the empty file of which those are other names
-    builds/ID/        build.json, and a folder for each attempt's output
+    builds/ID/        build.json, and a folder for each attempt's output and files
 
 The order of writing a new build makes every crash harmless: the counter first, so that no id is
 used twice; then the mark in `unfinished`, so that no whole build is overlooked; the record last,
@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import itertools
 import json
 import logging
 import os
@@ -35,6 +37,8 @@ from minici.durable import (
     sync_folder,
     write_atomic,
 )
+from minici.files.incoming import IncomingFiles
+from minici.files.shelf import FileShelf, LeftOut
 from minici.id_counter import IdCounter, id_of
 from minici.output.checkout_log import CheckoutLog
 from minici.output.reader import Transcript
@@ -45,6 +49,8 @@ log = logging.getLogger("minici.store")
 
 _PROBE_BYTES = 4096  # the record of a build whose command is short
 _REMOVED = ".removed"
+_FILES = "files"
+_KEPT_SHELVES = 4  # builds whose lists of files are kept in memory
 # What says nothing of the one build that is written, and much of the disk or the process.
 _NOBODY_CAN_WRITE = frozenset(
     (
@@ -132,6 +138,7 @@ class Store:
         self._lock = FolderLock(folder)
         self._counter = IdCounter(folder / "counter", (self._builds, self._unfinished))
         self._probe = WritableProbe(self._probe_files)
+        self._shelf = functools.lru_cache(maxsize=_KEPT_SHELVES)(self._open_shelf)
         self._counting = threading.Lock()  # guards `newest` and `created`
         self._refused = False  # whether the disk refused the last time
         self.newest = 0  # the highest id whose build is whole
@@ -362,6 +369,56 @@ class Store:
 
         `finished`: nothing is written to it any more."""
         return Transcript(self._attempt(number, attempt), self.output_limit, finished)
+
+    # Files.
+
+    def incoming_files(self, number: int, attempt: int, limit: int) -> IncomingFiles:
+        """The files of a running attempt, for writing; at most `limit` bytes.
+
+        One at a time. Raises BuildUnusable.
+        """
+        with self._writing(number):
+            folder = self._attempt(number, attempt)
+            folder.mkdir(exist_ok=True)
+            return IncomingFiles(folder / _FILES, limit)
+
+    def add_file(
+        self, number: int, files: IncomingFiles, path: str, offset: int, data: bytes, last: bool
+    ) -> int:
+        """Add a piece of a file, as `IncomingFiles.add`. Raises BuildUnusable besides."""
+        with self._writing(number):
+            return files.add(path, offset, data, last)
+
+    def close_files(
+        self, number: int, files: IncomingFiles, left_out: Iterable[LeftOut], left_count: int
+    ) -> tuple[int, int]:
+        """Take no more files, as `IncomingFiles.close`. Raises BuildUnusable besides."""
+        with self._writing(number):
+            return files.close(left_out, left_count)
+
+    def has_files(self, number: int, attempt: int) -> bool:
+        """Tell whether an attempt has brought a file, or a part of one."""
+        return (self._attempt(number, attempt) / _FILES).is_dir()
+
+    def files(self, build: Build) -> FileShelf:
+        """The files of a final build, for reading. Raises BuildUnusable."""
+        try:
+            return self._shelf(build.id, build.attempt)
+        except OSError as error:
+            reason = Reason("folder_unusable", error=error.strerror or str(error))
+            raise BuildUnusable(reason) from error
+
+    def _open_shelf(self, number: int, attempt: int) -> FileShelf:
+        return FileShelf(self._attempt(number, attempt) / _FILES)
+
+    def files_json(self, build: Build, most: Optional[int] = None) -> list[Mapping[str, Any]]:
+        """The files of a build for its JSON, at most `most`; none if they can't be read."""
+        if not build.file_count:
+            return []
+        with contextlib.suppress(BuildUnusable):
+            files = itertools.islice(self.files(build).files.values(), most)
+            return [{"path": each.path, "bytes": each.size} for each in files]
+        return []
 
     def _attempt(self, number: int, attempt: int) -> Path:
         return self._builds / str(number) / str(attempt)

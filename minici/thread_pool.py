@@ -8,14 +8,49 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
+from collections.abc import Iterable
 from queue import Empty, SimpleQueue
-from typing import Callable
+from typing import Callable, TypeVar
 
 log = logging.getLogger("minici.thread_pool")
 
 _IDLE_SECONDS = 10.0
 
+_T = TypeVar("_T")
 _Call = tuple[str, Callable[[], object]]
+
+
+def for_each(action: Callable[[_T], object], items: Iterable[_T], threads: int) -> None:
+    """Call `action` with each item, in several threads at once, and wait for all of them.
+
+    Raises what a call has raised; no other call is then begun.
+    """
+    waiting, lock = deque(items), threading.Lock()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        while not failures:
+            with lock:
+                if not waiting:
+                    return
+                item = waiting.popleft()
+            try:
+                action(item)
+            except Exception as error:
+                failures.append(error)
+
+    others = [
+        threading.Thread(target=work, name="each", daemon=True)
+        for _ in range(min(threads, len(waiting)) - 1)
+    ]
+    for thread in others:
+        thread.start()
+    work()
+    for thread in others:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 class ThreadPool:

@@ -8,10 +8,17 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+from minici.reasons import Reason
+
 COMMAND_LIMIT = 100 * 1024  # bytes: Linux takes at most 128 KiB in one argument
 
 
 COMMIT_LIMIT = 1024  # bytes: a full name of a ref is several folders deep
+
+
+FILE_PATH_LIMIT = 1000  # bytes of the path of a build's file
+FILE_PART_LIMIT = 255  # bytes of one part of it
+MOST_FILES = 10_000  # of one build
 
 
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
@@ -80,6 +87,23 @@ def check_repository(repository: str) -> Optional[Complaint]:
     if _TRANSPORT.match(repository):
         sentence = "a repository is a path or a URL; transports like ext:: are not allowed"
         return Complaint("wrong", sentence)
+    return None
+
+
+def check_file_path(path: str) -> Optional[Reason]:
+    """Say why a path can't be that of a build's file, or None if it can: rule 19.
+
+    It stands below a folder, its parts separated by `/`.
+    """
+    if not _encodable(path):
+        return Reason("file_not_utf8")
+    parts = path.split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+        return Reason("file_path_wrong")
+    if any(len(part.encode("utf-8")) > FILE_PART_LIMIT for part in parts):
+        return Reason("file_part_long", bytes=FILE_PART_LIMIT)
+    if len(path.encode("utf-8")) > FILE_PATH_LIMIT:
+        return Reason("file_path_long", bytes=FILE_PATH_LIMIT)
     return None
 
 

@@ -265,7 +265,8 @@ def test_a_command_finds_an_empty_folder_for_its_files(
         folder = server.stream(number, "stdout").decode()
         assert folder.count("\n") == 1, "only its name, and nothing in it"
         assert folder.startswith(f"{agent.data}/") and "workspaces" not in folder
-        assert (Path(folder.strip()) / "a/b/c").read_text() == "x\n"
+        sent = server.made("/notify_build_file")[number - 1]
+        assert (sent.query["path"], sent.body) == ("a/b/c", b"x\n")
     first = Path(server.stream(1, "stdout").decode().strip())
     assert not first.exists()
 

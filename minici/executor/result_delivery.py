@@ -16,7 +16,9 @@ from urllib.parse import urlencode
 
 from minici import reasons
 from minici.build import STREAMS
+from minici.executor.file_upload import FileUpload
 from minici.executor.inventory import Inventory
+from minici.executor.kept_files import MOST_NAMED, left_out_json, read_kept_files
 from minici.executor.outbox import Outbox, PendingResult
 from minici.executor.output_streamer import PIECE_BYTES, Segment, Superseded, send_piece
 from minici.executor.retry_loop import RetryLoop
@@ -38,10 +40,13 @@ log = logging.getLogger(__name__)
 
 
 class ResultDelivery:
-    """Delivers in order, one after the other, in a thread of its own."""
+    """Delivers in order, one after the other, in a thread of its own. `files` is the client that
+    sends files."""
 
-    def __init__(self, client: Client, inventory: Inventory, outbox: Outbox) -> None:
+    def __init__(self, client: Client, files: Client, inventory: Inventory, outbox: Outbox) -> None:
         self._client = client
+        self._files = files
+        self._upload: Optional[tuple[PendingResult, FileUpload]] = None
         self._inventory = inventory
         self._outbox = outbox
         self._complaint = ""
@@ -90,11 +95,12 @@ class ResultDelivery:
     def _send(self, pending: PendingResult) -> None:
         self._send_checkout(pending)
         offsets = self._send_output(pending)
+        more = self._send_files(pending)
         for _ in range(_MOST_MOVES):
             try:
                 with tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(pending.folder)) as file:
                     body = cast(BinaryIO, file)
-                    length = write_form(body, pending, offsets)
+                    length = write_form(body, pending, offsets, more)
                     self._client.post_form("/notify_build_result", body, length, _RESULT_SECONDS)
                 return
             except Refused as error:
@@ -103,6 +109,19 @@ class ResultDelivery:
                     raise
                 offsets = asked
         raise Failed("the server asks for the output from ever other places")
+
+    def _send_files(self, pending: PendingResult) -> dict[str, object]:
+        """Send the files of a build; return what the result says of those that are left out."""
+        if self._upload is None or self._upload[0] is not pending:
+            kept = read_kept_files(pending.folder)
+            self._upload = (pending, FileUpload(self._files, pending.attempt_id, kept))
+        upload = self._upload[1]
+        upload.send()
+        left_out, count = upload.left_out()
+        if not count:
+            return {}
+        names = json.dumps(left_out_json(left_out[:MOST_NAMED]))
+        return {"files_left_out": count, "files_left_out_names": names}
 
     def _send_checkout(self, pending: PendingResult) -> None:
         """Send what is left of the text of git; a server that takes none of it goes without."""
@@ -180,8 +199,15 @@ def reason_params(reason: Optional[str]) -> dict[str, Optional[str]]:
     return {"reason": reason, "reason_key": key, "reason_values": encoded}
 
 
-def write_form(body: BinaryIO, pending: PendingResult, offsets: Mapping[str, int]) -> int:
+def write_form(
+    body: BinaryIO,
+    pending: PendingResult,
+    offsets: Mapping[str, int],
+    more: Mapping[str, object],
+) -> int:
     """Write the form of a result, with each stream from its offset on; return its length.
+
+    `more` are further parameters.
 
     Leaves the file at its beginning. Memory does not grow with the output.
     """
@@ -194,6 +220,7 @@ def write_form(body: BinaryIO, pending: PendingResult, offsets: Mapping[str, int
         "revision": result.revision,
         "subject": result.subject,
         "author": result.author,
+        **more,
     }
     body.write(urlencode({k: v for k, v in params.items() if v is not None}).encode("ascii"))
     with OutputWriter(pending.folder, pending.output_limit) as output:

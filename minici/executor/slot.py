@@ -24,6 +24,7 @@ from minici.checkout.workspace import Workspace
 from minici.executor.build_output import BuildOutput
 from minici.executor.environment import build_variables, command_environment, passed_secrets
 from minici.executor.inventory import DELIVER, DROP, GIVE_BACK, Inventory, RunningBuild
+from minici.executor.kept_files import keep_files
 from minici.executor.masking import Masker
 from minici.executor.outbox import Outbox
 from minici.executor.result_delivery import reason_params
@@ -74,6 +75,7 @@ class Outcome:
     result: Optional[Result] = None
     stopped: bool = False
     trouble: Optional[Reason] = None
+    artifacts: Optional[Path] = None  # the folder in which the command could leave files
 
 
 class Slot:
@@ -144,6 +146,9 @@ class Slot:
             self._inventory.drop(running)
         else:
             result = self._masked(outcome.result)
+            if outcome.artifacts:
+                folder, limit = running.folder, order.files_limit
+                keep_files(outcome.artifacts, folder, limit, self._settings.account)
             pending = self._outbox.add(
                 running.folder, order.attempt_id, result, order.output_limit, sent
             )
@@ -181,12 +186,13 @@ class Slot:
             )
         except SupervisorLost as error:
             reason = Reason("command_lost", reason=sentence_of(error))
-            return Outcome(_result(_BROKEN, reason, commit))
+            return Outcome(_result(_BROKEN, reason, commit), artifacts=artifacts)
         except (SupervisorUnavailable, OSError) as error:
             trouble = self._self_check.explain(error, self._supervisor)
             reason = Reason("agent_error", error=sentence_of(error))
             return Outcome(None if trouble else _result(_BROKEN, reason, commit), False, trouble)
-        return Outcome(_judge(exit, stop, seconds, commit), exit.stopped)
+        result = _judge(exit, stop, seconds, commit)
+        return Outcome(result, exit.stopped, artifacts=artifacts)
 
     def _masked(self, result: Result) -> Result:
         reason = result.reason and self._masker.mask(result.reason)

@@ -29,4 +29,5 @@ class Telling:
             "MINICI_REVISION": build.revision or "",
             "MINICI_REF": build.ref or "",
         }
-        return builds.to_json(build, url), variables
+        files = self._state.store.files_json(build)
+        return builds.to_json(build, url, files), variables

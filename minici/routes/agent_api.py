@@ -9,16 +9,20 @@ from typing import Optional
 
 from minici import reasons
 from minici.build import STREAMS, Result
+from minici.files.incoming import FileGap, FileLeftOut
+from minici.files.shelf import MOST_NAMED, LeftOut
 from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, StreamTail
-from minici.reasons import Reason
+from minici.reasons import Reason, sentence_of
 from minici.routes.common import as_http, read_host
-from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt, Timeline
+from minici.scheduler.agent_updates import AgentUpdates, LeftOutFiles, StaleAttempt, Timeline
+from minici.validation import check_file_path
 from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
 _SENT_STREAMS = (*STREAMS, CHECKOUT)
 _PIECE_LIMIT_BYTES = 16 * 1024 * 1024  # minici's agent sends at most one MiB
+_FILE_PIECE_LIMIT_BYTES = 1024 * 1024
 _TEXT_LIMIT = 4096  # characters of a reason, a subject or an author that are kept
 _MOST_SLOTS = 10_000
 _VALUES_LIMIT = 16 * 1024  # characters of the values of a reason, as JSON
@@ -42,6 +46,14 @@ class AgentEndpoints:
                 self.notify_build_output,
                 "agents",
                 body_limit=_PIECE_LIMIT_BYTES,
+                quiet=True,
+            ),
+            Route(
+                "POST",
+                "/notify_build_file",
+                self.notify_build_file,
+                "agents",
+                body_limit=_FILE_PIECE_LIMIT_BYTES,
                 quiet=True,
             ),
             Route(
@@ -101,6 +113,26 @@ class AgentEndpoints:
             raise HttpError(409, Reason("offset_gap"), data=have) from None
         return json_response({"next": following})
 
+    def notify_build_file(self, request: Request) -> Response:
+        query = request.query
+        number, attempt = query.number("id"), query.number("attempt")
+        path, offset = query.text("path"), query.number("offset")
+        last = query.text("last", "") == "1"
+        wrong = check_file_path(path)
+        if wrong:
+            raise BadParameter(Reason("param_wrong", name="path", reason=wrong))
+        data = request.body.read()
+        try:
+            with as_http():
+                following = self._reports.add_file(number, attempt, path, offset, data, last)
+        except StaleAttempt:
+            raise HttpError(410, Reason("stale_attempt")) from None
+        except FileGap as gap:
+            raise HttpError(409, Reason("offset_gap"), data={"next": gap.have}) from None
+        except FileLeftOut as error:
+            raise HttpError(413, sentence_of(error)) from None
+        return json_response({"next": following})
+
     def notify_build_result(self, request: Request) -> Response:
         params = request.params()
         attempt = params.number("attempt") if params.get("attempt") else None
@@ -113,6 +145,7 @@ class AgentEndpoints:
                     _result(params),
                     rests,
                     _timeline(params.optional("timeline")),
+                    _left_out(params),
                 )
         except OffsetGap as gap:
             raise HttpError(409, Reason("offset_gap"), data=gap.have) from None
@@ -145,6 +178,28 @@ def _reason(params: Parameters) -> Optional[str]:
     except (ValueError, RecursionError):
         return sentence
     return reason if reason == sentence else sentence
+
+
+def _left_out(params: Parameters) -> LeftOutFiles:
+    """The files that an agent has left out, as far as it says so in a way that can be read."""
+    if not params.get("files_left_out"):
+        return LeftOutFiles()
+    try:
+        count = params.number("files_left_out")
+        records = json.loads(params.optional("files_left_out_names") or "[]")
+        named = [
+            LeftOut(
+                str(record["path"])[:_TEXT_LIMIT],
+                reasons.from_json(
+                    str(record["reason"])[:_TEXT_LIMIT], record.get("key"), record.get("values")
+                )
+                or "",
+            )
+            for record in records[:MOST_NAMED]
+        ]
+    except (BadParameter, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return LeftOutFiles()  # no result is held back for it
+    return LeftOutFiles(named, max(count, len(named)))
 
 
 def _shortened(text: Optional[str]) -> Optional[str]:

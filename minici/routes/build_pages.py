@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import islice
 from typing import Optional
 
 from minici import html
@@ -10,10 +11,11 @@ from minici.build import FAILURE, Build
 from minici.config import ServerConfig
 from minici.html import (
     BuildView,
+    FilesView,
     FoundLine,
 )
 from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
-from minici.reasons import Reason
+from minici.reasons import Reason, sentence_of
 from minici.routes.common import (
     ID,
     Records,
@@ -26,8 +28,10 @@ from minici.routes.output import place_after
 from minici.routes.page_renderer import PageRenderer
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.state import State
+from minici.store import BuildUnusable
 from minici.web.routing import HttpError, Request, Response, Route, json_response, redirect
 
+_MOST_SHOWN_FILES = 200
 _MOST_FOUND_LINES = 200  # listed on a page where a text was found
 
 
@@ -77,24 +81,45 @@ class BuildPages:
         context = self._renderer.context(request, self._state.agents())
         if not isinstance(record, Build):
             view = BuildView(
-                context, self._records.json(request, record), previous=before, next=after
+                context,
+                self._records.json(request, record, most_files=0),
+                previous=before,
+                next=after,
             )
             return self._renderer.answer(html.build_page(self._renderer.language(request), view))
         if shown is not None and not record.knows_attempt(shown):
             raise HttpError(404, Reason("no_attempt", build=int(number), attempt=shown))
         view = BuildView(
             context=context,
-            build=self._records.json(request, record),
+            build=self._records.json(request, record, most_files=0),
             waiting=self._renderer.waiting([record], self._state.agents()).get(record.id),
             max_attempts=self._config.max_attempts,
             previous=before,
             next=after,
             shown_attempt=shown,
+            files=self._files(record),
         )
         view = self._with_sizes(view, record)
         if request.query.text("log", "") != "no":
             view = self._with_output(request, view, record, wanted)
         return self._renderer.answer(html.build_page(self._renderer.language(request), view))
+
+    def _files(self, build: Build) -> Optional[FilesView]:
+        """The files of a build and what was left out; None where there is neither."""
+        if not build.file_count and not build.files_left_out:
+            return None
+        try:
+            contents = self._store.files(build).contents
+        except BuildUnusable as error:
+            return FilesView((), 0, 0, [(f"build {build.id}", sentence_of(error))], 1)
+        files = contents.files.values()
+        return FilesView(
+            shown=[(each.path, each.size) for each in islice(files, _MOST_SHOWN_FILES)],
+            count=len(files),
+            size=sum(each.size for each in files),
+            left_out=[(each.path, each.reason) for each in contents.left_out.values()],
+            left_count=contents.left_count,
+        )
 
     def _with_sizes(self, view: BuildView, record: Build) -> BuildView:
         """The view with the size of its output and the log of its checkout."""

@@ -57,18 +57,24 @@ class Records:
         self._store = store
         self._base = base
 
-    def json(self, request: Request, record: Record) -> Mapping[str, Any]:
-        """A build as JSON; one whose record is damaged says so."""
-        return self.teller(request)(record)
+    def json(
+        self, request: Request, record: Record, most_files: Optional[int] = None
+    ) -> Mapping[str, Any]:
+        """A build as JSON, with `most_files` of its files; one whose record is damaged says so."""
+        return self.teller(request, most_files)(record)
 
-    def teller(self, request: Request) -> Callable[[Record], Mapping[str, Any]]:
+    def teller(
+        self, request: Request, most_files: Optional[int] = None
+    ) -> Callable[[Record], Mapping[str, Any]]:
         """`json` for one caller, without holding on to the request."""
         base = self._base(request)
 
         def tell(record: Record) -> Mapping[str, Any]:
             if isinstance(record, DamagedBuild):
                 return {"id": record.id, "status": None, "damaged": record.reason}
-            return builds.to_json(self._with_output_sizes(record), page_url(base, record.id))
+            files = self._store.files_json(record, most_files) if most_files != 0 else ()
+            build = self._with_output_sizes(record)
+            return builds.to_json(build, page_url(base, record.id), files)
 
         return tell
 

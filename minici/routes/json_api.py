@@ -25,6 +25,7 @@ from minici.web.routing import HttpError, Request, Response, Route, json_respons
 _LIST_PARAMETERS = ("limit", "before", "status", "text", "project", "branch")
 _PAGE = 50
 _MOST = 1000
+_MOST_FILES = 100  # of each build in a list; its `file_count` says how many there are
 
 
 class Api:
@@ -52,7 +53,7 @@ class Api:
             query = {"before": page.before, "limit": limit, **wanted.parameters}
             given = {name: value for name, value in query.items() if value}
             following = f"/api/builds?{urllib.parse.urlencode(given)}"
-        found = [self._records.json(request, record) for record in page.records]
+        found = [self._records.json(request, each, _MOST_FILES) for each in page.records]
         return json_response({"builds": found, "next": following})
 
     def start_build(self, request: Request) -> Response:

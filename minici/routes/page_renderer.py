@@ -75,7 +75,7 @@ class PageRenderer:
 
     def records_json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
         """The JSON of builds, as the pages show them."""
-        return [self._records.json(request, record) for record in records]
+        return [self._records.json(request, record, most_files=0) for record in records]
 
     def waiting(
         self, records: Sequence[Record], agents: Sequence[KnownAgent]

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 from minici import build as builds
 from minici.build import AttemptId, Result
+from minici.files.incoming import Closed, IncomingFiles
+from minici.files.shelf import LeftOut
 from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, StreamTail
 from minici.output.writer import OutputWriter
@@ -28,6 +31,14 @@ Timeline = Iterable[tuple[int, int, int]]
 
 class StaleAttempt(Exception):
     """The build is no longer this attempt's."""
+
+
+@dataclass(frozen=True)
+class LeftOutFiles:
+    """The files of a build that an agent has left out: the first by name, and their number."""
+
+    named: Sequence[LeftOut] = ()
+    count: int = 0
 
 
 class AgentUpdates:
@@ -70,15 +81,7 @@ class AgentUpdates:
 
         Raises NoSuchBuild, NoSuchAttempt, StaleAttempt, OffsetGap, StoreUnavailable.
         """
-        unfinished = self._state.unfinished_build(number)
-        if unfinished is None:
-            self._state.check_known(number, attempt)
-            raise StaleAttempt
-        with unfinished.lock:
-            current = unfinished.build.current
-            if current is None or current.number != attempt:
-                check_attempt(unfinished.build, attempt)
-                raise StaleAttempt
+        with self._current(number, attempt) as unfinished:
             if stream == CHECKOUT:
                 store = self._state.store
                 with self._folder_of(unfinished), store.checkout_log(number, attempt) as checkout:
@@ -94,6 +97,55 @@ class AgentUpdates:
         unfinished.touch()
         return total
 
+    def add_file(
+        self, number: int, attempt: int, path: str, offset: int, data: bytes, last: bool
+    ) -> int:
+        """Add a piece of a running attempt's file; returns where the next one begins.
+
+        Raises NoSuchBuild, NoSuchAttempt, StaleAttempt, FileGap, FileLeftOut, StoreUnavailable.
+        """
+        with self._current(number, attempt) as unfinished:
+            files = self._files(unfinished, attempt)
+        try:
+            return self._state.store.add_file(number, files, path, offset, data, last)
+        except Closed:
+            raise StaleAttempt from None
+
+    @contextlib.contextmanager
+    def _current(self, number: int, attempt: int) -> Iterator[UnfinishedBuild]:
+        """A build whose current attempt this is, with its lock held.
+
+        Raises NoSuchBuild, NoSuchAttempt, StaleAttempt.
+        """
+        unfinished = self._state.unfinished_build(number)
+        if unfinished is None:
+            self._state.check_known(number, attempt)
+            raise StaleAttempt
+        with unfinished.lock:
+            current = unfinished.build.current
+            if current is None or current.number != attempt:
+                check_attempt(unfinished.build, attempt)
+                raise StaleAttempt
+            yield unfinished
+
+    def _files(self, unfinished: UnfinishedBuild, attempt: int) -> IncomingFiles:
+        """The files of an attempt of a build, whose lock is held. Raises StoreUnavailable."""
+        if unfinished.files is None or unfinished.files[0] != attempt:
+            limit = self._state.project_of(unfinished.build).files_limit
+            files = self._state.store.incoming_files(unfinished.build.id, attempt, limit)
+            unfinished.files = (attempt, files)
+        return unfinished.files[1]
+
+    def _close_files(
+        self, unfinished: UnfinishedBuild, attempt: int, left_out: LeftOutFiles
+    ) -> tuple[int, int]:
+        """The number of files that an attempt has brought, and of those that were left out."""
+        store, number = self._state.store, unfinished.build.id
+        if not left_out.count and not store.has_files(number, attempt):
+            return 0, 0
+        files = self._files(unfinished, attempt)
+        return store.close_files(number, files, left_out.named, left_out.count)
+
     def finish(
         self,
         number: int,
@@ -101,6 +153,7 @@ class AgentUpdates:
         result: Result,
         rests: Mapping[str, StreamTail],
         timeline: Optional[Timeline] = None,
+        left_out: LeftOutFiles = LeftOutFiles(),
     ) -> None:
         """Record a result; when this returns, it would survive a power cut. A repeat, and a
         result that comes after another one, changes nothing.
@@ -124,8 +177,9 @@ class AgentUpdates:
             losers = [a for a in build.attempts if a.ending is None and a.number != source]
             with self._output(unfinished, source) as output:
                 kept = output.finish(rests, self._state.clock() - unfinished.began_at, timeline)
+            files = self._close_files(unfinished, source, left_out)
             self._state.record(
-                unfinished, builds.finish(build, source, result, kept, self._state.now())
+                unfinished, builds.finish(build, source, result, kept, self._state.now(), files)
             )
         for loser in losers:
             log.info("build %d: attempt %d is told to stop", number, loser.number)

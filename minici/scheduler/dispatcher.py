@@ -130,6 +130,7 @@ class Dispatcher:
         params: dict[str, object] = {
             "timeout": f"{project.build_timeout:.3f}",
             "output_limit": self._state.config.output_limit,
+            "files_limit": project.files_limit,
             "project": build.project,
             "event": build.event,
         }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from minici.build import AttemptId, Build
+from minici.files.incoming import IncomingFiles
 from minici.scheduler.roster import KnownAgent
 
 
@@ -20,6 +21,7 @@ class UnfinishedBuild:
         self.cancel_by: Optional[float] = None  # when its agent must have ended it
         self.cancel_told = False
         self.version = object()  # another one with each change that a viewer could see
+        self.files: Optional[tuple[int, IncomingFiles]] = None  # an attempt's, if it brings any
         self._watched = watched
 
     def touch(self) -> None:

@@ -17,6 +17,7 @@ from minici.ui.components import (
     status_of,
     status_word,
 )
+from minici.ui.files import files_section
 from minici.ui.filters import short_ref
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase
@@ -55,7 +56,7 @@ def build_page(language: str, view: BuildView) -> Html:
         author=_author(build),
         origin=_origin(translate, build),
         actions=_actions(translate, build, status),
-        notes=_notes(translate, view, status),
+        notes=join((_notes(translate, view, status), files_section(translate, view))),
         command=_command(translate, build),
         facts=fill("facts", translate, facts=facts_of(translate, view)),
         attempts=attempts_section(translate, view),

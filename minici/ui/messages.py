@@ -504,6 +504,20 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "next line that looks like a failure",
     ),
     "js_previous_match": ("Предыдущее совпадение", "Previous match"),
+    # Files of a build.
+    "files": ("Файлы", "Files"),
+    "files_archive": ("Скачать всё архивом", "Download all as an archive"),
+    "file_count": (
+        ("{n} файл", "{n} файла", "{n} файлов"),
+        ("{n} file", "{n} files"),
+    ),
+    "files_more": (
+        ("и ещё {n} файл: он есть в архиве", "и ещё {n} файла: они есть в архиве")
+        + ("и ещё {n} файлов: они есть в архиве",),
+        ("and {n} more file, in the archive", "and {n} more files, in the archive"),
+    ),
+    "files_left_out": ("Не сохранено", "Not kept"),
+    "files_left_more": ("и ещё {n}", "and {n} more"),
     "js_next_match": ("Следующее совпадение", "Next match"),
     "js_keys": ("Клавиши", "Keys"),
     "js_close": ("Закрыть", "Close"),

@@ -111,6 +111,18 @@ class FoundLine:
 
 
 @dataclass(frozen=True)
+class FilesView:
+    """The files of a build: the first by path, each with its size in bytes, and how many there are
+    of how many bytes. `left_out` are the first that are not kept, by path, each with the reason."""
+
+    shown: Sequence[tuple[str, int]]
+    count: int
+    size: int
+    left_out: Sequence[tuple[str, str]] = ()
+    left_count: int = 0
+
+
+@dataclass(frozen=True)
 class BuildView:
     """The page of one build.
 
@@ -143,6 +155,7 @@ class BuildView:
     checkout: str = ""
     checkout_bytes: int = 0  # raw bytes of it, as the live stream counts them
     damage: str = ""  # what is wrong with the files of the output, or empty
+    files: Optional[FilesView] = None
 
 
 @dataclass(frozen=True)

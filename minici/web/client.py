@@ -82,7 +82,8 @@ class Client:
 
     `base` is a URL without a slash at its end; `secret` goes along with every call; `context`
     is what HTTPS is checked by; `timeout` is in seconds, for each step and for the whole answer.
-    For `kept` seconds a connection waits for the next call. `headers` go along with every call.
+    For `kept` seconds a connection waits for the next call, `most_kept` at most. `headers` go
+    along with every call.
     """
 
     def __init__(
@@ -93,13 +94,14 @@ class Client:
         timeout: float = 10.0,
         kept: float = 0.0,
         headers: Optional[Mapping[str, str]] = None,
+        most_kept: int = _MOST_KEPT,
     ) -> None:
         self.base = base
         self._headers = headers or {}
         self._secret = secret
         self._timeout = timeout
         self._opener = urllib.request.OpenerDirector()
-        self._keeper = KeepAliveHandler(kept, _MOST_KEPT if kept else 0, context)
+        self._keeper = KeepAliveHandler(kept, most_kept if kept else 0, context)
         self._opener.add_handler(self._keeper)
         self._opener.add_handler(urllib.request.UnknownHandler())
 

@@ -98,7 +98,7 @@ class Delivery:
         self.inventory = Inventory(self.outbox, slots=1)
         self.inventory.restore(self.outbox.open())
         client = Client(f"http://{self.server.address}")
-        self.delivery = ResultDelivery(client, self.inventory, self.outbox)
+        self.delivery = ResultDelivery(client, client, self.inventory, self.outbox)
 
     def finish(self, number: int, **more: Any) -> PendingResult:
         entry = finished(self.outbox, (number, 1), **more)

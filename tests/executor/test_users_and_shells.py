@@ -101,6 +101,19 @@ def test_a_command_of_another_user_reaches_nothing_of_the_agents(
 
 
 @as_root
+def test_rule_19_files_of_another_user_are_kept_and_links_of_its_are_not(
+    open_place: Place, server: ServerProcess
+) -> None:
+    agent = other_agent(open_place, server)
+    secret = open_place.folder / f"{agent.name}.ini"
+    left = f'umask 077; cd "$MINICI_ARTIFACTS"; mkdir a; echo x >a/x; ln -s {secret} a/s; chmod 0 a'
+    ran(server, left)
+    (newest,) = server.api("/builds?limit=1")["builds"]
+    assert newest["files"] == [{"path": "a/x", "bytes": 2}] and newest["files_left_out"] == 1
+    assert server.get(f"/build/{newest['id']}/files/a/x").body == b"x\n"
+
+
+@as_root
 def test_what_a_command_of_another_user_leaves_is_read_as_that_user(
     open_place: Place, server: ServerProcess
 ) -> None:
@@ -234,7 +247,8 @@ def test_a_build_in_bubblewrap_sees_nothing_else(walled: ServerProcess) -> None:
     assert ran(walled, closed).split()[0] == "closed"
     assert not Path("/usr/x").exists()
     assert ran(walled, 'echo x > "$MINICI_ARTIFACTS/x"; echo kept') == "kept\n"
-    assert list(Path(agent.sections["agent"]["data"]).glob("artifacts/*/*/x"))
+    (newest,) = walled.api("/builds?limit=1")["builds"]
+    assert newest["files"] == [{"path": "x", "bytes": 2}]
     assert ran(walled, "echo kept >/tmp/x; echo $HOME; touch ~/x && ls ~") == "/tmp/home\nx\n"
     assert ran(walled, "ls /tmp ~ 2>/dev/null | grep -c x || :") == "0\n"
 

@@ -303,6 +303,16 @@ class FakeAgent(Fake):
         path = f"/notify_build_output?{query}"
         return fetch(("127.0.0.1", self.server.port), "POST", path, data, headers)
 
+    def file(
+        self, build: dict[str, str], path: str, offset: int, data: bytes, last: bool = False
+    ) -> Reply:
+        """Send a piece of a file."""
+        place = {"id": build["id"], "attempt": build["attempt"], "path": path, "offset": offset}
+        query = urlencode({**place, **({"last": 1} if last else {})}, errors="surrogateescape")
+        headers = {"Content-Type": "application/octet-stream", **self.headers()}
+        where = f"/notify_build_file?{query}"
+        return fetch(("127.0.0.1", self.server.port), "POST", where, data, headers)
+
     def returned(self, build: dict[str, str]) -> Reply:
         """Give a build back."""
         self.forget(build)

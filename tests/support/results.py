@@ -37,7 +37,7 @@ def files(folder: Path) -> list[str]:
 
 def form(entry: PendingResult, offsets: Optional[dict[str, int]] = None) -> dict[str, bytes]:
     body = io.BytesIO()
-    length = write_form(body, entry, offsets or {})
+    length = write_form(body, entry, offsets or {}, {})
     text = body.read()
     assert len(text) == length
     fields = parse_qs(text.decode("ascii"), keep_blank_values=True, encoding="latin-1")
