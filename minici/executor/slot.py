@@ -17,10 +17,10 @@ from typing import Optional
 
 from minici.build import Result
 from minici.checkout.git import Git, GitError, GitUnavailable, Interrupted
-from minici.checkout.git_dir import chown
 from minici.checkout.mirror import Commit
 from minici.checkout.mirrors import Mirrors
 from minici.checkout.workspace import Workspace
+from minici.executor.artifacts import make_artifacts
 from minici.executor.build_output import BuildOutput
 from minici.executor.environment import build_variables, command_environment, passed_secrets
 from minici.executor.inventory import DELIVER, DROP, GIVE_BACK, Inventory, RunningBuild
@@ -170,7 +170,8 @@ class Slot:
                 submodules=order.submodules,
                 progress=output.append_checkout,
             )
-            artifacts = self._make_artifacts(running, git)
+            name = f"{running.folder.name}-{time.time_ns()}"
+            artifacts = make_artifacts(self._artifacts, name, git)
         except _CHECKOUT_ERRORS as error:
             return self._not_checked_out(error, stop)
         seconds = min(order.timeout, due + _COMMAND_SPARE_SECONDS - time.monotonic())
@@ -206,29 +207,6 @@ class Slot:
             return Outcome(trouble=trouble)
         reason = Reason("checkout_failed", reason=sentence_of(error))
         return Outcome(Result(_NO_CHECKOUT, reason))
-
-    def _make_artifacts(self, running: RunningBuild, git: Git) -> Path:
-        """Make an empty folder for the files of a build, and remove those of earlier ones.
-
-        Raises OSError.
-        """
-        self._artifacts.mkdir(exist_ok=True)
-        if self._settings.account:
-            self._artifacts.chmod(0o711)  # they get through to their own, whatever the umask
-        for earlier in self._artifacts.iterdir():
-            try:
-                earlier.rmdir()  # most builds leave nothing there, and git.remove is a process
-                continue
-            except OSError:
-                pass
-            try:
-                git.remove(earlier)
-            except GitError as error:
-                log.warning("can't remove the files of an earlier build, so they stay: %s", error)
-        folder = self._artifacts / f"{running.folder.name}-{time.time_ns()}"
-        folder.mkdir(mode=0o700)
-        chown([folder], self._settings.account)
-        return folder
 
     def _environment(
         self, running: RunningBuild, commit: Commit, tree: Path, artifacts: Path
