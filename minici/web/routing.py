@@ -26,6 +26,8 @@ from minici.web.params import (
 )
 
 SMALL_BODY_BYTES = 1024 * 1024
+# Paths at which programs get JSON, or only a status, if all is well.
+_FOR_PROGRAMS = re.compile(r"/api/|/webhook/|/badge\.json$|/build/[0-9]+/find$")
 PEOPLE = ("people", "anybody")  # audiences that may be many
 
 
@@ -269,7 +271,7 @@ def _no_route(methods: Sequence[str]) -> HttpError:
 
 
 def _is_api(request: Request) -> bool:
-    return request.path.startswith("/api/")
+    return _FOR_PROGRAMS.match(request.path) is not None
 
 
 def serve_range(

@@ -172,6 +172,23 @@ def test_an_error_to_a_json_call_of_a_page_is_json(server: ServerProcess) -> Non
     server.get("/build/99999", headers).error()
 
 
+@pytest.mark.parametrize(
+    "method, path, status",
+    [
+        ("POST", "/webhook/nope", 404),
+        ("GET", "/webhook/nope", 405),
+        ("GET", "/badge.json?colour=red", 400),
+        ("GET", "/build/999999/find?text=x", 404),
+        ("GET", "/api/poll", 405),
+    ],
+)
+def test_errors_where_programs_get_json_are_json(
+    server: ServerProcess, method: str, path: str, status: int
+) -> None:
+    reply = server.request(method, path)
+    assert reply.status == status and reply.error(), reply
+
+
 def test_errors_to_people_are_pages(server: ServerProcess) -> None:
     for path in ("/build/99999", "/nothing"):
         reply = server.get(path, {"Accept": "text/html"})

@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Optional
 
 import pytest
 
 from minici.checkout import fetch
-from minici.checkout.git import GitError, Interrupted
+from minici.checkout.git import Git, GitError, Interrupted
 from minici.process.command import StopOrder
 from tests.support.checkouts import Agent, Upstream
 from tests.support.git_daemon import GitDaemon
@@ -67,6 +68,36 @@ def test_fault_53_a_daemon_that_stays_away(
     assert time.monotonic() - begun > 2.9
     said = str(error.value)
     assert "Connection refused (tried " in said and said.endswith(" times in 3 s)"), said
+
+
+def test_rule_22_the_pauses_grow(
+    agent: Agent, daemon: GitDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    clock = [time.monotonic()]
+
+    def pause(_: Git, seconds: float) -> None:
+        pauses.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(Git, "pause", pause)
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with pytest.raises(GitError, match="Connection refused"):
+        agent.checkout(f"git://127.0.0.1:{daemon.port}/upstream", "main")
+    assert all(after > before for before, after in zip(pauses[:4], pauses[1:4])), pauses
+    assert 50 < sum(pauses) <= 60, "for up to a minute"
+
+
+@pytest.mark.parametrize("commit", ["nope", "0123456789" * 4, "refs/pull/9/head", "main~99"])
+def test_rule_22_a_commit_that_is_not_there_fails_at_once(
+    agent: Agent, upstream: Upstream, daemon: GitDaemon, commit: str
+) -> None:
+    daemon.start()
+    shown: list[bytes] = []
+    begun = time.monotonic()
+    with pytest.raises(GitError):
+        agent.checkout(f"git://127.0.0.1:{daemon.port}/upstream", commit, progress=shown.append)
+    assert time.monotonic() - begun < 10 and b"trying again" not in b"".join(shown)
 
 
 def test_fault_53_a_pause_ends_with_the_build(agent: Agent, daemon: GitDaemon) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import random
 import shutil
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 from urllib.parse import urlencode
 
 import pytest
@@ -450,6 +451,26 @@ def test_fault_62_whatever_a_timeline_says_answers_are_whole_and_quick(place: Pl
         events = server.live(1).all()
         assert events[-1].kind == "status", seed
     connection.close()
+
+
+NUMBERS = ("attempt", "stdout_bytes", "stderr_bytes", "dropped_bytes", "exit_status")
+
+
+@pytest.mark.parametrize("value", [-1, 10**30, 2**63, 1.5, "7"])
+def test_fault_62_whatever_number_a_record_has_answers_are_quick(place: Place, value: Any) -> None:
+    """Either it is believed, or the record is called damaged; every other page is as before."""
+    server = place.server()
+    record = finished_build(server, place.keep(FakeAgent(server))).parent / "build.json"
+    sound = json.loads(record.read_bytes())
+    for name in NUMBERS:
+        record.write_text(json.dumps({**sound, name: value}))
+        damaged = "damaged" in server.build(1)
+        for path in ("/", "/api/builds", "/metrics", "/feed.atom", "/build/1", *READ):
+            begun = time.monotonic()
+            reply = server.get(path)
+            served = path.startswith("/build/1/") and damaged
+            assert reply.status == (500 if served else 200), (name, path)
+            assert time.monotonic() - begun < 2, (name, path)
 
 
 def test_fault_62_the_page_says_that_an_output_is_damaged(place: Place) -> None:
