@@ -20,6 +20,7 @@ from minici.ui.messages import TEXTS
 from minici.ui.models import (
     AgentsView,
     AgentView,
+    BranchView,
     BuildJson,
     BuildView,
     FilesView,
@@ -30,6 +31,7 @@ from minici.ui.models import (
     OutputPiece,
     PageContext,
     ProjectChoice,
+    ProjectView,
     RunningBuild,
     Waiting,
 )
@@ -40,6 +42,7 @@ __all__ = [
     "LANGUAGES",
     "AgentView",
     "AgentsView",
+    "BranchView",
     "BuildJson",
     "BuildView",
     "FilesView",
@@ -52,6 +55,7 @@ __all__ = [
     "RunningBuild",
     "PageContext",
     "ProjectChoice",
+    "ProjectView",
     "Waiting",
     "Translator",
     "agents_page",

@@ -99,7 +99,7 @@ class Server:
             self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
         )
         page_url = self._page_url if config.url else None
-        in_background = ThreadPool()
+        self._in_background = in_background = ThreadPool()
         self.dispatcher = Dispatcher(self.state, client, in_background, page_url)
         self.watchdog = Watchdog(self.state, self.dispatcher, client, in_background)
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
@@ -138,6 +138,9 @@ class Server:
         self.retention.start()
         self.poller.start()
         self.hooks.start()
+        if len(self._config.projects) > 1 or self.poller.statuses():
+            history, stopping = self.state.branch_history, lambda: self.state.stopping
+            self._in_background("branches", lambda: history.fill(self.store, stopping))
 
     def stop(self) -> None:
         """Let the answers under way be finished, and leave the folder to the next server."""

@@ -11,7 +11,14 @@ from minici import build as builds
 from minici import html
 from minici.build import Build
 from minici.config import ServerConfig
-from minici.html import FormView, IndexView, LookFailure, ProjectChoice
+from minici.html import (
+    BranchView,
+    FormView,
+    IndexView,
+    LookFailure,
+    ProjectChoice,
+    ProjectView,
+)
 from minici.reasons import Reason
 from minici.routes.agent_pages import AgentPages
 from minici.routes.build_pages import BuildPages
@@ -26,6 +33,7 @@ from minici.routes.common import (
     read_start,
 )
 from minici.routes.page_renderer import PageRenderer
+from minici.scheduler.branch_history import Branch
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.search import BuildFilter, find_builds
 from minici.scheduler.state import QueueFull, State
@@ -53,6 +61,7 @@ class Pages:
         base: Callable[[Request], str],
     ) -> None:
         self._poller = poller
+        self._dispatcher = dispatcher
         self._state = state
         self._store = store
         self._config = config
@@ -66,6 +75,7 @@ class Pages:
             *self._agent_pages.routes(),
             Route("GET", "/", self.index, "people", _INDEX_PARAMETERS),
             Route("POST", "/build", self.start, "people", START_PARAMETERS),
+            Route("POST", "/cancel", self.cancel_queued, "people", ("text", "project", "branch")),
             Route("POST", "/poll", self.poll, "people", ("project",)),
             Route("GET", "/healthz", self.health, "people", (), public="healthz", quiet=True),
             Route("GET", "/static/([a-z0-9.-]+)", self.static, "anybody", ("v",), quiet=True),
@@ -119,6 +129,17 @@ class Pages:
         self._poller.look_now(name)
         return redirect("/")
 
+    def cancel_queued(self, request: Request) -> Response:
+        """Cancel all queued builds that fit a filter."""
+        params = request.params()
+        names = ("text", "project", "branch")
+        wanted = BuildFilter(builds.QUEUED, *(params.optional(name) or None for name in names))
+        with as_http():
+            for build in self._state.queued():
+                if wanted.fits(build):
+                    self._dispatcher.cancel(build.id, request.user)
+        return redirect(_list_url(None, dataclasses.replace(wanted, status=None)))
+
     def _index(self, request: Request, form: FormView, status: int = 200) -> Response:
         with as_http():
             wanted, before = read_filter(request), read_before(request)
@@ -143,6 +164,10 @@ class Pages:
             last=self._renderer.records_json(request, last),
             medians=self._medians(page.records, last),
             looks=self._poller.statuses() != [],
+            overview=self._overview(),
+            cancellable=sum(map(wanted.fits, self._state.queued()))
+            if wanted.status == builds.QUEUED
+            else 0,
             look_failures=[
                 LookFailure(each.project, each.failure)
                 for each in self._poller.statuses()
@@ -159,6 +184,20 @@ class Pages:
         if len(projects) == 1:
             return []
         return [ProjectChoice(each.name, each.command) for each in projects]
+
+    def _overview(self) -> list[ProjectView]:
+        """The projects that have branches with builds, in their order in the configuration."""
+        history = self._state.branch_history
+        branches = history.branches(self._store.oldest)
+        projects = [
+            ProjectView(
+                project.name,
+                [_branch_view(branch) for branch in branches if branch.project == project.name],
+                history.seconds(project.name),
+            )
+            for project in self._config.projects
+        ]
+        return [project for project in projects if project.branches]
 
     def _medians(self, shown: Sequence[Record], last: Sequence[Record]) -> Mapping[str, float]:
         """The typical seconds of the commands of the running builds, by command."""
@@ -199,6 +238,16 @@ class Pages:
             self._renderer.language(request), error.status, error.sentence, context
         )
         return self._renderer.answer(page, error.status)
+
+
+def _branch_view(branch: Branch) -> BranchView:
+    since = branch.broken_since
+    return BranchView(
+        branch.name,
+        [build._asdict() for build in branch.builds],
+        branch.newest._asdict(),
+        since._asdict() if since else None,
+    )
 
 
 def _form_errors(commit: str, command: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from minici.config import ProjectConfig, ServerConfig
 from minici.reasons import Reason
 from minici.scheduler.agent_registry import AgentRegistry
 from minici.scheduler.agents_file import AgentsFile
+from minici.scheduler.branch_history import BranchHistory
 from minici.scheduler.build_queue import BuildQueue
 from minici.scheduler.roster import KnownAgent, Roster
 from minici.scheduler.typical_durations import TypicalDurations
@@ -64,6 +65,7 @@ class State:
         self.clock = clock
         self.now = now
         self.typical_durations = TypicalDurations()
+        self.branch_history = BranchHistory()
         self._watched = watched
         self._changed = changed
         # Guards what follows and the roster; notified when a build may have become ready to go.
@@ -176,6 +178,7 @@ class State:
         build: Optional[Build] = None
         try:
             build = self.store.create(make)
+            self.branch_history.note(build)
             self._changed(build)
             return build
         finally:
@@ -362,6 +365,7 @@ class State:
         if build.status != before.status:
             self._changed(build)
         self.typical_durations.note(build)
+        self.branch_history.note(build)
         if build.final:
             log_end(build)
         return build

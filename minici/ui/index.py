@@ -33,10 +33,12 @@ from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, input_value, join, markup
 from minici.ui.messages import TEXTS
 from minici.ui.models import BuildJson, FormView, IndexView, PageContext, Waiting
+from minici.ui.overview import overview_of
 from minici.ui.reasons import reason_text
 from minici.ui.strip import strip_of_builds
 
 _FIELDS = ("commit", "command")
+_EVENTS = {"push": "by_push", "tag": "by_tag"}
 _ICONS = {"success": "icon-success", "failure": "icon-failure", "lost": "icon-failure"}
 
 
@@ -51,7 +53,9 @@ def index_page(language: str, view: IndexView) -> Html:
         refresh="/" if view.form.errors else "",
         summary=summary(translate, view.context),
         no_agents=_no_agents(translate, view.context),
-        strip=strip_of_builds(translate, view),
+        overview=(overview := overview_of(translate, view)),
+        strip=NOTHING if overview else strip_of_builds(translate, view),
+        cancel_queued=_cancel_queued(translate, view),
         filters=filters_of_list(translate, view),
         looks=_looks(translate, view),
         list=_list(translate, view),
@@ -231,8 +235,9 @@ def _row(translate: Translator, view: IndexView, build: BuildJson) -> Html:
         id=number,
         number=translate("build_number", id=number),
         badge=status_badge(translate, status),
-        commit=short_commit(build),
+        commit=_commit(build),
         subject=subject,
+        by=_by(translate, build),
         branch=_ref(translate, view, build),
         command=_first_line(command),
         command_title=command[:1000],
@@ -264,6 +269,47 @@ def _ref(translate: Translator, view: IndexView, build: BuildJson) -> Html:
             text=text,
         )
         for kind, title, text, values in parts
+    )
+
+
+def _commit(build: BuildJson) -> Html:
+    """The commit as it was typed, unless the branch beside it says that, and its short hash."""
+    typed, revision = short_commit(build), str(build.get("revision") or "")
+    names = [typed] if typed != short_ref(build.get("ref") or "") or not revision else []
+    if revision and not revision.startswith(typed or " "):
+        names.append(revision[:10])
+    return join((markup('<code class="commit">$name</code>', name=name) for name in names), " ")
+
+
+def _by(translate: Translator, build: BuildJson) -> Html:
+    """The person or the event that has started a build, as far as that is known."""
+    event, person = build.get("event"), build.get("started_by")
+    parts = [person] if person else []
+    if event in _EVENTS:
+        parts.append(translate(_EVENTS[event]))
+    if build.get("rebuild_of"):
+        parts.append(translate("by_rebuild", id=build["rebuild_of"]))
+    if not parts:
+        return NOTHING
+    return markup('<span class="by">$parts</span>', parts=" · ".join(map(str, parts)))
+
+
+def _cancel_queued(translate: Translator, view: IndexView) -> Html:
+    """A button that cancels all queued builds that the list shows, or would on further pages."""
+    if not view.cancellable:
+        return NOTHING
+    kept = (("text", view.text), ("project", view.project), ("branch", view.branch))
+    return markup(
+        '<form method="post" action="/cancel" class="cancel-queued">$fields'
+        '<button type="submit" class="cancel small">$text</button></form>',
+        fields=join(
+            markup(
+                '<input type="hidden" name="$name" value="$value">', name=n, value=input_value(v)
+            )
+            for n, v in kept
+            if v
+        ),
+        text=translate("cancel_queued", n=view.cancellable),
     )
 
 

@@ -144,6 +144,35 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Не удаётся получить ветки проекта {project}: {reason}",
         "The branches of {project} can't be listed: {reason}",
     ),
+    "branches": ("Ветки", "Branches"),
+    "broken_count": (
+        ("сломана {n} из {all}", "сломаны {n} из {all}", "сломано {n} из {all}"),
+        ("{n} of {all} is broken", "{n} of {all} are broken"),
+    ),
+    "none_broken": ("все целы", "none is broken"),
+    "broken_since": ("Сломана {ago}", "Broken {ago}"),
+    "trend": (
+        (
+            "обычно {usual}, последняя {last} ({n} успешная сборка)",
+            "обычно {usual}, последняя {last} ({n} успешные сборки)",
+            "обычно {usual}, последняя {last} ({n} успешных сборок)",
+        ),
+        (
+            "usually {usual}, the last {last} ({n} success)",
+            "usually {usual}, the last {last} ({n} successes)",
+        ),
+    ),
+    "by_push": ("пуш", "push"),
+    "by_tag": ("тег", "tag"),
+    "by_rebuild": ("перезапуск {id}", "rebuild of {id}"),
+    "cancel_queued": (
+        (
+            "Отменить {n} ожидающую сборку",
+            "Отменить {n} ожидающие сборки",
+            "Отменить {n} ожидающих сборок",
+        ),
+        ("Cancel {n} queued build", "Cancel all {n} queued builds"),
+    ),
     "origin_push": ("отправлена ветка {ref}", "push to {ref}"),
     "origin_tag": ("тег {ref}", "tag {ref}"),
     "show_all": ("Показать все", "Show all"),

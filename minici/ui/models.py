@@ -73,6 +73,26 @@ class LookFailure:
 
 
 @dataclass(frozen=True)
+class BranchView:
+    """A branch with its last builds, oldest first. `newest` says how it is, and `broken_since` is
+    the first of the builds that have failed in a row, or None."""
+
+    name: str
+    builds: Sequence[BuildJson]
+    newest: BuildJson
+    broken_since: Optional[BuildJson] = None
+
+
+@dataclass(frozen=True)
+class ProjectView:
+    """The branches of a project, and the durations of its last successes in seconds."""
+
+    name: str
+    branches: Sequence[BranchView]
+    seconds: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
 class IndexView:
     """The start page. `filter` is a status, `text` a part of a commit or command, or None."""
 
@@ -91,6 +111,8 @@ class IndexView:
     medians: Mapping[str, float] = field(default_factory=dict)  # running command: usual seconds
     looks: bool = False  # whether refs are looked at
     look_failures: Sequence[LookFailure] = ()
+    overview: Sequence[ProjectView] = ()  # the projects that have branches with builds
+    cancellable: int = 0  # queued builds that the list as it is narrowed would cancel
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from math import log10
 from typing import Optional
 
@@ -12,7 +13,7 @@ from minici.ui.markup import NOTHING, Html, join, markup
 from minici.ui.models import BuildJson, IndexView
 
 STRIP_LENGTH = 60  # builds
-_BAR_UNITS, _MOST_BAR_PIXELS = 12, 18  # the width of a bar in the drawing, and at most on screen
+BAR_UNITS, _MOST_BAR_PIXELS = 12, 18  # the width of a bar in the drawing, and at most on screen
 _LEAST_SCALE_SECONDS = 0.05  # the scale of a strip whose builds are all shorter
 
 
@@ -23,15 +24,15 @@ def strip_of_builds(translate: Translator, view: IndexView) -> Html:
     title = translate("strip_title", n=len(builds))
     counts = _counts(translate, builds)
     text = translate("strip_text", title=title, summary=counts, scale=translate("strip_scale"))
-    bars = join(_bars(translate, builds, view))
+    drawn = join(bars(translate, builds, view.context.now))
     return markup(
         '<figure class="strip"><div class="strip-bars"><svg viewBox="0 0 $units 48" '
         'width="$width" role="group" aria-label="$text"><path class="base" d="M0 47.5H$units"/>'
         "$bars</svg></div><figcaption>$title: $counts. $scale</figcaption></figure>",
-        units=_BAR_UNITS * len(builds),
+        units=BAR_UNITS * len(builds),
         width=_MOST_BAR_PIXELS * len(builds),
         text=text,
-        bars=bars,
+        bars=drawn,
         title=title,
         counts=counts,
         scale=translate("strip_scale"),
@@ -55,12 +56,13 @@ def _counts(translate: Translator, builds: Sequence[BuildJson]) -> str:
     return ", ".join(translate(_COUNTS[status], n=n) for status, n in counted if n)
 
 
-def _bars(translate: Translator, builds: Sequence[BuildJson], view: IndexView) -> list[Html]:
-    seconds = [seconds_of(build, view.context.now) for build in builds]
+def bars(translate: Translator, builds: Sequence[BuildJson], now: datetime) -> list[Html]:
+    """The bar of each build, for a drawing that is 48 high; `builds` begins with the newest."""
+    seconds = [seconds_of(build, now) for build in builds]
     longest = max([_LEAST_SCALE_SECONDS] + [value for value in seconds if value is not None])
-    right = _BAR_UNITS * (len(builds) - 1)
+    right = BAR_UNITS * (len(builds) - 1)
     return [
-        _bar(translate, build, value, _height(value, longest), right - _BAR_UNITS * place)
+        _bar(translate, build, value, _height(value, longest), right - BAR_UNITS * place)
         for place, (build, value) in enumerate(zip(builds, seconds))
     ]
 

@@ -10,11 +10,13 @@ from minici import html
 from minici.ui.models import (
     AgentsView,
     AgentView,
+    BranchView,
     BuildView,
     FormView,
     IndexView,
     OutputPiece,
     PageContext,
+    ProjectView,
     RunningBuild,
     Waiting,
 )
@@ -27,6 +29,9 @@ Text = Callable[[str], str]
 def plain(field: str) -> str:
     """A harmless text that says where it belongs."""
     return f"the {field}"
+
+
+SPANS = (61.0, 95.5, 64.0, 70.25)
 
 
 def iso(seconds: float) -> str:
@@ -110,7 +115,20 @@ def index_view(say: Text = plain, **changes: Any) -> IndexView:
         "last": builds,
         "medians": {say("command"): 120.0},
     }
+    values["overview"] = [
+        ProjectView(
+            say("project"), [branch_view("failure", say), branch_view("success", say)], SPANS
+        ),
+        ProjectView(say("project_2"), [branch_view("running", say)]),
+    ]
     return IndexView(**{**values, **changes})
+
+
+def branch_view(status: str, say: Text = plain) -> BranchView:
+    """A branch whose newest build has this status."""
+    builds = [build_json(3, "success", say), build_json(4, status, say)]
+    broken = builds[-1] if status == "failure" else None
+    return BranchView(say(f"branch_{status}"), builds, builds[-1], broken)
 
 
 def build_view(build: dict[str, Any], say: Text = plain, **changes: Any) -> BuildView:

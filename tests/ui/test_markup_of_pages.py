@@ -560,8 +560,42 @@ def test_nothing_matches_among_the_builds_that_were_looked_at() -> None:
     assert not page.all("a", rel="next"), "the same link twice"
 
 
-def test_the_strip_says_what_it_shows() -> None:
+def test_what_is_broken_is_said_first() -> None:
     page = Page(html.index_page("en", index_view()))
+    assert "Branches · 1 of 3 is broken" in page.text
+    broken = page.text.index("the project / the branch_failure")
+    assert broken < page.text.index("the branch_success")
+    said = page.text[broken : broken + 200]
+    assert "Broken 36 s ago: Build 4 0123456789 the subject the author" in said
+    assert "usually 1 m 07 s, the last 1 m 10 s (4 successes)" in page.text
+    assert "/?branch=the+branch_failure" in page.values("href")
+    assert "/build/4" in page.values("href") and page.all("svg", class_="branch-strip")
+
+
+@pytest.mark.parametrize("changes", [{"overview": []}, {"branch": "b"}, {"filter": "lost"}])
+def test_the_branches_are_on_the_whole_list_only(changes: dict[str, Any]) -> None:
+    assert "Branches" not in Page(html.index_page("en", index_view(**changes))).text
+
+
+def test_the_list_says_what_has_started_a_build() -> None:
+    push = build_json(12, "success", commit="main", ref="refs/heads/main", event="push")
+    page = Page(html.index_page("en", index_view(builds=[push])))
+    assert "main 0123456789 the subject" in page.text, "the branch is said once"
+    assert "the started_by · push · rebuild of 3" in page.text
+    typed = {**push, "ref": None, "event": "manual", "rebuild_of": None, "started_by": None}
+    page = Page(html.index_page("en", index_view(builds=[typed], overview=[])))
+    assert "main 0123456789 the subject the command" in page.text and "push" not in page.text
+
+
+def test_all_queued_builds_of_a_filter_can_be_cancelled_at_once() -> None:
+    page = Page(html.index_page("en", index_view(filter="queued", project="p", cancellable=7)))
+    assert page.all("form", action="/cancel") and "Cancel all 7 queued builds" in page.text
+    assert page.all("input", type="hidden", name="project", value="p")
+    assert not Page(html.index_page("en", index_view())).all("form", action="/cancel")
+
+
+def test_the_strip_says_what_it_shows() -> None:
+    page = Page(html.index_page("en", index_view(overview=[])))
     picture = page.all("svg", role="group")[0]
     counts = "1 queued, 1 running, 1 succeeded, 1 failed, 1 lost, 1 cancelled, 1 damaged"
     assert f"The last 7 builds: {counts}. Height is duration." in page.text
@@ -572,9 +606,18 @@ def test_the_strip_says_what_it_shows() -> None:
     assert len(bars) == len(index_view().last)
     heights = [float(str(bar["height"])) for bar in bars]
     assert all(4 <= height <= 44 for height in heights)
-    assert Page(html.index_page("en", index_view(last=[]))).all("svg", role="group") == []
+    assert (
+        Page(html.index_page("en", index_view(last=[], overview=[]))).all("svg", role="group") == []
+    )
     many = [build_json(n, "success") for n in range(200, 1, -1)]
-    assert len(Page(html.index_page("en", index_view(last=many))).all("rect", class_="body")) == 60
+    assert (
+        len(
+            Page(html.index_page("en", index_view(last=many, overview=[]))).all(
+                "rect", class_="body"
+            )
+        )
+        == 60
+    )
 
 
 def test_the_line_above_the_list() -> None:
