@@ -14,7 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from benchmarks import cost, crowd, history, least, live, machine, output, rate, report, size, turn
+from benchmarks import (
+    cost,
+    crowd,
+    history,
+    least,
+    live,
+    machine,
+    output,
+    pushes,
+    rate,
+    report,
+    size,
+    turn,
+)
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
 from benchmarks.interrupts import interrupts
@@ -38,6 +51,7 @@ MEASURES = {
     "live": Measure("live", live.measure, 180),
     "history": Measure("history, against 100 builds", history.measure, 600),
     "agents": Measure("a thousand agents", crowd.measure, 240),
+    "pushes": Measure("pushes", pushes.measure, 600),
     "size": Measure("size", size.measure, 120),
 }
 

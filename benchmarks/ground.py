@@ -48,7 +48,7 @@ class Ground:
         """How often to do something."""
         return quick if self.quick else full
 
-    def server(self, repository: Path, **settings: Setting) -> Server:
+    def server(self, repository: Union[str, Path], **settings: Setting) -> Server:
         """A server that answers, on a data folder of its own."""
         name = self._name("server")
         given = {"repository": repository, "data": self.folder / f"{name}-data", **settings}

@@ -45,6 +45,12 @@ def processor_seconds(pid: int) -> float:
     return found / _TICKS
 
 
+def own_seconds(pid: int) -> float:
+    """The processor time that a process itself has used, without its children. For Linux."""
+    fields = dict(_processes())[pid]
+    return (int(fields[11]) + int(fields[12])) / _TICKS  # utime, stime: proc(5)
+
+
 def _is_below(pid: int, root: int, processes: dict[int, list[str]]) -> bool:
     while pid in processes:
         pid = int(processes[pid][1])
