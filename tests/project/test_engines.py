@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -216,10 +217,129 @@ def test_what_a_killed_agent_has_left_in_slurm_ends_with_its_next_build(
     left = slurm("squeue", "--noheader", "--format=%i")
     place = server.place
     assert isinstance(place, Place)
-    agent = place.processes[1]
+    (agent,) = [each for each in place.processes if "slurm" in str(each.sections)]
     agent.kill()
     agent.start()
     wait_for(lambda: server.output(number).startswith(b"begun\n"), 30, "its next attempt")
-    wait_for(lambda: left not in slurm("squeue", "--noheader", "--format=%i"), 20, "the job ends")
+    ask = ("squeue", "--noheader", "--states=all", f"--jobs={left}", "--format=%T")
+    wait_for(lambda: slurm(*ask) == "CANCELLED", 20, "the job ends")
     server.post(f"/build/{number}/cancel")
     server.wait_final(number, within=30)
+
+
+# Kubernetes: a stand-in of kubectl starts the pod's command here, once somebody is attached.
+
+KUBECTL = """#!PYTHON
+import json, os, signal, subprocess, sys, time
+folder, words = "FOLDER", sys.argv[1:]
+with open(folder + "/said", "a") as said:
+    said.write(json.dumps(words) + "\\n")
+if words[0] == "get":
+    print(open(folder + "/pod").read())
+elif words[0] == "delete" and words[1] == "pod" and words[2].startswith("minici-"):
+    if "--grace-period=5" in words:
+        os.kill(int(open(folder + "/pid").read()), signal.SIGTERM)
+elif words[0] == "run":
+    if os.path.exists(folder + "/pull-fails"):
+        sys.exit("error: timed out waiting for the condition")
+    split = words.index("--")
+    options, command = words[1:split], words[split + 1:]
+    env = dict(each[6:].split("=", 1) for each in options if each.startswith("--env="))
+    given = [each[12:] for each in options if each.startswith("--overrides=")]
+    spec = json.loads(given[0])["spec"]
+    env["PATH"] = os.environ["PATH"]
+    pod = subprocess.Popen(command, env=env, cwd=spec["containers"][0]["workingDir"])
+    with open(folder + "/pid", "w") as file:
+        file.write(str(pod.pid))
+    while pod.poll() is None:
+        if os.path.exists(folder + "/evicted"):
+            pod.kill()
+            pod.wait()
+            sys.exit("pod left in phase Failed")
+        time.sleep(0.05)
+    sys.exit(pod.returncode if pod.returncode >= 0 else 128 - pod.returncode)
+"""
+
+
+class Pods:
+    """A server whose one agent has the stand-in run its commands."""
+
+    def __init__(self, place: Place) -> None:
+        self.folder = place.folder / "kubernetes"
+        self.folder.mkdir()
+        program = self.folder / "kubectl"
+        program.write_text(
+            KUBECTL.replace("PYTHON", sys.executable).replace("FOLDER", str(self.folder))
+        )
+        program.chmod(0o755)
+        self.server = place.server()
+        env = {"PATH": f"{self.folder}:{os.environ['PATH']}", "MINE": "hidden"}
+        place.agent(self.server, env, shell=f"{SHELLS / 'kubernetes'} image:1 minici-data")
+
+    def said(self) -> list[list[str]]:
+        lines = (self.folder / "said").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def set(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    def close(self) -> None:
+        for name in ("evicted", "pull-fails"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def all_pods(place: Place) -> Pods:
+    return Pods(place)
+
+
+@pytest.fixture
+def pods(all_pods: Pods) -> Iterator[Pods]:
+    yield all_pods
+    all_pods.close()
+
+
+def test_a_pod_is_a_build_like_others(pods: Pods) -> None:
+    look = "echo $CI ${MINE-none}; cat file.txt; pwd; wc -c; echo no >&2; printf last"
+    build = ended(pods.server, look)
+    assert build["status"] == "success", errors(pods.server, build["id"])
+    told, text, here, stdin, last = pods.server.output(build["id"], "stdout").decode().split("\n")
+    assert (told, text, stdin, last) == ("true none", "three", "0", "last")
+    assert errors(pods.server, build["id"]) == "no\n"
+    run = next(words for words in pods.said() if words[0] == "run")
+    assert {"--image=image:1", "--restart=Never", "--stdin"} <= set(run)
+    (given,) = [json.loads(word[12:]) for word in run if word.startswith("--overrides=")]
+    (container,) = given["spec"]["containers"]
+    assert container["name"] == run[1] and container["workingDir"] == here
+    assert here.startswith(container["volumeMounts"][0]["mountPath"] + "/")
+    assert given["spec"]["volumes"][0]["persistentVolumeClaim"] == {"claimName": "minici-data"}
+    assert pods.said()[-1][:3] == ["delete", "pod", run[1]]
+    failed = ended(pods.server, "echo 'a  \"b'\nexit 7")
+    assert (failed["status"], failed["exit_status"]) == ("failure", 7)
+    assert pods.server.output(failed["id"], "stdout") == b'a  "b\n'
+
+
+def test_a_pod_goes_with_its_cancelled_build(pods: Pods) -> None:
+    number = begun(pods.server, "trap 'echo cleaned; exit 0' TERM; sleep 999 & wait")
+    assert pods.server.post(f"/build/{number}/cancel").status == 303
+    assert pods.server.wait_final(number, within=15)["status"] == "cancelled"
+    run = [words for words in pods.said() if words[0] == "run"][-1]
+    assert ["delete", "pod", run[1], "--grace-period=5", "--timeout=8s"] in pods.said()
+
+
+def test_a_build_whose_pod_was_evicted_says_so(pods: Pods) -> None:
+    pods.set("pod", "Failed Evicted ")
+    number = begun(pods.server, "exec sleep 999")
+    pods.set("evicted", "")
+    build = pods.server.wait_final(number, within=20)
+    assert (build["status"], build["exit_status"]) == ("failure", ENGINE_FAILED)
+    assert "pod: Failed Evicted" in errors(pods.server, number)
+
+
+def test_a_build_whose_image_does_not_come_says_so(pods: Pods) -> None:
+    pods.set("pod", "Pending  ImagePullBackOff")
+    pods.set("pull-fails", "")
+    build = ended(pods.server, "echo ran")
+    assert (build["status"], build["exit_status"]) == ("failure", ENGINE_FAILED)
+    assert "pod: Pending  ImagePullBackOff" in errors(pods.server, build["id"])
+    assert pods.said()[-1][0] == "delete"
