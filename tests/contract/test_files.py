@@ -333,7 +333,7 @@ def test_rule_19_the_next_build_does_not_wait_for_files(
     assert listed(server) == {"f": 2}
 
 
-def test_fault_05_a_full_disk_is_503_and_the_file_is_sent_again(place: Place) -> None:
+def test_rule_19_a_full_disk_is_503_and_the_file_is_sent_again(place: Place) -> None:
     server = place.configure_server()
     hook = Hook(place, server.data)
     server.env.update(hook.env)
