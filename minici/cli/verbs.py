@@ -215,11 +215,12 @@ def _fetch(client: Client, number: int, path: str, folder: Path) -> Path:
     target = folder.joinpath(*parts)
     partial = target.with_name(f".{target.name[:200]}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if folder.resolve() not in (target.resolve().parents):
+        if folder.resolve() not in target.parent.joinpath("x").resolve().parents:
             raise Usage(f"{target}: a link leads out of {folder}, and nothing is fetched there")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
         try:
-            with open(partial, "wb") as file:
+            with open(partial, "xb") as file:
                 for block in client.file(number, path):
                     file.write(block)
             os.replace(partial, target)

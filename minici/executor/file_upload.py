@@ -12,7 +12,7 @@ from minici.thread_pool import for_each
 from minici.web.client import Client, Refused
 
 PIECE_BYTES = 1024 * 1024  # at most in one call
-SENDERS = 6  # files on their way at once
+SENDERS = 8  # files on their way at once
 _CALL_SECONDS = 60.0
 _MOST_MOVES = 100  # times that a server may ask for another place of one file
 _NO_USE = (404, 410)  # the server keeps no files, or none of this attempt
@@ -30,7 +30,7 @@ class FileUpload:
         self._client = client
         self._attempt_id = attempt_id
         self._folder = kept.folder
-        self._waiting = {file.number: file for file in kept.files}
+        self._waiting = {file.path: file for file in kept.files}
         self._given_up = False
         self._refused: list[tuple[str, str]] = []
         self._kept = kept
@@ -54,14 +54,14 @@ class FileUpload:
         if reason:
             log.warning("build %d (attempt %d): %s: %s", *self._attempt_id, file.path, reason)
             self._refused.append((file.path, reason))
-        del self._waiting[file.number]
+        del self._waiting[file.path]
 
     def _send_pieces(self, file: KeptFile) -> Optional[Reason]:
         """Send one file; return why it can't be kept. Raises Failed, OSError."""
         offset = moves = 0
         with open(self._folder / str(file.number), "rb") as source:
             while not self._given_up:
-                source.seek(offset)
+                source.seek(file.start + offset)
                 data = source.read(min(PIECE_BYTES, file.size - offset))
                 end = offset + len(data)
                 if not data and end < file.size:

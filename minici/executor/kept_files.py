@@ -1,11 +1,12 @@
 """The files that a command has left, from its end until the server has them: rule 19.
 
     files/NUMBER     the content of a file, in the folder of a build that has ended
+    files/0          those of small files, one behind the other: each would cost an fsync
     files.json       its path and size, and what was left out
 
 They are moved out of the command's folder by descriptors of folders, so that no link is followed,
-whoever makes one meanwhile; only a file that has another name is copied. Nothing but regular files
-is opened.
+whoever makes one meanwhile; only a small file, and one that has another name, is copied. Nothing
+but regular files is opened.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from minici.reasons import Reason
 from minici.thread_pool import for_each
 from minici.validation import MOST_FILES, check_file_path
 
+_SMALL_BYTES = 64 * 1024  # up to this size, a copy costs less than an fsync
 MOST_NAMED = 100  # of what is left out; the others are counted
 _FILES = "files"
 _LISTING = "files.json"
@@ -43,11 +45,13 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class KeptFile:
-    """A file that waits to be sent. `number` is its name in its folder, `size` is in bytes."""
+    """A file that waits to be sent. `number` is its name in its folder, in which it begins at byte
+    `start`; `size` is in bytes."""
 
     path: str
     size: int
     number: int
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def keep_files(source: Path, build: Path, limit: int, account: Optional[Account]
     finally:
         os.close(root)
     files = collector.files
-    for_each(lambda file: _sync_file(build / _FILES / str(file.number)), files, _SYNCING_THREADS)
+    numbers = {file.number for file in files}
+    for_each(lambda number: _sync_file(build / _FILES / str(number)), numbers, _SYNCING_THREADS)
     sync_folder(build / _FILES)
     return _write_listing(build, files, collector.left_out, collector.left_count)
 
@@ -96,7 +101,7 @@ def read_kept_files(build: Path) -> KeptFiles:
         record = json.loads((build / _LISTING).read_bytes())
         return KeptFiles(
             build / _FILES,
-            [KeptFile(str(path), int(size), int(n)) for path, size, n in record["files"]],
+            [KeptFile(str(path), *map(int, place)) for path, *place in record["files"]],
             [(each["path"], _reason(each)) for each in record["left_out"]],
             int(record["left_count"]),
         )
@@ -127,7 +132,7 @@ def _write_listing(
     left_count: int,
 ) -> None:
     record = {
-        "files": [(each.path, each.size, each.number) for each in files],
+        "files": [(each.path, each.size, each.number, each.start) for each in files],
         "left_out": left_out_json(left_out),
         "left_count": left_count,
     }
@@ -151,6 +156,7 @@ class _Collector:
         self._account = account
         self._left = limit  # bytes
         self._last_number = 0
+        self._packed = 0  # bytes of small files
         self.files: list[KeptFile] = []
         self.left_out: list[tuple[str, str]] = []
         self.left_count = 0
@@ -178,7 +184,7 @@ class _Collector:
         if wrong:
             return wrong
         if stat.S_ISDIR(state.st_mode):
-            below = _open_folder(folder, name)
+            below = _open(folder, name, _FOLDER_FLAGS, 0o700)
             try:
                 self.collect(below, path + "/")
             finally:
@@ -187,10 +193,12 @@ class _Collector:
         unfit = self._unfit(state)
         if unfit:
             return unfit
-        self._last_number += 1
-        size = self._move(folder, name, str(self._last_number), state)
+        if state.st_size <= _SMALL_BYTES:
+            size, place = self._copy_small(folder, name)
+        else:
+            size, place = self._move(folder, name, state)
         self._left -= size
-        self.files.append(KeptFile(path, size, self._last_number))
+        self.files.append(KeptFile(path, size, *place))
         return None
 
     def _unfit(self, state: os.stat_result) -> Optional[Reason]:
@@ -209,17 +217,26 @@ class _Collector:
         account = self._account
         return account is not None and state.st_nlink > 1 and state.st_uid != account.uid
 
-    def _move(self, folder: int, name: str, number: str, state: os.stat_result) -> int:
-        """Make a file the agent's own; return its size. Raises OSError."""
+    def _copy_small(self, folder: int, name: str) -> tuple[int, tuple[int, int]]:
+        """Copy a file behind the other small ones; return its size and place. Raises OSError."""
+        start = self._packed
+        size = self._copy(folder, name, "0", start)
+        self._packed += size
+        return size, (0, start)
+
+    def _move(self, folder: int, name: str, state: os.stat_result) -> tuple[int, tuple[int, int]]:
+        """Make a file the agent's own; return its size and place. Raises OSError."""
+        self._last_number += 1
+        number, place = str(self._last_number), (self._last_number, 0)
         if state.st_nlink > 1 or not self._rename(folder, name, number):
-            return self._copy(folder, name, number)
+            return self._copy(folder, name, number), place
         moved = os.stat(number, dir_fd=self._target, follow_symlinks=False)
         if not stat.S_ISREG(moved.st_mode) or moved.st_size > self._left:
             with suppress(OSError):
                 os.unlink(number, dir_fd=self._target)
             raise OSError(errno.EAGAIN, "it has changed meanwhile")
         os.chmod(number, 0o600, dir_fd=self._target)
-        return moved.st_size
+        return moved.st_size, place
 
     def _rename(self, folder: int, name: str, number: str) -> bool:
         try:
@@ -228,16 +245,17 @@ class _Collector:
             return False
         return True
 
-    def _copy(self, folder: int, name: str, number: str) -> int:
-        source = os.open(name, _FILE_FLAGS, dir_fd=folder)
+    def _copy(self, folder: int, name: str, number: str, start: int = 0) -> int:
+        source = _open(folder, name, _FILE_FLAGS, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 raise OSError(errno.EAGAIN, "it has changed meanwhile")
             target = os.open(number, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=self._target)
             try:
+                os.lseek(target, start, os.SEEK_SET)
                 return _copy_bytes(source, target, self._left)
             except OSError:
-                os.unlink(number, dir_fd=self._target)
+                os.ftruncate(target, start)
                 raise
             finally:
                 os.close(target)
@@ -257,12 +275,13 @@ def _place(entry: tuple[str, os.stat_result]) -> str:
     return name + "/" if stat.S_ISDIR(state.st_mode) else name
 
 
-def _open_folder(folder: int, name: str) -> int:
+def _open(folder: int, name: str, flags: int, mode: int) -> int:
+    """Open an entry of a folder, if need be with another mode than its owner has given it."""
     try:
-        return os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+        return os.open(name, flags, dir_fd=folder)
     except PermissionError:
-        os.chmod(name, 0o700, dir_fd=folder)
-        return os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+        os.chmod(name, mode, dir_fd=folder)
+        return os.open(name, flags, dir_fd=folder)
 
 
 def _copy_bytes(source: int, target: int, most: int) -> int:

@@ -1,7 +1,8 @@
 """The files of a running attempt, as they come to the server: `POST /notify_build_file`.
 
 A file is written under a number while its pieces come, and enters the index once all of it is on
-disk. Many may come at once: their names are brought to disk together.
+disk. Many may come at once: their names, and the contents of small files, are brought to disk
+together.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from minici.durable import sync, sync_folder, write_all, write_atomic
 from minici.files.shelf import (
@@ -25,6 +27,9 @@ from minici.files.shelf import (
 )
 from minici.reasons import Reason
 from minici.validation import MOST_FILES
+
+SMALL_BYTES = 64 * 1024  # a file up to this size that comes in one piece shares one on disk
+_PACK = 0
 
 
 class FileGap(Exception):
@@ -45,11 +50,13 @@ class Closed(Exception):
 
 @dataclass
 class _Partial:
-    """A file of which pieces have come; `ended` when the last of them has."""
+    """A file of which pieces have come; `ended` when the last of them has. `small` is its content,
+    if that is still to be written."""
 
     number: int
     size: int = 0
     ended: bool = False
+    small: Optional[bytes] = None
 
 
 class IncomingFiles:
@@ -69,7 +76,7 @@ class IncomingFiles:
         self._next_number = 1
         self._closed = False
         self._committed = threading.Condition()  # guards what follows
-        self._waiting: list[BuildFile] = []
+        self._waiting: list[tuple[str, _Partial]] = []
         self._committing = False
         self._open()
 
@@ -107,11 +114,11 @@ class IncomingFiles:
             if partial.ended:
                 _repeated(partial.size, offset, data, last)
             else:
-                self._append(path, partial, offset, data)
+                self._append(path, partial, offset, data, last)
                 partial.ended = last
             size = partial.size
         if last:
-            self._commit(BuildFile(path, size, partial.number))
+            self._commit(path, partial)
         return size
 
     def _partial_of(self, path: str) -> _Partial:
@@ -125,20 +132,31 @@ class IncomingFiles:
             self._next_number += 1
         return self._partial[path]
 
-    def _append(self, path: str, partial: _Partial, offset: int, data: bytes) -> None:
+    def _append(self, path: str, partial: _Partial, offset: int, data: bytes, last: bool) -> None:
         if offset != partial.size:
             raise FileGap(partial.size)
         if self._total + len(data) > self._limit:
             self._leave_out(path, Reason("file_over_limit", bytes=self._limit))
-        descriptor = os.open(self._path(partial.number), os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.ftruncate(descriptor, offset)  # of a piece that found no space, some may be there
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            write_all(descriptor, data)
-        finally:
-            os.close(descriptor)
+        if last and not offset and len(data) <= SMALL_BYTES:
+            partial.small = data
+        else:
+            self._write(partial.number, data, offset)
         partial.size += len(data)
         self._total += len(data)
+
+    def _write(self, number: int, data: bytes, offset: Optional[int], durable: bool = False) -> int:
+        """Write to the file of a number, at its end without `offset`; return where."""
+        descriptor = os.open(self._path(number), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            start = os.lseek(descriptor, 0, os.SEEK_END) if offset is None else offset
+            os.ftruncate(descriptor, start)  # of a piece that found no space, some may be there
+            os.lseek(descriptor, start, os.SEEK_SET)
+            write_all(descriptor, data)
+            if durable:
+                sync(descriptor)
+        finally:
+            os.close(descriptor)
+        return start
 
     def _leave_out(self, path: str, reason: Reason) -> None:
         left = LeftOut(path, reason)
@@ -155,45 +173,62 @@ class IncomingFiles:
     def _path(self, number: int) -> Path:
         return self._folder / str(number)
 
-    # To disk: each file by its own caller, all names by one of them.
+    # To disk: each large file by its own caller, all else by one of them.
 
-    def _commit(self, file: BuildFile) -> None:
+    def _commit(self, path: str, partial: _Partial) -> None:
+        if partial.small is None:
+            self._sync(partial.number)
+        entry = (path, partial)
+        with self._committed:
+            self._waiting.append(entry)
+            self._committed.wait_for(lambda: not self._committing)
+            leads = any(each is entry for each in self._waiting)
+            if leads:
+                batch, self._waiting = self._waiting, []
+                self._committing = True
+        if leads:
+            try:
+                self._commit_all(dict(batch))
+            finally:
+                with self._committed:
+                    self._committing = False
+                    self._committed.notify_all()
+        self._check_committed(path)
+
+    def _sync(self, number: int) -> None:
         try:
-            descriptor = os.open(self._path(file.number), os.O_RDWR)
+            descriptor = os.open(self._path(number), os.O_RDWR)
         except FileNotFoundError:  # the result has come meanwhile
             raise Closed from None
         try:
             sync(descriptor)
         finally:
             os.close(descriptor)
-        with self._committed:
-            self._waiting.append(file)
-            self._committed.wait_for(lambda: not self._committing)
-            if not any(each is file for each in self._waiting):
-                return self._check_committed(file)
-            batch, self._waiting = self._waiting, []
-            self._committing = True
-        try:
-            self._commit_names(batch)
-        finally:
-            with self._committed:
-                self._committing = False
-                self._committed.notify_all()
-        return self._check_committed(file)
 
-    def _commit_names(self, batch: list[BuildFile]) -> None:
-        sync_folder(self._folder)
+    def _commit_all(self, batch: Mapping[str, _Partial]) -> None:
+        small = b"".join(each.small or b"" for each in batch.values())
+        is_new = not self._path(_PACK).exists() or any(p.small is None for p in batch.values())
+        start = self._write(_PACK, small, None, durable=True)
+        if is_new:
+            sync_folder(self._folder)
+        files = []
+        for path, partial in batch.items():
+            if partial.small is None:
+                files.append(BuildFile(path, partial.size, partial.number))
+            else:
+                files.append(BuildFile(path, partial.size, _PACK, start))
+                start += partial.size
         with self._lock:
             if self._closed:
                 return
-            self._write_index(file_lines(batch), durable=True)
-            for file in batch:
+            self._write_index(file_lines(files), durable=True)
+            for file in files:
                 self._contents.files[file.path] = file
                 self._partial.pop(file.path, None)
 
-    def _check_committed(self, file: BuildFile) -> None:
+    def _check_committed(self, path: str) -> None:
         with self._lock:
-            if self._contents.files.get(file.path) == file:
+            if path in self._contents.files:
                 return
             if self._closed:
                 raise Closed

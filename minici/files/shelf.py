@@ -2,6 +2,7 @@
 
     files/index     a line of JSON for each file, and for each that was left out
     files/NUMBER    the content of a file
+    files/0         the contents of small files, one behind the other: each would cost an fsync
 
 A file's path stands in the index alone: whatever it is, it names nothing on this host.
 """
@@ -23,11 +24,12 @@ _BLOCK_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class BuildFile:
-    """A file of a build. `number` is its name on this host, `size` is in bytes."""
+    """A file of a build. `number` is its name on this host, in which it begins at byte `start`."""
 
     path: str
     size: int
     number: int
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,15 @@ class FileShelf:
     def holds(self, file: BuildFile) -> bool:
         """Tell whether the content of a file is there: somebody may have removed it."""
         try:
-            return (self._folder / str(file.number)).stat().st_size == file.size
+            size = (self._folder / str(file.number)).stat().st_size
+            return size >= file.start + file.size
         except OSError:
             return False
 
     def read(self, file: BuildFile, start: int, end: int) -> Iterator[bytes]:
         """The bytes of a file from `start` to `end`."""
         with open(self._folder / str(file.number), "rb") as source:
-            source.seek(start)
+            source.seek(file.start + start)
             while start < end:
                 block = source.read(min(_BLOCK_BYTES, end - start))
                 if not block:
@@ -99,15 +102,19 @@ def _take_in(contents: Contents, record: Mapping[str, Any]) -> None:
         reason = reasons.from_json(record["reason"], record.get("key"), record.get("values"))
         contents.left_out[record["left"]] = LeftOut(record["left"], reason or "")
     else:
-        file = BuildFile(str(record["path"]), int(record["bytes"]), int(record["number"]))
+        size, number = int(record["bytes"]), int(record["number"])
+        file = BuildFile(str(record["path"]), size, number, int(record.get("start", 0)))
         contents.files[file.path] = file
 
 
 def file_lines(files: Iterable[BuildFile]) -> bytes:
     """The lines of an index for files."""
-    return b"".join(
-        _line({"path": each.path, "bytes": each.size, "number": each.number}) for each in files
-    )
+    return b"".join(_line(_record(each)) for each in files)
+
+
+def _record(file: BuildFile) -> dict[str, Any]:
+    record = {"path": file.path, "bytes": file.size, "number": file.number}
+    return {**record, "start": file.start} if file.start else record
 
 
 def left_out_lines(left_out: Iterable[LeftOut]) -> bytes:

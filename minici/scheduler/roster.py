@@ -25,7 +25,8 @@ class Assignment:
     """An attempt that an agent has been given. `taken_at` is when the agent accepted it.
 
     `alone`: the agent is given nothing beside it. `misses` counts the pings in a row that were
-    answered without it.
+    answered without it. `delivering`: by its last ping it has ended, and its files and its result
+    are on their way: its slot can have another build.
     """
 
     id: AttemptId
@@ -34,6 +35,7 @@ class Assignment:
     alone: bool = False
     taken_at: Optional[float] = None
     misses: int = 0
+    delivering: bool = False
 
     @property
     def build(self) -> int:
@@ -82,10 +84,11 @@ class KnownAgent:
     @property
     def taken_slots(self) -> int:
         """The slots known to be taken, by builds of ours or by others that it reports."""
+        running = sum(not assignment.delivering for assignment in self.assignments.values())
         if not self.reported:
-            return len(self.assignments)
+            return running
         ours = {assignment.id for assignment in self.assignments.values()}
-        return len(ours) + sum(attempt not in ours for attempt in self.reported)
+        return running + sum(attempt not in ours for attempt in self.reported)
 
     @property
     def free_slots(self) -> int:
@@ -269,6 +272,8 @@ class Roster:
         if ping.running is None or ping.undelivered is None:
             return
         agent.reported = ping.running
+        for assignment in agent.assignments.values():
+            assignment.delivering = assignment.id in ping.undelivered
         self._count_misses(agent, ping, {*ping.running, *ping.undelivered}, now)
 
     def _count_misses(

@@ -346,6 +346,24 @@ def test_files_are_fetched_and_stay_in_the_folder(place: Place, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
+def test_files_are_not_fetched_through_links_that_lead_out(place: Place, tmp_path: Path) -> None:
+    fake = place.keep(FilesServer())
+    run = Shell(place, f"http://127.0.0.1:{fake.port}", tmp_path)
+    (tmp_path / "got").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").write_text("mine")
+    (tmp_path / "got/link").symlink_to("../outside")
+    (tmp_path / "got/file").symlink_to("../outside/file")
+    (tmp_path / "got/.partial.part").symlink_to("../outside/file")
+    fake.paths = ("file", "partial")
+    assert run("files", "1", "--to", "got").returncode == 0
+    assert (tmp_path / "got/file").read_text() == (tmp_path / "got/partial").read_text() == "{}"
+    fake.paths = ("link/new/x",)
+    assert run("files", "1", "--to", "got").returncode == 2
+    assert [each.name for each in (tmp_path / "outside").iterdir()] == ["file"]
+    assert (tmp_path / "outside/file").read_text() == "mine"
+
+
 def test_a_terminal_gets_colours_unless_no_color_is_set(
     place: Place, server: ServerProcess
 ) -> None:

@@ -72,6 +72,16 @@ def test_rule_06_nothing_is_given_beside_a_build_that_runs_alone() -> None:
     assert chosen(made, 2, None) == "2 to a"
 
 
+def test_rule_10_a_build_that_is_being_delivered_takes_no_slot() -> None:
+    made = roster((1, 1))
+    (agent,) = made
+    ended = AttemptId(101, 1)
+    made.pinged(agent, PingResult(NOW, answered=True, running=(), undelivered=(ended,)), NOW, "")
+    assert chosen(made, 1, None) == "1 to a" and 101 in agent.assignments
+    made.pinged(agent, PingResult(NOW, answered=True, running=(ended,), undelivered=()), NOW, "")
+    assert chosen(made, 1, None) is None
+
+
 def test_rule_06_what_an_agent_runs_for_others_counts() -> None:
     made = roster((4, 0))
     (agent,) = made
