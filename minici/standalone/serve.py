@@ -106,7 +106,15 @@ def _start_members(
     members.append(server)
     port = _free_port(_DEFAULT_PORT) if wanted.port is None else wanted.port
     server.start(_server_config(repositories, data, port, secret, wanted.on_push))
-    url = server.await_ready(stop)
+    try:
+        url = server.await_ready(stop)
+    except Unusable:
+        if wanted.port is not None or _free_port(port):
+            raise
+        # Somebody else has taken the port since it was found free.
+        server.stop()
+        server.start(_server_config(repositories, data, 0, secret, wanted.on_push))
+        url = server.await_ready(stop)
     for number in range(1, 1 if stop else wanted.agents + 1):
         agent = _Member("agent", data / f"agent-{number}.ini", lifeline)
         members.append(agent)

@@ -127,6 +127,20 @@ def test_the_commits_of_worktrees_and_bare_repositories(
     assert (build["project"], build["repository"]) == ("beside", str(beside))
 
 
+def test_several_that_start_at_once_all_answer(place: Place) -> None:
+    """Each has a port of its own, also where all have found the same one free."""
+    folders = [Repository(place.folder / name).path for name in ("one", "two", "three")]
+    started = [
+        Standalone(place, each, [sys.executable, "-m", "minici", "--agents", "1"])
+        for each in folders
+    ]
+    for minici in started:
+        minici.launch()
+    for minici in started:
+        minici.ready()
+    assert len({minici.port for minici in started}) == 3
+
+
 def test_what_is_no_repository_is_named(place: Place) -> None:
     words = [sys.executable, "-m", "minici", place.repository.path, place.elsewhere]
     minici = Standalone(place, place.folder, words)
