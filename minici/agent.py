@@ -150,6 +150,7 @@ class Agent:
             "port": port or self._port,
             "name": self._name,
             "slots": self._config.slots,
+            "labels": " ".join(self._config.labels),
             "running": ",".join(str(each.build) for each in self._inventory.running()),
             "scheme": self._scheme,
         }

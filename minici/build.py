@@ -127,6 +127,7 @@ class Build:
     last_attempt: int = 0
     file_count: int = 0
     files_left_out: int = 0
+    labels: tuple[str, ...] = ()
 
     @property
     def final(self) -> bool:
@@ -339,6 +340,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "Optional[int]": (int, type(None)),
     "Optional[str]": (str, type(None)),
     "tuple[Attempt, ...]": (tuple,),
+    "tuple[str, ...]": (tuple,),
 }
 _ATTEMPT_KEYS = tuple(f.name for f in dataclasses.fields(Attempt) if f.name != "number")
 
@@ -375,6 +377,7 @@ def from_record(record: Mapping[str, Any], default_project: str = "") -> Build:
     try:
         attempts = tuple(_attempt_from(each) for each in record.get("attempts", ()))
         values = {**_values(record, _BUILD_KEYS), "attempts": attempts}
+        values["labels"] = tuple(values.get("labels", ()))
         values["project"] = values.get("project") or default_project
         build = Build(**values)
     except (TypeError, KeyError, AttributeError) as error:
@@ -383,6 +386,7 @@ def from_record(record: Mapping[str, Any], default_project: str = "") -> Build:
         build.status not in STATUSES
         or not _is_of_its_kinds(build)
         or not all(_is_of_its_kinds(each) for each in attempts)
+        or not all(isinstance(each, str) for each in build.labels)
     ):
         raise ValueError(Reason("not_a_build", error=Reason("wrong_kind")))
     return build

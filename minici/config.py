@@ -80,6 +80,10 @@ class ProjectConfig:
     webhook_secret: Optional[str] = field(
         default=None, metadata=_key(readers.secret, help="what signs the calls of /webhook/NAME")
     )
+    labels: tuple[str, ...] = field(
+        default=(),
+        metadata=_key(readers.labels, (), "an agent must have all of these: linux arm64"),
+    )
     supersede: str = field(
         default=readers.QUEUED_ONLY,
         metadata=_key(
@@ -228,6 +232,9 @@ class AgentConfig(_Listening):
         metadata=_key(
             readers.program, ("/bin/sh", "-e", "-c"), "the words that the command is appended to"
         )
+    )
+    labels: tuple[str, ...] = field(
+        metadata=_key(readers.labels, (), "what this agent is or has: linux arm64 docker")
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable
 
 from minici.hosts import plain_host
-from minici.validation import check_command, check_repository
+from minici.validation import check_command, check_repository, split_labels
 
 PUBLIC = frozenset(("healthz", "badge", "feeds", "metrics"))
 
@@ -190,6 +190,14 @@ def patterns(text: str, folder: Path) -> tuple[str, ...]:
     if found and all(each.startswith("!") for each in found):
         raise Wrong("patterns with ! only exclude: write at least one without")
     return found
+
+
+def labels(text: str, folder: Path) -> tuple[str, ...]:
+    """Labels of an agent or a project, separated by blanks."""
+    try:
+        return split_labels(text)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
 
 
 def supersede(text: str, folder: Path) -> str:

@@ -80,6 +80,10 @@ SENTENCES: dict[str, str] = {
     "supervisor_lost": "the supervisor of the command was killed",
     "supervisor_hangs": "the supervisor of the command does not answer",
     "internal_error": "internal error; see the server's log",
+    "labels_long": "labels are at most {count} characters in all",
+    "label_wrong": (
+        "{label} is no label: labels are ASCII letters, digits and . _ - :, separated by blanks"
+    ),
     "param_wrong": "the parameter {name} is wrong: {reason}",
     "no_project": "there is no project {project}; the projects are: {known}",
     "superseded": "a newer build of this branch took its place: build {build}",

@@ -21,6 +21,12 @@ FILE_PART_LIMIT = 255  # bytes of one part of it
 MOST_FILES = 10_000  # of one build
 
 
+LABELS_LIMIT = 1000  # characters
+
+
+_LABEL = re.compile(r"[A-Za-z0-9._:-]+")
+
+
 _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
 
 
@@ -105,6 +111,17 @@ def check_file_path(path: str) -> Optional[Reason]:
     if len(path.encode("utf-8")) > FILE_PATH_LIMIT:
         return Reason("file_path_long", bytes=FILE_PATH_LIMIT)
     return None
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """The labels in a text, separated by blanks, each once. Raises ValueError with a Reason."""
+    if len(text) > LABELS_LIMIT:
+        raise ValueError(Reason("labels_long", count=LABELS_LIMIT))
+    labels = tuple(dict.fromkeys(text.split()))
+    for each in labels:
+        if not _LABEL.fullmatch(each):
+            raise ValueError(Reason("label_wrong", label=each))
+    return labels
 
 
 def public(text: str) -> str:

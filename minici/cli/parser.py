@@ -121,6 +121,9 @@ def _add_builds(adder: Any) -> None:
     made = _add(adder, "start", "start a build and follow it", "start main 'make test'")
     made.add_argument("commit", nargs="?", metavar="COMMIT", help="inside a clone: its HEAD")
     _add_command(made)
+    made.add_argument(
+        "--labels", metavar="'A B'", help="an agent must have these, besides the project's"
+    )
     _add_detach(made)
     made = _add(adder, "watch", "follow a build from its beginning", "watch 7")
     _add_id(made)

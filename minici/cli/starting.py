@@ -20,19 +20,26 @@ def start(
     command: Optional[str],
     project: Optional[str] = None,
     ref: Optional[str] = None,
+    labels: Optional[str] = None,
 ) -> Build:
     """Start a build. What is not given is not sent: the project's command fills the gap.
 
     A server that does not know `ref` gets the build without it.
     """
-    given = {"commit": commit, "command": command, "project": project, "ref": ref}
+    given = {
+        "commit": commit,
+        "command": command,
+        "project": project,
+        "ref": ref,
+        "labels": labels,
+    }
     params = {name: value for name, value in given.items() if value is not None}
     try:
         return client.start(params)
     except ServerError as error:
         said = str(error)
         if error.status == 400 and ref is not None and re.search(r"\bref\b", said):
-            return start(client, commit, command, project)
+            return start(client, commit, command, project, labels=labels)
         if error.status == 400 and command is None and said.startswith("command"):
             raise ServerError(
                 f"{said}; this server has no command of its own: give one", 400

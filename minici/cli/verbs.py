@@ -45,7 +45,7 @@ def run_start(client: Client, given: argparse.Namespace) -> int:
                 f"{commit[:10]} is not pushed, as far as this clone knows: "
                 "agents can't check it out before `git push`"
             )
-    build = start(client, commit, given.command, given.project, ref)
+    build = start(client, commit, given.command, given.project, ref, given.labels)
     return _started(client, int(build["id"]), given.detach)
 
 

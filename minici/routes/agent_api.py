@@ -14,7 +14,7 @@ from minici.files.shelf import MOST_NAMED, LeftOut
 from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, StreamTail
 from minici.reasons import Reason, sentence_of
-from minici.routes.common import as_http, read_host
+from minici.routes.common import as_http, read_host, read_labels
 from minici.scheduler.agent_updates import AgentUpdates, LeftOutFiles, StaleAttempt, Timeline
 from minici.validation import check_file_path
 from minici.web.params import BadParameter, Parameters
@@ -80,6 +80,7 @@ class AgentEndpoints:
                 slots=slots,
                 running=_ids(params),
                 scheme="https" if params.text("scheme", "http") == "https" else "http",
+                labels=read_labels(params),
             )
         return json_response({"instance": instance})
 

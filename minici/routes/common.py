@@ -24,7 +24,7 @@ from minici.store import (
     Store,
     StoreUnavailable,
 )
-from minici.validation import check_commit
+from minici.validation import check_commit, split_labels
 from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request
 
@@ -172,9 +172,10 @@ class StartRequest:
     commit: str
     command: str
     ref: Optional[str]
+    labels: tuple[str, ...]
 
 
-START_PARAMETERS = ("commit", "command", "project", "ref")
+START_PARAMETERS = ("commit", "command", "project", "labels", "ref")
 
 
 def read_start(params: Parameters, config: ServerConfig) -> StartRequest:
@@ -188,7 +189,18 @@ def read_start(params: Parameters, config: ServerConfig) -> StartRequest:
         commit=params.text("commit", "").strip(" \t"),
         command=tidy_command(params.text("command", project.command)),
         ref=_full_ref(params.optional("ref")),
+        labels=read_labels(params),
     )
+
+
+def read_labels(params: Parameters) -> tuple[str, ...]:
+    """The parameter `labels`; none where it is missing or empty. Raises BadParameter."""
+    try:
+        return split_labels(params.text("labels", ""))
+    except ValueError as error:
+        raise BadParameter(
+            Reason("param_wrong", name="labels", reason=sentence_of(error))
+        ) from None
 
 
 def _full_ref(name: Optional[str]) -> Optional[str]:

@@ -71,6 +71,7 @@ class Api:
                 request.user,
                 project=wanted.project,
                 ref=wanted.ref,
+                labels=wanted.labels,
             )
         headers = {"Location": f"/api/builds/{build.id}"}
         return json_response(self._records.json(request, build), 201, headers)
@@ -89,6 +90,8 @@ def _agent_json(agent: KnownAgent) -> Mapping[str, Any]:
         "name": agent.name,
         "address": agent.address,
         "slots": agent.slots,
+        "labels": list(agent.labels),
+        "paused": agent.paused,
         "running": [
             {"id": each.build, "attempt": each.attempt} for each in agent.assignments.values()
         ],

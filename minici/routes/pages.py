@@ -110,6 +110,7 @@ class Pages:
                 request.user,
                 project=wanted.project,
                 ref=wanted.ref,
+                labels=wanted.labels,
             )
         except (QueueFull, StoreUnavailable) as error:
             if request.wants_json():

@@ -84,6 +84,7 @@ class AgentRegistry:
             agent = KnownAgent(host.strip("[]"), number, attempt.agent, 1, now)
             self._roster.add(agent)
         agent.gone, agent.gone_since = False, None  # it has a build: it may have come back
+        self._roster.changed(agent)
         self._roster.assign(agent, AttemptId(build, attempt.number), now, overdue_after, alone)
         self._roster.accepted(agent, build, now)
 
@@ -154,6 +155,29 @@ class AgentRegistry:
         self.save()
         return True
 
+    def pause(self, address: str, paused: bool) -> bool:
+        """Give an agent no more builds, or builds again; return whether it is known.
+
+        Durable when this returns. Raises StoreUnavailable, and then nothing has changed.
+        """
+        with self._lock:
+            agent = self._roster.get(address)
+            if agent is None:
+                return False
+            before, agent.paused = agent.paused, paused
+            self._roster.changed(agent)
+            self._ready()
+        try:
+            self.save()
+        except StoreUnavailable:
+            with self._lock:
+                agent.paused = before
+                self._roster.changed(agent)
+            raise
+        if before != paused:
+            log.info("agent %s %s", agent.name, "is paused" if paused else "takes builds again")
+        return True
+
     # Signs of life.
 
     def register(
@@ -164,13 +188,16 @@ class AgentRegistry:
         slots: Optional[int] = None,
         running: Optional[Collection[int]] = None,
         scheme: str = "http",
+        labels: tuple[str, ...] = (),
     ) -> None:
         """Add an agent that announces itself, or note that it is still there.
 
         Without `slots` it has what its pings say, and one until then. Raises StoreUnavailable.
         """
         now, at = self._clock(), self._now()
-        fresh = KnownAgent(host, port, name or "", slots or 1, now, scheme=scheme, registered=at)
+        fresh = KnownAgent(
+            host, port, name or "", slots or 1, now, scheme=scheme, registered=at, labels=labels
+        )
         fresh.name = name or fresh.address
         with self._lock:
             agent = self._roster.get(fresh.address)
@@ -182,7 +209,9 @@ class AgentRegistry:
                 fresh.slots = agent.slots
             changed = not known or _identity(agent) != _identity(fresh)
             agent.name, agent.slots, agent.scheme = fresh.name, fresh.slots, scheme
+            agent.labels = labels
             agent.slots_registered, agent.closing = slots is not None, False
+            self._roster.changed(agent)
             back = self._roster.heard(agent, now, at)
             lacks_a_build = running is not None and not set(running).issuperset(agent.assignments)
             if lacks_a_build or agent.trouble:
@@ -262,6 +291,7 @@ class AgentRegistry:
             if agent is not None:
                 self._roster.refused(agent, self._clock())
                 agent.trouble = trouble or agent.trouble
+                self._roster.changed(agent)
 
     def release(self, address: str, attempt: AttemptId) -> None:
         """The attempt is the agent's no longer."""
@@ -293,5 +323,5 @@ class AgentRegistry:
             log.warning("agent %s is gone (%s); it had %d builds", agent.name, reason, count)
 
 
-def _identity(agent: KnownAgent) -> tuple[str, int, str]:
-    return agent.name, agent.slots, agent.scheme
+def _identity(agent: KnownAgent) -> tuple[str, int, str, tuple[str, ...]]:
+    return agent.name, agent.slots, agent.scheme, agent.labels

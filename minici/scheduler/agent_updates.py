@@ -60,12 +60,13 @@ class AgentUpdates:
         slots: Optional[int] = None,
         running: Optional[frozenset[int]] = None,
         scheme: str = "http",
+        labels: tuple[str, ...] = (),
     ) -> str:
         """Register an agent, or renew it; return the word of this start of the server: rule 20.
 
         Without `slots` it has what its pings say, and one until then. Raises StoreUnavailable.
         """
-        self._state.registry.register(host, port, name, slots, running, scheme)
+        self._state.registry.register(host, port, name, slots, running, scheme, labels)
         return self._instance
 
     def add_output(

@@ -89,6 +89,8 @@ def to_record(agent: KnownAgent) -> AgentRecord:
         "scheme": agent.scheme,
         "registered": agent.registered,
         "heard": agent.heard,
+        "labels": list(agent.labels),
+        "paused": agent.paused,
         **(gone if agent.gone else {}),
     }
 
@@ -104,6 +106,8 @@ def _agent(record: AgentRecord, now: float) -> KnownAgent:
         heard=str(record.get("heard") or ""),
         registered=str(record.get("registered") or ""),
         scheme="https" if record.get("scheme") == "https" else "http",
+        labels=_labels(record.get("labels")),
+        paused=record.get("paused") is True,
     )
     if record.get("gone_since"):
         agent.gone, agent.gone_since = True, str(record["gone_since"])
@@ -111,3 +115,7 @@ def _agent(record: AgentRecord, now: float) -> KnownAgent:
         key, values = record.get("gone_reason_key"), record.get("gone_reason_values")
         agent.gone_reason = reasons.from_json(words, key, values) or ""
     return agent
+
+
+def _labels(value: object) -> tuple[str, ...]:
+    return tuple(str(each) for each in value) if isinstance(value, list) else ()

@@ -1,52 +1,64 @@
-"""The ids of the builds that wait for an agent, oldest first. The State's lock guards it."""
+"""The builds that wait for an agent, oldest first. The State's lock guards it."""
 
 from __future__ import annotations
 
 import bisect
 import heapq
 from collections.abc import Iterator
-from typing import Optional
+
+from minici.scheduler.choosing import Labels, QueuedBuild
+
+Kind = tuple[Labels, bool]
 
 
 class BuildQueue:
-    """Queued builds by id, those that have to run alone apart from the ordinary ones."""
+    """Queued builds by id, in one lane for each kind: those with the same labels, and of these
+    the ones that have to run alone apart from the others."""
 
     def __init__(self) -> None:
-        self._ordinary: list[int] = []
-        self._alone: list[int] = []
+        self._lanes: dict[Kind, list[int]] = {}
+        self._kinds: dict[int, Kind] = {}  # by build
 
     def __len__(self) -> int:
-        return len(self._ordinary) + len(self._alone)
+        return len(self._kinds)
 
     def __iter__(self) -> Iterator[int]:
         """From the oldest on."""
-        return heapq.merge(self._ordinary, self._alone)
+        return heapq.merge(*self._lanes.values())
 
-    @property
-    def first_ordinary(self) -> Optional[int]:
-        return self._ordinary[0] if self._ordinary else None
+    def heads(self) -> list[QueuedBuild]:
+        """The oldest build of each lane, in no order."""
+        return [
+            QueuedBuild(lane[0], labels, alone) for (labels, alone), lane in self._lanes.items()
+        ]
 
-    @property
-    def first_alone(self) -> Optional[int]:
-        return self._alone[0] if self._alone else None
+    def lanes(self) -> dict[Kind, list[int]]:
+        """The builds of each kind, oldest first: a copy."""
+        return {kind: list(lane) for kind, lane in self._lanes.items()}
 
-    def add(self, number: int, alone: bool) -> None:
+    def is_head(self, number: int) -> bool:
+        """Return whether no older build of its kind waits before this one."""
+        kind = self._kinds.get(number)
+        return kind is not None and self._lanes[kind][0] == number
+
+    def add(self, build: QueuedBuild) -> None:
         """Put a build at its place, unless it is in the queue already."""
-        if not self.position(number):
-            bisect.insort(self._alone if alone else self._ordinary, number)
+        if build.id not in self._kinds:
+            kind = self._kinds[build.id] = (build.labels, build.alone)
+            bisect.insort(self._lanes.setdefault(kind, []), build.id)
 
     def discard(self, number: int) -> None:
         """Take a build out, if it is in the queue."""
-        for lane in (self._ordinary, self._alone):
-            index = bisect.bisect_left(lane, number)
-            if lane[index : index + 1] == [number]:
-                del lane[index]
+        kind = self._kinds.pop(number, None)
+        if kind is None:
+            return
+        lane = self._lanes[kind]
+        del lane[bisect.bisect_left(lane, number)]
+        if not lane:
+            del self._lanes[kind]
 
     def position(self, number: int) -> int:
         """The place of a build, 1 for the oldest; 0 if it is not in the queue."""
-        before, found = 0, False
-        for lane in (self._ordinary, self._alone):
-            index = bisect.bisect_left(lane, number)
-            before += index
-            found = found or lane[index : index + 1] == [number]
-        return before + 1 if found else 0
+        if number not in self._kinds:
+            return 0
+        return 1 + sum(bisect.bisect_left(lane, number) for lane in self._lanes.values())

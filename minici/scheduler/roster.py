@@ -13,6 +13,8 @@ from typing import Any, Optional
 from minici.build import AttemptId
 from minici.reasons import Reason
 from minici.scheduler.agent_history import AgentHistory
+from minici.scheduler.build_queue import BuildQueue
+from minici.scheduler.choosing import AgentIndex, choose
 
 _MOST_REFUSAL_DELAY_SECONDS = 60.0
 _REFUSED_PINGS_TO_BE_GONE = 2
@@ -76,6 +78,8 @@ class KnownAgent:
     trouble: Optional[str] = None  # why it takes no builds now
     mirrors_bytes: Optional[int] = None  # of its disk, as far as it says
     workspaces_bytes: Optional[int] = None
+    labels: tuple[str, ...] = ()
+    paused: bool = False  # a person said that it gets no more builds
 
     @property
     def address(self) -> str:
@@ -108,7 +112,8 @@ class KnownAgent:
 
     def is_trusted(self, now: float) -> bool:
         """Return whether it gets builds at all."""
-        return not (self.gone or self.trouble or self.needs_ping) and now >= self.not_before
+        unable = self.gone or self.trouble or self.paused or self.closing or self.needs_ping
+        return not unable and now >= self.not_before
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,10 @@ class Roster:
         self._interval = min(ping_interval, agent_timeout / 3)
         self._timeout = agent_timeout
         self._agents: dict[str, KnownAgent] = {}
+        # Those that take builds, for `choose`: with a free slot, and all by their taken slots.
+        self._free, self._idle = AgentIndex(), AgentIndex()
+        self._now = 0.0  # of the last choice
+        self._later: dict[str, float] = {}  # those that take builds again from then on
 
     def __iter__(self) -> Iterator[KnownAgent]:
         return iter(list(self._agents.values()))
@@ -154,41 +163,40 @@ class Roster:
         agent.history = AgentHistory(agent.heard_at)
         if agent.gone:
             agent.history.note(agent.heard_at, here=False)
+        self.changed(agent)
 
     def forget(self, address: str) -> None:
         self._agents.pop(address, None)
+        self._later.pop(address, None)
+        self._free.put(address, frozenset(), None)
+        self._idle.put(address, frozenset(), None)
 
-    def choose(
-        self, ordinary: Optional[int], alone: Optional[int], now: float
-    ) -> Optional[tuple[int, KnownAgent]]:
-        """Decide which build is dispatched next, and to which agent; None if none can be.
+    def choose(self, queue: BuildQueue, now: float) -> Optional[tuple[int, KnownAgent]]:
+        """Decide which build is dispatched next, and to which agent; None if none can be."""
+        self._now = now
+        for address in [each for each, moment in self._later.items() if moment <= now]:
+            self.changed(self._agents[address])
+        choice = choose(queue.heads(), self._free, self._idle)
+        return None if choice is None else (choice.build, self._agents[choice.address])
 
-        `ordinary` is the oldest queued build that may share an agent, `alone` the oldest that
-        has to run alone: rule 6. For the latter one agent is kept free of younger builds until
-        it is idle.
-        """
-        reserved = None if alone is None else self._reserved(now)
-        older = ordinary is not None and (alone is None or ordinary < alone)
-        if alone is not None and reserved and not reserved.taken_slots and not older:
-            return alone, reserved
-        if ordinary is not None:
-            agent = self._freest(now, reserved) or (self._freest(now) if older else None)
-            if agent is not None:
-                return ordinary, agent
-        return None
+    def next_return(self) -> Optional[float]:
+        """The moment from which an agent takes builds again though nothing is heard of it."""
+        return min(self._later.values(), default=None)
 
-    def _freest(self, now: float, reserved: Optional[KnownAgent] = None) -> Optional[KnownAgent]:
-        """The agent with the most free slots, or None if nobody else can take a build."""
-        most, chosen = 0, None
-        for agent in self._agents.values():
-            if agent is not reserved and agent.is_trusted(now) and agent.free_slots > most:
-                most, chosen = agent.free_slots, agent
-        return chosen
-
-    def _reserved(self, now: float) -> Optional[KnownAgent]:
-        """The agent that has the least to do, for a build that has to run alone."""
-        able = (a for a in self._agents.values() if a.is_trusted(now) and not a.closing)
-        return min(able, key=lambda agent: agent.taken_slots, default=None)
+    def changed(self, agent: KnownAgent) -> None:
+        """Take in what has become of an agent: for every change that bears on a choice."""
+        if self._agents.get(agent.address) is not agent:
+            return
+        labels, free, idle = frozenset(agent.labels), None, None
+        self._later.pop(agent.address, None)
+        if agent.is_trusted(self._now):
+            idle = (agent.taken_slots, len(labels))
+            # One without labels that nobody asks for first; then the freest.
+            free = (len(labels), -agent.free_slots) if agent.free_slots else None
+        elif agent.not_before > self._now:
+            self._later[agent.address] = agent.not_before
+        self._free.put(agent.address, labels, free)
+        self._idle.put(agent.address, labels, idle)
 
     def assign(
         self,
@@ -202,6 +210,7 @@ class Roster:
         agent.assignments[attempt.build] = Assignment(
             attempt, assigned_at=now, overdue_after=overdue_after, alone=alone
         )
+        self.changed(agent)
 
     def release(self, address: str, attempt: AttemptId, *, still_there: bool = False) -> None:
         """Take an attempt from an agent. `still_there`: its command may go on for a moment, and
@@ -215,6 +224,7 @@ class Roster:
         agent.reported = tuple(each for each in agent.reported if each != attempt)
         if still_there:
             agent.reported += (attempt,)
+        self.changed(agent)
 
     def strays(self, agent: KnownAgent) -> list[AttemptId]:
         """The attempts that the agent runs and should not."""
@@ -229,12 +239,15 @@ class Roster:
         agent.heard_at, agent.heard = max(agent.heard_at, now), at
         agent.refused_pings = 0
         agent.history.note(now, here=True, busy=agent.busy)
+        if was_gone:
+            self.changed(agent)
         return was_gone
 
     def lost(self, agent: KnownAgent, reason: str, now: float, at: str) -> None:
         """Note that the agent is gone."""
         agent.gone, agent.gone_since, agent.gone_reason = True, at, reason
         agent.history.note(now, here=False)
+        self.changed(agent)
 
     def refused(self, agent: KnownAgent, now: float) -> None:
         """Give it no build before a good ping, and later and later if it goes on refusing."""
@@ -243,16 +256,19 @@ class Roster:
         if agent.refusals > 1:
             delay = self._interval * 2.0 ** min(agent.refusals - 2, 10)
             agent.not_before = now + min(_MOST_REFUSAL_DELAY_SECONDS, delay)
+            self.changed(agent)
 
     def distrust(self, agent: KnownAgent, now: float) -> None:
         """Give it no build before a ping sent from now on is answered."""
         agent.distrusted_at = now
+        self.changed(agent)
 
     def accepted(self, agent: KnownAgent, build: int, now: float) -> None:
         agent.refusals = 0
         agent.not_before = 0.0
         if build in agent.assignments:
             agent.assignments[build].taken_at = now
+        self.changed(agent)
 
     def pinged(self, agent: KnownAgent, ping: PingResult, now: float, at: str) -> None:
         """Take in the result of a ping, and set when the next one is due."""
@@ -269,12 +285,12 @@ class Roster:
         agent.mirrors_bytes, agent.workspaces_bytes = ping.mirrors_bytes, ping.workspaces_bytes
         if ping.slots and not agent.slots_registered:
             agent.slots = ping.slots
-        if ping.running is None or ping.undelivered is None:
-            return
-        agent.reported = ping.running
-        for assignment in agent.assignments.values():
-            assignment.delivering = assignment.id in ping.undelivered
-        self._count_misses(agent, ping, {*ping.running, *ping.undelivered}, now)
+        if ping.running is not None and ping.undelivered is not None:
+            agent.reported = ping.running
+            for assignment in agent.assignments.values():
+                assignment.delivering = assignment.id in ping.undelivered
+            self._count_misses(agent, ping, {*ping.running, *ping.undelivered}, now)
+        self.changed(agent)
 
     def _count_misses(
         self, agent: KnownAgent, ping: PingResult, has: set[AttemptId], now: float

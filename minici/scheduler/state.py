@@ -22,6 +22,7 @@ from minici.scheduler.agent_registry import AgentRegistry
 from minici.scheduler.agents_file import AgentsFile
 from minici.scheduler.branch_history import BranchHistory
 from minici.scheduler.build_queue import BuildQueue
+from minici.scheduler.choosing import QueuedBuild
 from minici.scheduler.roster import KnownAgent, Roster
 from minici.scheduler.typical_durations import TypicalDurations
 from minici.scheduler.unfinished_build import Dispatch, UnfinishedBuild
@@ -90,7 +91,7 @@ class State:
             self._unfinished[build.id] = restored = UnfinishedBuild(build, now, self._watched)
             attempt = build.current
             if attempt is None:
-                self._queue.add(build.id, self._alone(build))
+                self._queue.add(self._queued(build))
                 continue
             if build.cancel_requested:
                 restored.cancel_by = now + _CANCEL_SECONDS
@@ -126,11 +127,12 @@ class State:
         ref: Optional[str] = None,
         event: str = builds.MANUAL,
         revision: Optional[str] = None,
+        labels: Iterable[str] = (),
     ) -> Build:
         """Start a build: when this returns, it is acknowledged and would survive a power cut.
 
-        `project` is the default one if left out; `ref` is a full name. Raises QueueFull or
-        StoreUnavailable.
+        `project` is the default one if left out; `ref` is a full name; `labels` are asked for
+        besides the project's. Raises QueueFull or StoreUnavailable.
         """
         project = project or self.config.default_project
 
@@ -146,6 +148,7 @@ class State:
                 ref=ref,
                 started_by=by,
                 revision=revision,
+                labels=tuple(dict.fromkeys((*project.labels, *labels))),
             )
 
         return self._enqueue(make)
@@ -166,6 +169,7 @@ class State:
                 started_by=by,
                 rebuild_of=old.id,
                 revision=old.revision,
+                labels=old.labels,
             )
 
         return self._enqueue(make)
@@ -187,8 +191,8 @@ class State:
                 if build is not None:
                     unfinished = UnfinishedBuild(build, self.clock(), self._watched)
                     self._unfinished[build.id] = unfinished
-                    self._queue.add(build.id, alone=False)
-                    if self._queue.first_ordinary == build.id:  # else it waits behind another
+                    self._queue.add(self._queued(build))
+                    if self._queue.is_head(build.id):  # else it waits behind another
                         self._lock.notify_all()
 
     def has_room(self) -> bool:
@@ -284,7 +288,7 @@ class State:
             self._roster.release(dispatch.agent.address, dispatch.attempt)
             self._postponed_until = self.clock() + _POSTPONED_SECONDS
             if build.id in self._unfinished:
-                self._queue.add(build.id, self._alone(build))
+                self._queue.add(self._queued(build))
             self._lock.notify_all()
 
     def begin_attempt(self, dispatch: Dispatch) -> Build:
@@ -307,14 +311,14 @@ class State:
         now = self.clock()
         if self._stopping or now < self._postponed_until or not self._queue:
             return None
-        return self._roster.choose(self._queue.first_ordinary, self._queue.first_alone, now)
+        return self._roster.choose(self._queue, now)
 
     def _pause(self) -> Optional[float]:
         """Seconds after which a build may go though nothing has happened; None: never."""
         if not self._queue:
             return None
         now = self.clock()
-        moments = (self._postponed_until, *(agent.not_before for agent in self._roster))
+        moments = (self._postponed_until, self._roster.next_return() or 0.0)
         return min((moment - now for moment in moments if moment > now), default=None)
 
     def project_of(self, build: Build) -> ProjectConfig:
@@ -327,6 +331,9 @@ class State:
 
     def _alone(self, build: Build) -> bool:
         return build.runs_alone(self.config.max_attempts)
+
+    def _queued(self, build: Build) -> QueuedBuild:
+        return QueuedBuild(build.id, frozenset(build.labels), self._alone(build))
 
     def _agent_ready(self) -> None:
         """An agent may have become ready for a build. The lock is held by the caller.
@@ -413,7 +420,7 @@ class State:
 
     def _requeue_or_remove(self, build: Build, before: Build) -> None:
         if build.status == builds.QUEUED and before.status != builds.QUEUED:
-            self._queue.add(build.id, self._alone(build))
+            self._queue.add(self._queued(build))
         elif before.status == builds.QUEUED:
             self._queue.discard(build.id)
         if build.final:

@@ -127,6 +127,11 @@ RUSSIAN: dict[str, str] = {
     "no_bytes": "таких байтов нет",
     "body_large": "тело запроса больше {bytes} байт",
     "param_wrong": "параметр {name} неверен: {reason}",
+    "labels_long": "меток не больше чем на {count} символов в сумме",
+    "label_wrong": (
+        "{label} — не метка: метки состоят из латинских букв, цифр и . _ - : "
+        "и разделяются пробелами"
+    ),
     "no_project": "проекта {project} нет; проекты: {known}",
     "file_link": "ссылка",
     "file_socket": "сокет",

@@ -165,9 +165,12 @@ def _collect(pairs: Iterable[tuple[str, Optional[Value]]]) -> Parameters:
 
 
 def _json_value(value: Any) -> bytes:
-    """A value as a form would carry it; a list of ids is these, separated by commas."""
+    """A value as a form would carry it: a list of ids between commas, one of words between
+    blanks."""
     if type(value) is list and all(_is_number(each) for each in value):
         return ",".join(map(str, value)).encode()
+    if type(value) is list and all(isinstance(each, str) for each in value):
+        return _encoded(" ".join(value))
     if isinstance(value, str):
         return _encoded(value)
     if isinstance(value, float):

@@ -1,0 +1,134 @@
+"""Labels, pausing, and why a build waits: sections 2, 3 and 5 (rules 3 and 6) of the contract."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.fakes import FakeAgent
+from tests.support.harness import Place, ServerProcess, holds_for, wait_for
+
+JSON = "application/json"
+
+
+@pytest.fixture
+def server(place: Place) -> ServerProcess:
+    return place.server()
+
+
+def agent_of(place: Place, server: ServerProcess, name: str = "fake", **more: Any) -> FakeAgent:
+    agent = place.keep(FakeAgent(server, name, register=False))
+    assert agent.register(**more).status == 200
+    return agent
+
+
+def start(server: ServerProcess, **more: Any) -> dict[str, Any]:
+    body = json.dumps({"commit": "HEAD", "command": "true", **more}).encode()
+    reply = server.request("POST", "/api/builds", body, {"Content-Type": JSON})
+    assert reply.status == 201, reply
+    build: dict[str, Any] = json.loads(reply.body)
+    return build
+
+
+def agents(server: ServerProcess) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in server.agents()}
+
+
+# Who may take a build.
+
+
+def test_rule_03_a_build_goes_to_an_agent_that_has_all_of_its_labels(
+    place: Place, server: ServerProcess
+) -> None:
+    plain = agent_of(place, server, "plain", slots=4)
+    linux = agent_of(place, server, "linux", slots=4, labels="linux x86")
+    full = agent_of(place, server, "full", slots=4, labels="  gpu linux\tgpu ")
+    assert agents(server)["full"]["labels"] == ["gpu", "linux"]
+    assert start(server, labels="linux gpu linux")["labels"] == ["linux", "gpu"]
+    assert int(full.wait_build()["id"]) == 1
+    start(server)
+    assert int(plain.wait_build()["id"]) == 2, "an agent without labels goes first"
+    start(server, labels=["x86"])
+    assert int(linux.wait_build()["id"]) == 3
+
+
+def test_rule_03_a_build_that_no_agent_may_take_holds_up_none_behind_it(
+    place: Place, server: ServerProcess
+) -> None:
+    start(server, labels="arm64")
+    start(server)
+    agent = agent_of(place, server, labels="linux")
+    assert int(agent.wait_build()["id"]) == 2
+    agent.result(agent.builds[0])
+    holds_for(lambda: len(agent.builds) == 1, 0.5, "one build")
+    agent.register(labels="linux arm64")  # at once, and the old labels are forgotten
+    assert int(agent.wait_build(2)["id"]) == 1
+
+
+def test_rule_03_labels_of_a_project_and_of_a_build_are_asked_for_together(place: Place) -> None:
+    server = place.server(labels="linux")
+    assert start(server, labels="gpu")["labels"] == ["linux", "gpu"]
+    reply = server.post("/build", {"commit": "HEAD", "command": "true", "labels": "linux mac"})
+    assert reply.status == 303 and server.build(2)["labels"] == ["linux", "mac"]
+    assert server.post("/build/1/rebuild").status == 303
+    assert server.build(3)["labels"] == ["linux", "gpu"]
+    gpu = agent_of(place, server, slots=4, labels="linux gpu")
+    assert [int(gpu.wait_build(count)["id"]) for count in (1, 2)] == [1, 3]
+
+
+def test_rule_03_labels_are_kept_over_a_restart_of_the_server(place: Place) -> None:
+    server = place.server(labels="linux")
+    start(server, labels="gpu")
+    agent = agent_of(place, server, labels="linux")
+    server.kill()
+    server.restart()
+    assert agents(server)["fake"]["labels"] == ["linux"]
+    agent.wait_pings()
+    assert not agent.builds and server.build(1)["labels"] == ["linux", "gpu"]
+    agent.register(labels="gpu linux")
+    assert int(agent.wait_build()["id"]) == 1
+
+
+@pytest.mark.parametrize("labels", ["a,b", "é", "x" * 2000, 'a"b'])
+def test_a_label_is_made_of_a_few_characters(server: ServerProcess, labels: str) -> None:
+    params = {"commit": "HEAD", "command": "true", "labels": labels}
+    body = json.dumps(params).encode()
+    reply = server.request("POST", "/api/builds", body, {"Content-Type": JSON})
+    assert reply.status == 400 and "labels" in reply.error()
+    assert server.post("/build", params).status == 400
+    about = {"host": "127.0.0.1", "port": 9, "labels": labels}
+    assert server.post("/notify_agent", about).status == 400
+    assert server.api("/builds")["builds"] == [] and server.agents() == []
+
+
+def test_rule_06_the_last_attempt_waits_for_an_idle_agent_with_its_labels(place: Place) -> None:
+    server = place.server(max_attempts=2)
+    gpu = agent_of(place, server, "gpu", slots=2, labels="gpu")
+    start(server, labels="gpu")
+    first = gpu.wait_build()
+    start(server, labels="gpu")
+    beside = gpu.wait_build(2)
+    gpu.forget(first)  # it has lost it: the next attempt is the last
+    wait_for(lambda: server.build(1)["status"] == "queued", 10, "orphaned")
+    plain = agent_of(place, server, "plain")
+    start(server, labels="gpu")
+    start(server)
+    assert int(plain.wait_build()["id"]) == 4, "others are not held up"
+    holds_for(lambda: len(gpu.builds) == 2, 0.5, "two builds")
+    gpu.result(beside)
+    last = gpu.wait_build(3)
+    assert (last["id"], last["attempt"]) == ("1", "2")
+    holds_for(lambda: len(gpu.builds) == 3, 0.5, "nothing is given beside it")
+    gpu.result(last)
+    assert int(gpu.wait_build(4)["id"]) == 3
+
+
+def test_a_real_agent_tells_its_labels(place: Place) -> None:
+    server = place.server(labels="linux")
+    agent = place.agent(server, labels="linux docker:24", name="here")
+    assert agents(server)["here"]["labels"] == ["linux", "docker:24"]
+    number = server.start_build()
+    assert server.wait_final(number)["status"] == "success"
+    assert agent.stop() == 0
