@@ -102,6 +102,7 @@ SENTENCES: dict[str, str] = {
     "not_http": "{url} did not answer in HTTP: {error}",
     # Errors of requests.
     "no_build": "there is no build {build}",
+    "no_agent": "there is no agent at {address}",
     "no_page": "there is no such page",
     "no_file": "there is no such file",
     "no_attempt": "build {build} never had an attempt {attempt}",

@@ -10,6 +10,7 @@ from minici.html import (
     AgentView,
     RunningBuild,
 )
+from minici.reasons import Reason
 from minici.routes.common import (
     as_http,
 )
@@ -18,7 +19,7 @@ from minici.scheduler.agent_history import Quarter
 from minici.scheduler.roster import KnownAgent
 from minici.scheduler.state import State
 from minici.timestamps import parse_time
-from minici.web.routing import Request, Response, Route, redirect
+from minici.web.routing import HttpError, Request, Response, Route, redirect
 
 
 class AgentPages:
@@ -32,6 +33,8 @@ class AgentPages:
         return [
             Route("GET", "/agents", self.show, "people", ()),
             Route("POST", "/agents/forget", self.forget, "people", ("address",)),
+            Route("POST", "/agents/pause", self.pause, "people", ("agent",)),
+            Route("POST", "/agents/resume", self.resume, "people", ("agent",)),
         ]
 
     def show(self, request: Request) -> Response:
@@ -44,6 +47,20 @@ class AgentPages:
     def forget(self, request: Request) -> Response:
         with as_http():
             self._state.registry.forget(request.params().text("address"))
+        return redirect("/agents")
+
+    def pause(self, request: Request) -> Response:
+        return self._set_paused(request, True)
+
+    def resume(self, request: Request) -> Response:
+        return self._set_paused(request, False)
+
+    def _set_paused(self, request: Request, paused: bool) -> Response:
+        address = request.params().text("agent")
+        with as_http():
+            known = self._state.registry.pause(address, paused)
+        if not known:
+            raise HttpError(404, Reason("no_agent", address=address))
         return redirect("/agents")
 
     def _agent(self, agent: KnownAgent, day: Sequence[Quarter]) -> AgentView:
@@ -60,6 +77,8 @@ class AgentPages:
             gone_since=parse_time(agent.gone_since),
             history=day,
             trouble=agent.trouble or "",
+            labels=agent.labels,
+            paused=agent.paused,
             mirrors_bytes=agent.mirrors_bytes,
             workspaces_bytes=agent.workspaces_bytes,
         )
@@ -75,6 +94,8 @@ class AgentPages:
 def _state(agent: KnownAgent) -> str:
     if agent.gone:
         return "gone"
+    if agent.paused:
+        return "paused"
     if agent.trouble:
         return "trouble"
     if agent.needs_ping or agent.refusals:

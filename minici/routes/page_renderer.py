@@ -55,7 +55,7 @@ class PageRenderer:
     def context(self, request: Request, agents: Sequence[KnownAgent]) -> PageContext:
         """The parts of a page that do not depend on its subject."""
         there = [agent for agent in agents if not agent.gone]
-        able = [agent for agent in there if not agent.trouble]
+        able = [agent for agent in there if not (agent.trouble or agent.paused)]
         queued = self._state.queued()
         now = datetime.now(timezone.utc)
         return PageContext(
@@ -66,6 +66,7 @@ class PageRenderer:
             slots_free=sum(agent.free_slots for agent in able),
             slots_total=sum(agent.slots for agent in there),
             agents_gone=len(agents) - len(there),
+            agents_paused=sum(agent.paused for agent in there),
             start_agent_command=_start_agent(self._base(request), self._config.secret),
             queued=len(queued),
             oldest_wait=_seconds_since(queued[0].queued_at, now) if queued else None,

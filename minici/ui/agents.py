@@ -8,6 +8,7 @@ from minici.ui.components import (
     ago,
     elapsed_html,
     frame,
+    labels_html,
     panel,
     short_commit,
     sign_and_word,
@@ -25,6 +26,7 @@ _STATES = {
     "gone": "agent_gone",
     "refusing": "agent_refusing",
     "trouble": "agent_trouble",
+    "paused": "agent_paused",
 }
 
 
@@ -64,7 +66,9 @@ def _agent(translate: Translator, context: PageContext, agent: AgentView) -> Htm
         slots=f"{len(agent.running)} / {agent.slots}",
         running=_doing(translate, context, agent, state),
         heard=heard,
-        forget=_forget(translate, agent) if state == "gone" else "",
+        forget=_form(translate, agent, "forget", "address") if state == "gone" else "",
+        pause=_form(translate, agent, "resume" if agent.paused else "pause", "agent"),
+        labels=_labels(translate, agent),
         disk=_disk_usage(translate, agent),
         day=history_chart(translate, agent.history),
     )
@@ -75,14 +79,24 @@ def _doing(translate: Translator, context: PageContext, agent: AgentView, state:
     note = NOTHING
     if state == "gone" and agent.gone_since:
         lost = phrase(translate, "agent_lost", ago=ago(translate, agent.gone_since, context.now))
-        note = markup('<span class="note">$lost</span>', lost=lost)
+        note = _note(lost)
     reason = NOTHING
     if agent.trouble or agent.note:
         text = reason_text(translate, agent.trouble or agent.note)
-        reason = markup('<span class="note">$note</span>', note=text)
+        reason = _note(text)
+    if agent.paused and state != "paused":
+        reason = join((reason, _note(translate("agent_paused_too"))))
     parts = [note, reason, *(_running(translate, context, build) for build in agent.running)]
     idle = markup('<span class="none">$text</span>', text=translate("agent_idle"))
     return join(parts) or idle
+
+
+def _note(text: object) -> Html:
+    return markup('<span class="note">$text</span>', text=text)
+
+
+def _labels(translate: Translator, agent: AgentView) -> Html:
+    return labels_html(translate("agent_labels"), agent.labels)
 
 
 def _disk_usage(translate: Translator, agent: AgentView) -> Html:
@@ -96,14 +110,17 @@ def _disk_usage(translate: Translator, agent: AgentView) -> Html:
     return markup('<span class="disk">$text</span>', text=text)
 
 
-def _forget(translate: Translator, agent: AgentView) -> Html:
+def _form(translate: Translator, agent: AgentView, verb: str, parameter: str) -> Html:
+    """A button that asks for something to be done with the agent."""
     return markup(
-        '<form method="post" action="/agents/forget"><input type="hidden" name="address" '
+        '<form method="post" action="/agents/$verb"><input type="hidden" name="$parameter" '
         'value="$address"><button type="submit" class="small" aria-label="$label">$text</button>'
         "</form>",
+        verb=verb,
+        parameter=parameter,
         address=input_value(agent.address),
-        label=translate("forget_agent_named", name=agent.name),
-        text=translate("forget_agent"),
+        label=translate(f"{verb}_agent_named", name=agent.name),
+        text=translate(f"{verb}_agent"),
     )
 
 

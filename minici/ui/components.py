@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Optional
@@ -63,6 +64,7 @@ _SHAPES = {
     "gone": markup('<circle cx="8" cy="8" r="6.25" stroke-dasharray="2.5 2.4"/>'),
     "search": markup('<circle cx="7" cy="7" r="4.75"/><path d="m10.5 10.5 4 4"/>'),
     "trouble": markup('<path d="M8 1.5 15 14H1zM8 6.25v3.5M8 11.9v.1"/>'),
+    "paused": markup('<circle cx="8" cy="8" r="6.75"/><path d="M6.25 5.5v5m3.5-5v5"/>'),
     "refusing": markup('<circle cx="8" cy="8" r="6.75"/><path d="M8 4.5V9M8 11.4v.1"/>'),
 }
 
@@ -182,6 +184,14 @@ def agent_name(context: PageContext, record: BuildJson) -> str:
     return f"{name} ({address})" if address else name
 
 
+def labels_html(name: str, labels: Sequence[str]) -> Html:
+    """Labels of an agent or a build as a list with a name; nothing for none."""
+    if not labels:
+        return NOTHING
+    each = join(markup("<li>$label</li>", label=label) for label in labels)
+    return markup('<ul class="tags" aria-label="$name">$each</ul>', name=name, each=each)
+
+
 def repository_name(repository: str) -> str:
     """The name of a repository: the last part of its address, without `.git`."""
     last = re.split("[/:]", repository.rstrip("/"))[-1]
@@ -209,11 +219,13 @@ def summary(translate: Translator, context: PageContext) -> Html:
         agents = join((phrase(translate, "agent_count", n=context.agents_total), free), ", ")
     else:
         agents = phrase(translate, "no_agents_short")
-    if context.agents_gone:
-        gone = markup(
-            '<a href="/agents">$text</a>', text=translate("gone_count", n=context.agents_gone)
-        )
-        agents = join((agents, gone), ", ")
+    for key, count in (
+        ("paused_count", context.agents_paused),
+        ("gone_count", context.agents_gone),
+    ):
+        if count:
+            link = markup('<a href="/agents">$text</a>', text=translate(key, n=count))
+            agents = join((agents, link), ", ")
     waiting = phrase(translate, "waiting_count", n=context.queued)
     parts = [agents, waiting if context.queued else phrase(translate, "nothing_waits")]
     if context.queued and context.oldest_wait is not None:

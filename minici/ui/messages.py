@@ -29,6 +29,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ("{n} пропал", "{n} пропали", "{n} пропало"),
         ("{n} gone", "{n} gone"),
     ),
+    "paused_count": (
+        ("{n} на паузе", "{n} на паузе", "{n} на паузе"),
+        ("{n} paused", "{n} paused"),
+    ),
     "slots_free": ("свободно слотов: {free} из {total}", "{free} of {total} slots free"),
     "no_agents_short": ("Агентов нет", "No agents"),
     "waiting_count": (
@@ -396,6 +400,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "agent_busy": ("Занят", "Busy"),
     "agent_gone": ("Пропал", "Gone"),
     "agent_refusing": ("Отказывает", "Refusing"),
+    "agent_paused": ("На паузе", "Paused"),
+    "agent_paused_too": ("на паузе", "paused"),
     "agent_trouble": ("Неисправен", "Trouble"),
     "agent_disk": (
         "зеркала {mirrors}, рабочие копии {workspaces}",
@@ -411,6 +417,14 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "day_here": ("на связи {duration}", "connected for {duration}"),
     "day_busy": ("занят на {percent} %", "{percent}% busy"),
     "day_gone": ("не было {duration}", "gone for {duration}"),
+    "agent_labels": ("Метки", "Labels"),
+    "pause_agent": ("Пауза", "Pause"),
+    "pause_agent_named": (
+        "Приостановить агента {name}: новых сборок он не получит",
+        "Pause agent {name}: it gets no more builds",
+    ),
+    "resume_agent": ("Возобновить", "Resume"),
+    "resume_agent_named": ("Возобновить агента {name}", "Resume agent {name}"),
     "forget_agent": ("Забыть", "Forget"),
     "forget_agent_named": ("Забыть агента {name}", "Forget agent {name}"),
     "never": ("никогда", "never"),

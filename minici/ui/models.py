@@ -26,6 +26,7 @@ class PageContext:
     slots_total: int = 0
     queued: int = 0
     agents_gone: int = 0
+    agents_paused: int = 0  # of those that are there
     oldest_wait: Optional[float] = None  # seconds, of the build that waits longest
     start_agent_command: str = "python3 -m minici.agent config.ini"
     user: Optional[str] = None
@@ -193,7 +194,7 @@ class RunningBuild:
 
 @dataclass(frozen=True)
 class AgentView:
-    """One agent. `state` is "ready", "busy", "gone", "refusing" or "trouble".
+    """One agent. `state` is "ready", "busy", "gone", "refusing", "paused" or "trouble".
 
     `history` is the last 24 hours in quarters of an hour, oldest first: seconds connected, gone,
     and busy (times the share of its slots).
@@ -211,6 +212,8 @@ class AgentView:
     trouble: str = ""  # why it takes no builds now
     mirrors_bytes: Optional[int] = None
     workspaces_bytes: Optional[int] = None
+    labels: Sequence[str] = ()
+    paused: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ RUSSIAN: dict[str, str] = {
     "disconnected": "{url} закрыл соединение, не ответив",
     "not_http": "{url} ответил не по HTTP: {error}",
     "no_build": "сборки {build} нет",
+    "no_agent": "агента по адресу {address} нет",
     "no_page": "такой страницы нет",
     "no_file": "такого файла нет",
     "no_attempt": "у сборки {build} не было попытки {attempt}",

@@ -132,3 +132,68 @@ def test_a_real_agent_tells_its_labels(place: Place) -> None:
     number = server.start_build()
     assert server.wait_final(number)["status"] == "success"
     assert agent.stop() == 0
+
+
+# Pause and resume.
+
+
+def test_a_paused_agent_gets_no_builds_and_goes_on_with_its_own(
+    place: Place, server: ServerProcess
+) -> None:
+    agent = agent_of(place, server, slots=2)
+    start(server)
+    first = agent.wait_build()
+    assert server.post("/agents/pause", {"agent": agent.address}).status == 303
+    assert agents(server)["fake"]["paused"] is True
+    start(server)
+    agent.wait_pings()
+    agent.register()
+    assert len(agent.builds) == 1 and not agent.made("/cancel")
+    assert agent.result(first).status == 200 and server.build(1)["status"] == "success"
+    holds_for(lambda: len(agent.builds) == 1, 0.5, "no build for a paused agent")
+    body = json.dumps({"agent": agent.address}).encode()
+    assert server.request("POST", "/agents/resume", body, {"Content-Type": JSON}).status == 303
+    assert int(agent.wait_build(2)["id"]) == 2
+    assert agents(server)["fake"]["paused"] is False
+
+
+def test_a_pause_is_kept_over_restarts_of_either_side(place: Place, server: ServerProcess) -> None:
+    agent = agent_of(place, server)
+    server.post("/agents/pause", {"agent": agent.address})
+    server.kill()
+    server.restart()
+    assert agents(server)["fake"]["paused"] is True
+    agent.close()
+    wait_for(lambda: agents(server)["fake"]["gone"], 10, "gone")
+    agent.open()
+    agent.register()
+    agent.wait_pings()
+    start(server)
+    assert agents(server)["fake"]["paused"] is True and not agents(server)["fake"]["gone"]
+    holds_for(lambda: not agent.builds, 0.5, "no build for a paused agent")
+
+
+def test_pausing_an_agent_that_is_not_known_or_from_another_site(
+    place: Place, server: ServerProcess
+) -> None:
+    agent = agent_of(place, server)
+    for verb in ("pause", "resume"):
+        path = f"/agents/{verb}"
+        reply = server.post(path, {"agent": "127.0.0.1:1"}, Accept=JSON)
+        assert reply.status == 404 and "127.0.0.1:1" in reply.error()
+        assert server.post(path).status == 400
+        assert server.post(path, {"agent": agent.address, "address": "x"}).status == 400
+        foreign = {"Origin": "http://elsewhere.example"}
+        assert server.post(path, {"agent": agent.address}, **foreign).status == 403
+        assert server.get(path).status == 405
+    assert agents(server)["fake"]["paused"] is False
+
+
+def test_the_pages_show_labels_and_pauses(place: Place, server: ServerProcess) -> None:
+    agent = agent_of(place, server, labels="linux gpu")
+    server.post("/agents/pause", {"agent": agent.address})
+    start(server, labels="gpu")
+    page = server.get("/agents", {"Accept-Language": "en"}).text
+    assert "Paused" in page and "gpu" in page and 'action="/agents/resume"' in page
+    assert "1 paused" in server.get("/", {"Accept-Language": "en"}).text
+    assert "<li>gpu</li>" in server.get("/build/1", {"Accept-Language": "en"}).text

@@ -162,8 +162,10 @@ def agents_view(say: Text = plain, **changes: Any) -> AgentsView:
             say("agent_note") if state == "gone" else "",
             NOW - timedelta(minutes=3) if state == "gone" else None,
             day(),
+            labels=(say("agent_label"), "linux"),
+            paused=state in ("paused", "gone"),
         )
-        for state in ("ready", "busy", "gone", "refusing")
+        for state in ("ready", "busy", "gone", "refusing", "paused")
     ]
     return AgentsView(**{"context": context(say), "agents": agents, **changes})
 

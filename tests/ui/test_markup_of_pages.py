@@ -904,6 +904,16 @@ def test_the_agents() -> None:
     assert page.all("input", name="address", value="the agent_address")
 
 
+def test_agents_show_their_labels_and_a_pause() -> None:
+    page = Page(html.agents_page("en", agents_view()))
+    assert "Paused" in page.text and "the agent_label" in page.text and "linux" in page.text
+    assert len(page.all("form", action="/agents/pause")) == 3
+    assert len(page.all("form", action="/agents/resume")) == 2, "one is gone, and stays paused"
+    assert page.all("input", name="agent", value="the agent_address paused")
+    view = index_view(context=context(agents_paused=2))
+    assert "2 paused" in Page(html.index_page("en", view)).text
+
+
 def drawn(page: Page, part: str) -> list[str]:
     return [str(path["d"]) for path in page.all("path", class_=part)]
 
