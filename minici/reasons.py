@@ -87,6 +87,26 @@ SENTENCES: dict[str, str] = {
     "param_wrong": "the parameter {name} is wrong: {reason}",
     "no_project": "there is no project {project}; the projects are: {known}",
     "superseded": "a newer build of this branch took its place: build {build}",
+    # What a queued build waits for.
+    "wait_no_agent": "no agent is connected: start one",
+    "wait_label": "no agent has the labels it needs: {labels}; start one that has them",
+    "wait_labels": "no agent has all of the labels it needs: {labels}; start one that has them",
+    "wait_unable": "no agent takes builds now: {reasons}",
+    "wait_unable_labels": "no agent with the labels {labels} takes builds now: {reasons}",
+    "wait_gone": "{agent} is gone, start it again",
+    "wait_paused": "{agent} is paused, resume it",
+    "wait_trouble": "{agent} is in trouble: {reason}",
+    "wait_closing": "{agent} is stopping",
+    "wait_alone": (
+        "number {position} in the queue; its agents were lost before, so it waits for an agent "
+        "that has nothing else to do"
+    ),
+    "wait_soon": "it is about to begin",
+    "wait_place": "number {position} in the queue; every slot that may take it is taken",
+    "wait_seconds": "number {position} in the queue; a slot should be free in about {seconds} s",
+    "wait_minutes": (
+        "number {position} in the queue; a slot should be free in about {minutes} minutes"
+    ),
     # Looks at a repository's refs.
     "git_not_started": "git can't be started: {error}",
     "git_said": "git says: {message}",

@@ -51,11 +51,18 @@ def as_http() -> Iterator[None]:
 
 
 class Records:
-    """Builds as people's programs see them. `base` is the server's address for a caller."""
+    """Builds as people's programs see them. `base` is the server's address for a caller,
+    `why_waits` the reason why a queued build waits."""
 
-    def __init__(self, store: Store, base: Callable[[Request], str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        base: Callable[[Request], str],
+        why_waits: Callable[[Build], Optional[Reason]],
+    ) -> None:
         self._store = store
         self._base = base
+        self._why_waits = why_waits
 
     def json(
         self, request: Request, record: Record, most_files: Optional[int] = None
@@ -74,7 +81,8 @@ class Records:
                 return {"id": record.id, "status": None, "damaged": record.reason}
             files = self._store.files_json(record, most_files) if most_files != 0 else ()
             build = self._with_output_sizes(record)
-            return builds.to_json(build, page_url(base, record.id), files)
+            told = builds.to_json(build, page_url(base, record.id), files)
+            return {**told, "waiting": self._why_waits(record)}
 
         return tell
 

@@ -215,6 +215,14 @@ class State:
         with self._lock:
             return self._queue.position(number)
 
+    def usual_seconds_left(self, number: int) -> Optional[float]:
+        """The time that a running build will usually still take; None if nobody can tell."""
+        unfinished = self.unfinished_build(number)
+        usual = self.typical_durations.of(unfinished.build.command) if unfinished else None
+        if unfinished is None or usual is None:
+            return None
+        return max(0.0, usual - (self.clock() - unfinished.began_at))
+
     def queued(self) -> list[Build]:
         """The builds that wait, oldest first."""
         with self._lock:

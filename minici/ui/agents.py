@@ -52,6 +52,13 @@ def agents_page(language: str, view: AgentsView) -> Html:
     return frame(translate, "agents", title, content, view.context, refresh=True)
 
 
+_BUTTONS = {
+    "forget": ("forget_agent", "forget_agent_named"),
+    "pause": ("pause_agent", "pause_agent_named"),
+    "resume": ("resume_agent", "resume_agent_named"),
+}
+
+
 def _agent(translate: Translator, context: PageContext, agent: AgentView) -> Html:
     state = agent.state if agent.state in _STATES else "gone"
     heard = ago(translate, agent.heard, context.now) if agent.heard else phrase(translate, "never")
@@ -119,8 +126,8 @@ def _form(translate: Translator, agent: AgentView, verb: str, parameter: str) ->
         verb=verb,
         parameter=parameter,
         address=input_value(agent.address),
-        label=translate(f"{verb}_agent_named", name=agent.name),
-        text=translate(f"{verb}_agent"),
+        label=translate(_BUTTONS[verb][1], name=agent.name),
+        text=translate(_BUTTONS[verb][0]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Optional
 
+from minici.reasons import Reason
 from minici.ui.attempts import attempts_section, reproduce_section
 from minici.ui.build_facts import build_link, facts_of
 from minici.ui.checkout import checkout_section
@@ -149,6 +150,17 @@ def _button(build: BuildJson, verb: str, text: str) -> Html:
     )
 
 
+# What a queued build waits for, where its place in the queue does not say all of it.
+_SAID_IN_FULL = (
+    *("wait_label", "wait_labels", "wait_unable", "wait_unable_labels", "wait_alone"),
+    *("wait_seconds", "wait_minutes"),
+)
+
+
+def _as_sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _notes(translate: Translator, view: BuildView, status: str) -> Html:
     if status == "damaged":
         text = translate(
@@ -177,6 +189,9 @@ def _why_waits(translate: Translator, view: BuildView) -> Html:
     if not waiting.agents:
         command = view.context.start_agent_command
         return panel(translate, title, translate("waits_no_agent"), command, "panel-warn")
+    reason = view.build.get("waiting")
+    if isinstance(reason, Reason) and reason.key in _SAID_IN_FULL:
+        return panel(translate, title, _as_sentence(reason_text(translate, reason)))
     if waiting.troubles:
         return _troubles(translate, title, waiting)
     if not waiting.full:

@@ -197,3 +197,50 @@ def test_the_pages_show_labels_and_pauses(place: Place, server: ServerProcess) -
     assert "Paused" in page and "gpu" in page and 'action="/agents/resume"' in page
     assert "1 paused" in server.get("/", {"Accept-Language": "en"}).text
     assert "<li>gpu</li>" in server.get("/build/1", {"Accept-Language": "en"}).text
+
+
+def waiting(server: ServerProcess, number: int) -> Any:
+    told = server.build(number)["waiting"]
+    listed = {each["id"]: each for each in server.get("/api/builds").json()["builds"]}
+    assert listed[number]["waiting"] == told
+    return told
+
+
+def test_rule_03_a_build_says_why_it_waits(place: Place, server: ServerProcess) -> None:
+    start(server, labels="gpu")
+    assert waiting(server, 1) == "no agent is connected: start one"
+    agent = agent_of(place, server)
+    missing = "no agent has the labels it needs: gpu; start one that has them"
+    wait_for(lambda: waiting(server, 1) == missing, 10, "what is missing")
+    page = server.get("/build/1", {"Accept-Language": "en"}).text
+    assert "No agent has the labels it needs: gpu; start one that has them." in page
+    page = server.get("/build/1", {"Accept-Language": "ru"}).text
+    assert "Ни у одного агента нет нужных меток: gpu; запустите агента с ними." in page
+    start(server)
+    assert agent.wait_build()["id"] == "2" and waiting(server, 2) is None
+    start(server)
+    taken = "number 2 in the queue; every slot that may take it is taken"
+    wait_for(lambda: waiting(server, 3) == taken, 10, "that all slots are taken")
+    server.post("/agents/pause", {"agent": agent.address})
+    paused = f"no agent takes builds now: fake ({agent.address}) is paused, resume it"
+    wait_for(lambda: waiting(server, 3) == paused, 10, "that it is paused")
+    assert "is paused, resume it." in server.get("/build/3", {"Accept-Language": "en"}).text
+    server.post("/agents/resume", {"agent": agent.address})
+    server.post("/build/3/cancel")
+    assert waiting(server, 3) is None
+
+
+def test_rule_03_the_time_until_a_slot_is_free_is_that_of_earlier_builds(
+    place: Place, server: ServerProcess
+) -> None:
+    agent = agent_of(place, server)
+    start(server)
+    agent.result(agent.wait_build())
+    start(server)
+    agent.wait_build(2)
+    start(server)
+    text = "number 1 in the queue; a slot should be free in about 1 s"
+    wait_for(lambda: waiting(server, 3) == text, 10, "the usual time")
+    assert "A slot should be free" not in server.get("/build/2").text
+    page = server.get("/build/3", {"Accept-Language": "en"}).text
+    assert "Number 1 in the queue; a slot should be free in about 1 s." in page
