@@ -153,6 +153,25 @@ def test_fault_64_a_repository_for_which_there_is_no_space(
     assert_goes_on(agent, server, 2)
 
 
+def test_fault_64_space_that_git_lacked_and_gave_back(place: Place, server: FakeServer) -> None:
+    """The disk has room again by the time at which the result would be kept."""
+    full = place.folder / "full"
+    full.touch()
+    programs = place.folder / "programs"
+    programs.mkdir()
+    shim = programs / "git"
+    said = "fatal: write error: No space left on device"
+    script = f'case "$*" in *" fetch "*) [ -e {full} ] && echo >&2 "{said}" && exit 128;; esac'
+    shim.write_text(f'#!/bin/sh\n{script}\nexec {shutil.which("git")} "$@"\n')
+    shim.chmod(0o755)
+    agent = place.agent(server, {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"})
+    assert hand(agent, 1).status == 202
+    told = server.wait_call("/notify_build_returned").params
+    assert "No space left" in told["reason"] and not server.results
+    full.unlink()
+    assert_goes_on(agent, server, 2)
+
+
 @only_root
 def test_fault_64_a_build_that_fills_the_disk_with_files(
     place: Place, server: FakeServer, small_disk: Path
