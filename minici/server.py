@@ -27,6 +27,7 @@ from minici.daemon import (
 from minici.hooks.queue import HookQueue
 from minici.hooks.telling import Telling
 from minici.routes.agent_api import AgentEndpoints
+from minici.routes.changes import Changes
 from minici.routes.common import Records, page_url
 from minici.routes.feeds import Monitors
 from minici.routes.files import FileEndpoints
@@ -176,6 +177,7 @@ class Server:
             *Monitors(self.state, self._config, self._records, self._base).routes(),
             *OutputEndpoints(self.state, self.store, self._records).routes(),
             *FileEndpoints(self.state).routes(),
+            *Changes(self.state).routes(),
             *Api(self.state, self._records).routes(),
             *Metrics(self.state, self._counters).routes(),
             *Webhooks(self._config, self.poller).routes(),

@@ -85,7 +85,7 @@ class Lines:
                     break
                 start = self._after_newline(stream, ordinal)
                 excerpt = b"".join(self._transcript.read(stream, start, start + _EXCERPT))
-                shown = _as_shown(excerpt.partition(b"\n")[0]).decode("utf-8", "replace")
+                shown = as_shown(excerpt.partition(b"\n")[0]).decode("utf-8", "replace")
                 yield Match(self._number_at(stream, start), shown)
 
     # Counting. A line begins with its first byte.
@@ -152,7 +152,7 @@ class Lines:
         """Yield, for each chosen line of the stream, the number of lines before it."""
         before = 0
         for block in self._whole_lines(stream):
-            yield from (before + line for line in chosen_in(_as_shown(block)))
+            yield from (before + line for line in chosen_in(as_shown(block)))
             before += block.count(b"\n")
 
     def _whole_lines(self, stream: str) -> Iterator[bytes]:
@@ -184,7 +184,7 @@ def _end_of_line(data: bytes, count: int) -> int:
     return high
 
 
-def _as_shown(block: bytes) -> bytes:
+def as_shown(block: bytes) -> bytes:
     if b"\x1b" in block:
         block = _SEQUENCE.sub(b"", block)
     if b"\r" not in block:

@@ -216,6 +216,11 @@ class Transcript:
         """The place after everything."""
         return self._ends(self._count - 1) if self._count > self._first else (0, 0)
 
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """The places after each piece, in order of arrival."""
+        for index in range(self._first, self._count):
+            yield self._ends(index)
+
     # Places. The records' ends rise, so what comes next is found by halving.
 
     def _ends(self, index: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from minici.build import FINAL, Build
+from minici.build import FINAL, SUCCESS, Build
 from minici.scheduler.state import State
 from minici.store import Page, Record
 
@@ -82,6 +82,23 @@ def previous_status(state: State, build: Build) -> str:
 
     found = state.store.page(build.id, 1, fits).records
     return found[0].status if found and isinstance(found[0], Build) else ""
+
+
+def last_success(state: State, build: Build) -> Optional[Build]:
+    """Return the last success of the same project and command before a build, if there is one.
+
+    Looks at as many records as a page of the list may read.
+    """
+
+    def fits(record: Record) -> bool:
+        return (
+            isinstance(record, Build)
+            and record.status == SUCCESS
+            and (record.project, record.command) == (build.project, build.command)
+        )
+
+    found = state.store.page(build.id, 1, fits).records
+    return found[0] if found and isinstance(found[0], Build) else None
 
 
 def _has_text(build: Build, text: str) -> bool:

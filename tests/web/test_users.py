@@ -79,6 +79,7 @@ FOR_PEOPLE = [
     ("POST", "/api/poll"),
     ("GET", "/api/builds"),
     ("POST", "/api/builds"),
+    ("GET", "/api/builds/1/changes"),
     ("GET", "/api/builds/1"),
     ("GET", "/api/agents"),
     ("GET", "/badge.svg"),
