@@ -1,13 +1,15 @@
 """From what a command wrote to lines of HTML.
 
-Colours and weights (SGR) become CSS classes, a carriage return starts its line again, as a
-progress bar means it, addresses become links; every other control sequence is dropped, and
-a control character on its own is shown as a mark. static/log.js does the same for live
-output and follows this module.
+Colours and weights (SGR) become CSS classes, addresses become links. What moves the cursor within
+its line or up (carriage return, backspace, CSI A to G) and what erases (CSI J, K) is followed, so
+that progress bars are shown as a terminal leaves them; every other control sequence is dropped,
+and a control character on its own is shown as a mark. static/log.js does the same for live output
+and follows this module.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +23,14 @@ _TOKEN = re.compile(
     r"\x1b\[([0-?]*)[ -/]*([@-~])"  # CSI: 1 parameters, 2 final
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS and the like
     r"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"  # other escapes
-    r"|(\r*\n|\r)"  # 3 the end of a line, or its beginning again
-    r"|([^\x1b\r\n]+|\x1b)"  # 4 text
+    r"|(\r*\n|\r|\x08)"  # 3 the end of a line, its beginning again, or one character back
+    r"|([^\x1b\r\n\x08]+|\x1b)"  # 4 text
 )
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?|\r+)\Z")
 _LONGEST_SEQUENCE = 4096
+_MOST_ROWS = 200  # that the cursor can go up
+_MOST_COLUMNS = 1000  # that it can go to the right of what is there
+_MOST_SPANS = 500  # of a line that is written over; a longer one begins anew
 
 NO_LINES: Mapping[str, int] = MappingProxyType({})
 
@@ -128,33 +133,103 @@ def _colour_code(colour: int) -> str:
     return "2;" + ";".join(map(str, _channels(colour)))
 
 
+Span = tuple[str, str]  # the sequence that makes its look, and its text
+
+
+@functools.lru_cache(maxsize=4096)
+def classes_of(sequence: str) -> str:
+    """The CSS classes of a look, given as `Pen.sequence` returns it."""
+    pen = Pen()
+    if sequence:
+        pen.apply(sequence[2:-1])
+    return pen.classes()
+
+
 @dataclass
 class Line:
-    """One line being written: spans of one look each, and the raw text since its start."""
+    """One line being written, in spans of one look each."""
 
     number: int
     stream: str
     seconds: float
-    spans: list[tuple[str, str]] = field(default_factory=list)
-    raw: list[str] = field(default_factory=list)
-    returned: bool = False
+    spans: list[Span] = field(default_factory=list)
 
-    def write(self, classes: str, text: str) -> None:
-        """Add text; after a carriage return it takes the place of what was there."""
-        if self.returned:
+    @property
+    def width(self) -> int:
+        return sum(len(text) for _, text in self.spans)
+
+    def write(self, column: Optional[int], look: str, text: str) -> None:
+        """Write over what stands at a column, or at the end for None."""
+        if column is not None and len(self.spans) > _MOST_SPANS:
             self.spans.clear()
-            self.returned = False
-        self.spans.append((classes, text))
+        if column is None:
+            self.spans.append((look, text))
+            return
+        before, rest = _split(self.spans, column)
+        gap = column - sum(len(part) for _, part in before)
+        if gap > 0:
+            before.append(("", " " * gap))
+        self.spans = [*before, (look, text), *_split(rest, len(text))[1]]
+
+    def erase(self, column: Optional[int], kind: str) -> None:
+        """Erase to the end of the line, for `1` from its beginning, for `2` all of it."""
+        if kind == "1" and column is not None:
+            self.spans = [("", " " * (column + 1)), *_split(self.spans, column + 1)[1]]
+        elif kind in ("1", "2"):
+            self.spans = []
+        elif column is not None:
+            self.spans = _split(self.spans, column)[0]
+
+
+def _split(spans: list[Span], column: int) -> tuple[list[Span], list[Span]]:
+    """The spans before and after a column."""
+    for index, (look, text) in enumerate(spans):
+        if column < len(text):
+            before = [(look, text[:column])] if column else []
+            return [*spans[:index], *before], [(look, text[column:]), *spans[index + 1 :]]
+        column -= len(text)
+    return list(spans), []
 
 
 class _Stream:
-    """The open end of a stream: its pen, its line, half a sequence."""
+    """A stream as a terminal shows it: its pen, its last lines, and the cursor among them.
+
+    At row `len(rows)` the next line begins; a `column` of None is the end of the row. `begun` says
+    whether the line of output that is being read has its number already.
+    """
 
     def __init__(self, continued: Optional[int] = None) -> None:
         self.pen = Pen()
-        self.line: Optional[Line] = None
+        self.look = ""
+        self.rows: list[Line] = []
+        self.row = 0
+        self.column: Optional[int] = None
+        self.begun = False
         self.continued = continued  # the number of the line that its first text goes on with
         self.carry = ""
+
+    @property
+    def line(self) -> Optional[Line]:
+        return self.rows[self.row] if self.row < len(self.rows) else None
+
+    def go_to(self, row: int, column: Optional[int]) -> None:
+        """Move the cursor; above what is known are lines that no page shows."""
+        missing = min(max(0, -row), _MOST_ROWS)
+        self.rows[:0] = [Line(0, "", 0.0) for _ in range(missing)]
+        self.row = min(max(0, row), len(self.rows))
+        self.column = column
+
+    def place(self) -> int:
+        """The column of the cursor as a number."""
+        if self.column is None:
+            return self.line.width if self.line else 0
+        return self.column
+
+    def forget(self) -> None:
+        """Let go of lines that the cursor will not reach any more."""
+        if len(self.rows) > 2 * _MOST_ROWS:
+            del self.rows[:_MOST_ROWS]
+            self.row -= _MOST_ROWS
 
 
 class Log:
@@ -180,29 +255,44 @@ class Log:
     def _feed(self, stream: _Stream, piece: OutputPiece, text: str) -> None:
         for match in _TOKEN.finditer(text):
             parameters, final, end, plain = match.groups()
-            if end or plain:
-                self._write(self._line(stream, piece), stream, end, plain)
+            if plain:
+                self._begin(stream, piece).write(stream.column, stream.look, plain)
+                if stream.column is not None:
+                    stream.column += len(plain)
+            elif end == "\x08":
+                stream.column = max(0, stream.place() - 1)
+            elif end == "\r":
+                stream.column = 0
+            elif end:
+                self._end_line(stream, piece)
             elif final == "m":
                 stream.pen.apply(parameters)
-            if stream.line:
-                stream.line.raw.append(match.group())
+                stream.look = stream.pen.sequence()
+            elif final:
+                if stream.continued is not None and final in "ABEF":
+                    self._begin(stream, piece)  # the line that the cursor leaves
+                _move(stream, parameters, final)
 
-    @staticmethod
-    def _write(line: Line, stream: _Stream, end: Optional[str], plain: str) -> None:
-        if end and "\n" in end:
-            stream.line = None
-        elif end:
-            line.returned = True
-        else:
-            line.write(stream.pen.classes(), plain)
+    def _end_line(self, stream: _Stream, piece: OutputPiece) -> None:
+        self._begin(stream, piece)
+        stream.go_to(stream.row + 1, 0)
+        if stream.line is None:
+            stream.column = None
+        stream.begun = False
+        stream.forget()
 
-    def _line(self, stream: _Stream, piece: OutputPiece) -> Line:
+    def _begin(self, stream: _Stream, piece: OutputPiece) -> Line:
+        """The line at the cursor. Each line of output takes a number, also one that is written
+        over others: so a line has the same number on every page."""
         if stream.line is None:
             name = "stderr" if piece.stream == "stderr" else "stdout"
             number, stream.continued = stream.continued or self.next, None
-            stream.line = Line(number, name, piece.seconds, raw=[stream.pen.sequence()])
-            self._place(stream.line)
-        return stream.line
+            stream.rows.append(Line(number, name, piece.seconds))
+            self._place(stream.rows[-1])
+        elif not stream.begun:
+            self.next += 1
+        stream.begun = True
+        return stream.rows[stream.row]
 
     def _place(self, line: Line) -> None:
         if line.number == self.next:
@@ -213,12 +303,41 @@ class Log:
         self.lines.insert(before, line)
 
     def open(self) -> dict[str, dict[str, object]]:
-        """For each stream that can go on: its open line's number, or null, and raw text."""
-        return {
-            name: {
-                "line": stream.line.number if stream.line else stream.continued,
-                "text": ("".join(stream.line.raw) if stream.line else stream.pen.sequence())
-                + stream.carry,
-            }
-            for name, stream in self._streams.items()
-        }
+        """For each stream that can go on: the number of its last line if that is open, or null,
+        whether the line of output has its number, and the text that leads to the cursor."""
+        return {name: _state(stream) for name, stream in self._streams.items()}
+
+
+def _move(stream: _Stream, parameters: str, final: str) -> None:
+    """Do what a control sequence says of the cursor, or to what stands there."""
+    count = max(1, int(parameters)) if parameters.isdigit() and len(parameters) < 6 else 1
+    column = stream.place()
+    if final in "AF":
+        stream.go_to(stream.row - min(count, _MOST_ROWS), 0 if final == "F" else column)
+    elif final in "BE":
+        stream.go_to(stream.row + count, 0 if final == "E" else column)
+    elif final == "C":
+        stream.column = min(column + count, column + _MOST_COLUMNS)
+    elif final == "D":
+        stream.column = max(0, column - count)
+    elif final == "G":
+        stream.column = min(count - 1, _MOST_COLUMNS)
+    elif final == "K" and stream.line:
+        stream.line.erase(stream.column, parameters)
+    elif final == "J" and parameters in ("", "0") and stream.line:
+        stream.line.erase(stream.column, parameters)
+        for below in stream.rows[stream.row + 1 :]:
+            below.spans = []
+
+
+def _state(stream: _Stream) -> dict[str, object]:
+    below, text, line = len(stream.rows) - stream.row, "", stream.continued
+    if below:
+        last = stream.rows[-1]
+        line = last.number
+        text = "".join(f"\x1b[m{look}{part}" for look, part in last.spans) + "\x1b[m"
+        if below > 1:
+            text += f"\x1b[{below - 1}A"
+    if below > 1 or stream.column is not None:
+        text += f"\x1b[{stream.place() + 1}G"
+    return {"line": line, "begun": stream.begun, "text": text + stream.look + stream.carry}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from minici.ui.ansi import Line, Log
+from minici.ui.ansi import Line, Log, Span, classes_of
 from minici.ui.markup import Html, escape, join, markup
 
 _URL = re.compile(r"https?://[^\s<>\"'`\x00-\x1f\x7f-\x9f\u200b-\u206f\ufeff]+")
@@ -41,10 +41,11 @@ def _line_html(line: Line, numbered: str) -> Html:
     )
 
 
-def _merged(spans: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _merged(spans: Sequence[Span]) -> Iterator[tuple[str, str]]:
     """Neighbours of the same look as one, so that an address in two pieces is one link."""
     look, texts = "", [""]
-    for classes, text in spans:
+    for sequence, text in spans:
+        classes = classes_of(sequence)
         if classes != look:
             yield look, "".join(texts)
             look, texts = classes, []

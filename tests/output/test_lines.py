@@ -144,7 +144,7 @@ def test_a_line_that_goes_on_stands_before_those_that_began_later() -> None:
     assert [line.number for line in log.lines] == [3, 5, 8, 9] and log.next == 10
     assert 'id="L3"' in render(log, "{n}")
     assert log.open()["stdout"]["line"] == 9 and log.open()["stderr"]["line"] is None
-    assert Log(8, {"stdout": 3}).open()["stdout"] == {"line": 3, "text": ""}
+    assert Log(8, {"stdout": 3}).open()["stdout"] == {"line": 3, "begun": False, "text": ""}
 
 
 # Search

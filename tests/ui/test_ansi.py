@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import random
 import re
+import time
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_other_sequences_do_nothing(sequence: str) -> None:
 
 
 def test_a_lone_control_character_is_a_mark() -> None:
-    assert line("a\x08b\x07\x1b") == "a&lt;U+0008&gt;b&lt;U+0007&gt;"
+    assert line("a\x00b\x07\x1b") == "a&lt;U+0000&gt;b&lt;U+0007&gt;"
     assert line("a\x1b\u00e9b") == "a&lt;U+001B&gt;éb"
     assert line("a\u202eb") == "a&lt;U+202E&gt;b"
 
@@ -111,11 +112,58 @@ def test_what_looks_like_html_is_text() -> None:
         ("10%\r\r\n", "10%"),
         ("10%\r", "10%"),
         ("a\rbb\r\x1b[32m", "bb"),
-        ("\x1b[31mlong line\rx", "x"),
+        ("\x1b[31mlong line\rx", "xong line"),
+        ("long line\r\x1b[Kx", "x"),
     ],
 )
 def test_a_carriage_return_begins_its_line_again(text: str, shown: str) -> None:
     assert plain_text(line(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("ab\x08c", ["ac"]),
+        ("\x08\x08ab", ["ab"]),
+        ("spin |\x08/\x08-\x08 \n", ["spin  "]),
+        ("a\nb\n\x1b[2Ac\nd\ne", ["c", "d", "e"]),
+        ("a\nb\n\x1b[1A\x1b[2KB\n", ["a", "B"]),
+        ("a: 1\nb: 1\n\x1b[2A\x1b[3C2\x1b[1E\x1b[3C3\n", ["a: 2", "b: 3"]),
+        ("one\ntwo\nthree\n\x1b[3A\x1b[Jnew\n", ["new", "", ""]),
+        ("one\ntwo\x1b[1F1\n", ["1ne", "two"]),
+        ("a\x1b[4Gb", ["a  b"]),
+        ("abcd\x1b[2D\x1b[1Kx", ["  xd"]),
+        ("abcd\x1b[3D\x1b[K", ["a"]),
+        ("a\x1b[9999999Cb", ["a b"]),
+        ("é🎉x\x08y\r1", ["1🎉y"]),
+    ],
+)
+def test_the_cursor_is_where_a_terminal_has_it(text: str, shown: list[str]) -> None:
+    assert [plain_text(each) for each in lines_of(("stdout", text))] == shown
+
+
+def test_a_line_that_is_written_over_others_takes_a_number_all_the_same() -> None:
+    log = Log()
+    log.write(OutputPiece("stdout", 0.0, "a\nb\n\x1b[2Ac\nd\nlast"))
+    assert [(line.number, line.spans[0][1]) for line in log.lines] == [
+        (1, "c"),
+        (2, "d"),
+        (5, "last"),
+    ]
+
+
+def test_the_cursor_goes_above_what_a_page_holds() -> None:
+    log = Log(8)
+    log.write(OutputPiece("stdout", 0.0, "a\n\x1b[3Agone\ngone\nhere\nlast\n"))
+    assert [line.spans[0][1] for line in log.lines] == ["here", "last"]
+
+
+def test_a_line_that_is_written_over_and_over_costs_no_more_for_it() -> None:
+    log = Log()
+    begun = time.perf_counter()
+    log.write(OutputPiece("stdout", 0.0, "".join(f"\x1b[3{n % 8}ma" for n in range(20000))))
+    log.write(OutputPiece("stdout", 0.0, "\rx\x1b[5Cy\x1b[3A" * 20000))
+    assert time.perf_counter() - begun < 5
 
 
 def test_lines_and_where_they_stand() -> None:

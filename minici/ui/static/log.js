@@ -3,7 +3,7 @@
 "use strict";
 
 const miniciLog = (() => {
-  const TOKEN = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-OQ-WYZ\\`-~]|(\r*\n|\r)|([^\x1b\r\n]+|\x1b)/g;
+  const TOKEN = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-OQ-WYZ\\`-~]|(\r*\n|\r|\x08)|([^\x1b\r\n\x08]+|\x1b)/g;
   const UNFINISHED = /(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?|\r+)$/;
   const URL_PATTERN = /https?:\/\/[^\s<>"'`\x00-\x1f\x7f-\x9f\u200b-\u206f\ufeff]+/g;
   const UNSAFE = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
@@ -12,6 +12,9 @@ const miniciLog = (() => {
   const LEVELS = [0, 95, 135, 175, 215, 255];
   const LONGEST_SEQUENCE = 4096;
   const LONGEST_LINE = 100000;
+  const MOST_ROWS = 200;
+  const MOST_COLUMNS = 1000;
+  const MOST_SPANS = 500;
 
   const visible = (text) =>
     text.replace(UNSAFE, (sign) => `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`);
@@ -142,6 +145,24 @@ const miniciLog = (() => {
     if (place < text.length) parent.append(visible(text.slice(place)));
   }
 
+  /* Columns are characters, not halves of them. */
+  const isWide = (text) => /[\ud800-\udfff]/.test(text);
+  const width = (text) => (isWide(text) ? [...text].length : text.length);
+  const cut = (text, from, to) => (isWide(text) ? [...text].slice(from, to).join("") : text.slice(from, to));
+  const widthOf = (spans) => spans.reduce((sum, [, text]) => sum + width(text), 0);
+
+  function split(spans, column) {
+    for (const [index, [classes, text]] of spans.entries()) {
+      const length = width(text);
+      if (column < length) {
+        const before = column ? [[classes, cut(text, 0, column)]] : [];
+        return [[...spans.slice(0, index), ...before], [[classes, cut(text, column)], ...spans.slice(index + 1)]];
+      }
+      column -= length;
+    }
+    return [[...spans], []];
+  }
+
   class Line {
     /* `element` is there already for a line that the page came with. */
     constructor(prefix, number, name, seconds, element = null) {
@@ -152,15 +173,27 @@ const miniciLog = (() => {
       this.element = element;
       this.spans = [];
       this.length = 0;
-      this.returned = false;
     }
 
-    write(classes, text) {
-      if (this.returned) {
-        this.spans = [];
-        this.length = 0;
-        this.returned = false;
+    /* A line that is on the page, as it stands there. */
+    static of(element, prefix, name) {
+      const line = new Line(prefix, Number(element.id.slice(1)), name, 0, element);
+      for (const node of element.querySelector(".text").childNodes) {
+        line.spans.push([node.nodeName === "SPAN" ? node.className : "", node.textContent]);
       }
+      return line;
+    }
+
+    write(column, classes, text) {
+      if (column !== null && this.spans.length > MOST_SPANS) this.spans = [];
+      if (column === null) return this.append(classes, text);
+      const [before, rest] = split(this.spans, column);
+      const gap = column - widthOf(before);
+      if (gap > 0) before.push(["", " ".repeat(gap)]);
+      this.spans = [...before, [classes, text], ...split(rest, width(text))[1]];
+    }
+
+    append(classes, text) {
       const part = text.slice(0, Math.max(0, LONGEST_LINE - this.length));
       this.length += part.length;
       const last = this.spans[this.spans.length - 1];
@@ -168,10 +201,28 @@ const miniciLog = (() => {
       else this.spans.push([classes, part]);
     }
 
+    erase(column, kind) {
+      if (kind === "1" && column !== null) this.spans = [["", " ".repeat(column + 1)], ...split(this.spans, column + 1)[1]];
+      else if (kind === "1" || kind === "2") this.spans = [];
+      else if (column !== null) this.spans = split(this.spans, column)[0];
+    }
+
+    /* Neighbours of the same look as one. */
+    get merged() {
+      const merged = [];
+      for (const [classes, text] of this.spans) {
+        const last = merged[merged.length - 1];
+        if (last && last[0] === classes) last[1] += text;
+        else merged.push([classes, text]);
+      }
+      return merged;
+    }
+
     show() {
       const { make, say } = minici;
       const content = make("span", { class: "text" });
-      for (const [classes, text] of this.spans) {
+      for (const [classes, text] of this.merged) {
+        if (!text) continue;
         const parent = classes ? make("span", { class: classes }) : content;
         appendLinked(parent, text);
         if (classes) content.append(parent);
@@ -186,6 +237,37 @@ const miniciLog = (() => {
     }
   }
 
+  /* A stream as a terminal shows it: its last lines, and the cursor among them. At row
+     `rows.length` the next line begins; a column of null is the end of the row. */
+  class Stream {
+    pen = new Pen();
+    look = "";
+    rows = [];
+    row = 0;
+    column = null;
+    begun = false; // whether the line of output that comes has its number already
+    carry = "";
+
+    constructor(name) {
+      this.name = name;
+    }
+
+    get line() {
+      return this.rows[this.row] ?? null;
+    }
+
+    get place() {
+      if (this.column !== null) return this.column;
+      return this.line ? widthOf(this.line.spans) : 0;
+    }
+
+    forget() {
+      if (this.rows.length <= 2 * MOST_ROWS) return;
+      this.rows.splice(0, MOST_ROWS);
+      this.row -= MOST_ROWS;
+    }
+  }
+
   class Log {
     /* `element` is #log or #checkout-log, with the lines that are there already. */
     constructor(element) {
@@ -197,7 +279,7 @@ const miniciLog = (() => {
     }
 
     begin(next) {
-      this.streams = { stdout: { pen: new Pen(), line: null, carry: "" }, stderr: { pen: new Pen(), line: null, carry: "" } };
+      this.streams = { stdout: new Stream("stdout"), stderr: new Stream("stderr") };
       this.changed = new Set(); // lines that look different on the page
       this.fresh = []; // lines that are not on the page yet
       this.next = next;
@@ -212,41 +294,104 @@ const miniciLog = (() => {
     /* Go on with the lines that were open when the page was made. One that began before the
        part on the page is not there yet, and comes before all others once it goes on. */
     takeUp(open) {
-      for (const [name, { line, text }] of Object.entries(open)) {
+      for (const [name, { line, begun, text }] of Object.entries(open)) {
         const stream = this.streams[name];
-        const element = line === null ? null : document.getElementById(`${this.prefix}${line}`);
-        if (line !== null && !element) stream.continued = line;
-        if (element) stream.line = new Line(this.prefix, line, name, 0, element);
-        if (element) this.feed(stream, name, 0, text);
-        else stream.carry = text;
+        const element = line ? document.getElementById(`${this.prefix}${line}`) : null;
+        if (element) stream.rows = [new Line(this.prefix, line, name, 0, element)];
+        else if (line === 0) stream.rows = [new Line(this.prefix, 0, name, 0)];
+        else if (line !== null) stream.continued = line;
+        stream.begun = true;
+        this.feed(stream, 0, text);
+        stream.begun = begun;
       }
     }
 
     write({ stream: name, seconds, text }) {
-      const known = name === "stderr" ? "stderr" : "stdout";
-      this.feed(this.streams[known], known, seconds, text);
+      this.feed(this.streams[name === "stderr" ? "stderr" : "stdout"], seconds, text);
     }
 
-    feed(stream, name, seconds, added) {
+    feed(stream, seconds, added) {
       const text = stream.carry + added;
       const unfinished = UNFINISHED.exec(text);
       stream.carry = unfinished && unfinished[0].length <= LONGEST_SEQUENCE ? unfinished[0] : "";
       const end = text.length - (unfinished ? unfinished[0].length : 0);
-      for (const match of text.slice(0, end).matchAll(TOKEN)) this.token(stream, name, seconds, match);
+      for (const match of text.slice(0, end).matchAll(TOKEN)) this.token(stream, seconds, match);
     }
 
-    token(stream, name, seconds, [, parameters, final, end, plain]) {
-      if (final === "m") stream.pen.apply(parameters);
-      if (!end && !plain) return;
-      const line = (stream.line ??= this.newLine(stream, name, seconds));
-      if (end && end.includes("\n")) stream.line = null;
-      else if (end) line.returned = true;
-      else line.write(stream.pen.classes(), plain);
+    token(stream, seconds, [, parameters, final, end, plain]) {
+      if (plain) {
+        const line = this.beginLine(stream, seconds);
+        line.write(stream.column, stream.look, plain);
+        if (stream.column !== null) stream.column += width(plain);
+        this.touch(line);
+      } else if (end === "\b") stream.column = Math.max(0, stream.place - 1);
+      else if (end === "\r") stream.column = 0;
+      else if (end) this.endLine(stream, seconds);
+      else if (final === "m") {
+        stream.pen.apply(parameters);
+        stream.look = stream.pen.classes();
+      } else if (final) {
+        if (stream.continued !== undefined && "ABEF".includes(final)) this.beginLine(stream, seconds);
+        this.move(stream, parameters, final);
+      }
+    }
+
+    move(stream, parameters, final) {
+      const count = /^[0-9]{1,5}$/.test(parameters) ? Math.max(1, Number(parameters)) : 1;
+      const column = stream.place;
+      if (final === "A" || final === "F") this.goTo(stream, stream.row - Math.min(count, MOST_ROWS), final === "F" ? 0 : column);
+      else if (final === "B" || final === "E") this.goTo(stream, stream.row + count, final === "E" ? 0 : column);
+      else if (final === "C") stream.column = column + Math.min(count, MOST_COLUMNS);
+      else if (final === "D") stream.column = Math.max(0, column - count);
+      else if (final === "G") stream.column = Math.min(count - 1, MOST_COLUMNS);
+      else if (stream.line && (final === "K" || (final === "J" && ["", "0"].includes(parameters)))) {
+        stream.line.erase(stream.column, parameters);
+        this.touch(stream.line);
+        if (final === "K") return;
+        for (const below of stream.rows.slice(stream.row + 1)) {
+          below.spans = [];
+          this.touch(below);
+        }
+      }
+    }
+
+    goTo(stream, row, column) {
+      const missing = Math.min(Math.max(0, -row), MOST_ROWS);
+      for (let i = 0; i < missing; i++) stream.rows.unshift(this.above(stream));
+      stream.row = Math.min(Math.max(0, row), stream.rows.length);
+      stream.column = column;
+    }
+
+    /* The line of the stream above those that are known: one that the page came with, or none. */
+    above({ rows: [first], name }) {
+      let element = first ? first.element?.previousElementSibling : this.element.lastElementChild;
+      if (first?.number && !first.element) element = this.element.lastElementChild;
+      while (element && !element.classList.contains(name) && this.prefix === "L") element = element.previousElementSibling;
+      return element ? Line.of(element, this.prefix, name) : new Line(this.prefix, 0, name, 0);
+    }
+
+    touch(line) {
       if (line.element) this.changed.add(line);
     }
 
-    newLine(stream, name, seconds) {
-      const line = new Line(this.prefix, stream.continued ?? this.next++, name, seconds);
+    endLine(stream, seconds) {
+      this.beginLine(stream, seconds);
+      this.goTo(stream, stream.row + 1, 0);
+      if (!stream.line) stream.column = null;
+      stream.begun = false;
+      stream.forget();
+    }
+
+    /* Each line of output takes a number, also one that is written over others. */
+    beginLine(stream, seconds) {
+      if (!stream.line) stream.rows.push(this.newLine(stream, seconds));
+      else if (!stream.begun) this.next += 1;
+      stream.begun = true;
+      return stream.line;
+    }
+
+    newLine(stream, seconds) {
+      const line = new Line(this.prefix, stream.continued ?? this.next++, stream.name, seconds);
       line.continued = stream.continued !== undefined;
       stream.continued = undefined;
       this.fresh.push(line);
