@@ -470,6 +470,37 @@ def test_a_long_output_opens_at_the_failing_line_once_that_is_found(
     wait_for_line(browser, 2)
 
 
+def test_nothing_shifts_while_a_build_runs(
+    browser: Browser, server: ServerProcess, gate: Gate
+) -> None:
+    number = server.start_build(command=gate.command)
+    server.wait_status(number, "running")
+    gate.run("echo begun")
+    open_build(browser, server, number)
+    browser.wait(lambda: shown_lines(browser) == ["begun"])
+    browser.script(
+        "window.shifts = []; new PerformanceObserver((list) => list.getEntries().forEach("
+        "(each) => shifts.push(...each.sources.map(({ node }) => node?.outerHTML ?? node?.data))))"
+        ".observe({ type: 'layout-shift' })"
+    )
+    for count in (1, 2):
+        gate.run("echo line; echo line >&2; sleep 0.3; printf '10%%\\r20%%\\n'")
+        browser.wait(lambda: len(shown_lines(browser)) == 1 + 3 * count)
+    assert browser.script("return window.shifts") == []
+    gate.run("exit 0")
+    server.wait_final(number)
+
+
+def test_twice_as_large_no_page_is_scrolled_sideways(
+    browser: Browser, server: ServerProcess
+) -> None:
+    number = finished(browser, server, f"echo 'error: {'long ' * 60}'; exit 3")
+    browser.size(640, 450)  # 1280 by 900 at 200 %
+    for path in ("/", f"/build/{number}", "/agents", "/nothing"):
+        browser.go(f"http://{server.address}{path}")
+        assert browser.script("return document.documentElement.scrollWidth") <= 640, path
+
+
 def test_a_build_that_fails_while_one_looks_shows_its_failing_lines(
     browser: Browser, server: ServerProcess, gate: Gate
 ) -> None:
