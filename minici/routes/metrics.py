@@ -18,7 +18,7 @@ from minici.scheduler.state import State
 from minici.web.routing import Request, Response, Route
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_AGENT_STATES = ("ready", "trouble", "gone")
+_AGENT_STATES = ("ready", "trouble", "paused", "gone")
 
 Labels = Mapping[str, str]
 Sample = tuple[str, Labels, float]  # the end of its name, its labels, its value

@@ -23,18 +23,19 @@ log = logging.getLogger("minici.scheduler.agent_registry")
 
 @dataclass
 class AgentCount:
-    """The number of agents by state (`ready`, `trouble`, `gone`), and of the slots of those that
-    are not gone."""
+    """The number of agents by state (`ready`, `trouble`, `paused`, `gone`), and of the slots of
+    those that are not gone."""
 
     states: Counter[str] = field(default_factory=Counter)
     slots: int = 0
     free_slots: int = 0
 
     def add(self, agent: KnownAgent) -> None:
-        self.states["gone" if agent.gone else "trouble" if agent.trouble else "ready"] += 1
+        unable = "paused" if agent.paused else "trouble" if agent.trouble else ""
+        self.states["gone" if agent.gone else unable or "ready"] += 1
         if not agent.gone:
             self.slots += agent.slots
-        if not (agent.gone or agent.trouble):
+        if not (agent.gone or unable):
             self.free_slots += agent.free_slots
 
 

@@ -29,6 +29,12 @@ _STATES = {
     "paused": "agent_paused",
 }
 
+_FORMS = {
+    "pause": ("pause_agent", "pause_agent_named"),
+    "resume": ("resume_agent", "resume_agent_named"),
+    "forget": ("forget_agent", "forget_agent_named"),
+}
+
 
 def agents_page(language: str, view: AgentsView) -> Html:
     """The page `/agents`."""
@@ -50,13 +56,6 @@ def agents_page(language: str, view: AgentsView) -> Html:
     )
     title = f"{translate('agents_title')} · minici"
     return frame(translate, "agents", title, content, view.context, refresh=True)
-
-
-_BUTTONS = {
-    "forget": ("forget_agent", "forget_agent_named"),
-    "pause": ("pause_agent", "pause_agent_named"),
-    "resume": ("resume_agent", "resume_agent_named"),
-}
 
 
 def _agent(translate: Translator, context: PageContext, agent: AgentView) -> Html:
@@ -119,6 +118,7 @@ def _disk_usage(translate: Translator, agent: AgentView) -> Html:
 
 def _form(translate: Translator, agent: AgentView, verb: str, parameter: str) -> Html:
     """A button that asks for something to be done with the agent."""
+    text, label = _FORMS[verb]
     return markup(
         '<form method="post" action="/agents/$verb"><input type="hidden" name="$parameter" '
         'value="$address"><button type="submit" class="small" aria-label="$label">$text</button>'
@@ -126,8 +126,8 @@ def _form(translate: Translator, agent: AgentView, verb: str, parameter: str) ->
         verb=verb,
         parameter=parameter,
         address=input_value(agent.address),
-        label=translate(_BUTTONS[verb][1], name=agent.name),
-        text=translate(_BUTTONS[verb][0]),
+        label=translate(label, name=agent.name),
+        text=translate(text),
     )
 
 

@@ -98,6 +98,9 @@ def test_builds_agents_and_slots_are_told_in_prometheus_format(place: Place) -> 
     assert told("minici_builds_queued", project="shop") == 1
     assert told("minici_agents", state="ready") == 1
     assert told("minici_agents", state="gone") == 0
+    server.post("/agents/pause", {"agent": agent.address})
+    assert told("minici_agents", state="paused") == 1 and told("minici_slots_free") == 0
+    server.post("/agents/resume", {"agent": agent.address})
     assert (told("minici_slots"), told("minici_slots_free")) == (2, 0)
     assert server.post("/build/3/cancel").status == 303
     assert agent.result(first, 0).status == agent.result(second, 3).status == 200
