@@ -108,7 +108,14 @@ class Server:
         self.poller = Poller(config.projects, Pushes(self.store, self.state, self.dispatcher))
         self._records = Records(self.store, self._base, WaitingReasons(self.state).of)
         self._pages = Pages(
-            self.state, self.dispatcher, self.store, config, self._records, self.poller, self._base
+            self.state,
+            self.dispatcher,
+            self.store,
+            config,
+            self._records,
+            self.poller,
+            self.hooks.failure,
+            self._base,
         )
         try:
             unfinished = self.store.open()

@@ -39,6 +39,16 @@ Load = Callable[[int], Optional[Build]]
 Describe = Callable[[Build], tuple[Mapping[str, Any], Mapping[str, str]]]
 
 
+@dataclass(frozen=True)
+class HookFailure:
+    """A hook that failed: its exit status and the end of what it wrote. `again`: it will be run
+    again."""
+
+    exit_status: int
+    output: str
+    again: bool
+
+
 @dataclass
 class _Told:
     """The statuses that the hook of one build has been told. The queue's lock guards it."""
@@ -135,11 +145,14 @@ class HookQueue:
                 told.not_before = 0.0
                 self._enqueue(project, build.id)
 
-    def failure(self, number: int) -> Optional[HookResult]:
+    def failure(self, number: int) -> Optional[HookFailure]:
         """The last failure of a build's hook, if it has not succeeded since."""
         with self._changed:
             told = self._told.get(number)
-            return told.failure if told else None
+            if told is None or told.failure is None:
+                return None
+            again = told.running or any(number in each.waiting for each in self._projects.values())
+            return HookFailure(told.failure.exit_status, told.failure.output, again)
 
     def waiting(self) -> int:
         """The number of builds whose hook is still to be told something."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import islice
-from typing import Optional
+from typing import Callable, Optional
 
 from minici import html
 from minici.build import FAILURE, Build
 from minici.config import ServerConfig
+from minici.hooks.queue import HookFailure
 from minici.html import (
     BuildView,
     FilesView,
     FoundLine,
+    HookFailureView,
 )
 from minici.output.excerpt import FIND_LENGTH, Excerpt, Selection, find_lines
 from minici.reasons import Reason, sentence_of
@@ -45,6 +47,7 @@ class BuildPages:
         config: ServerConfig,
         records: Records,
         renderer: PageRenderer,
+        hook_failure: Callable[[int], Optional[HookFailure]],
     ) -> None:
         self._state = state
         self._dispatcher = dispatcher
@@ -52,6 +55,7 @@ class BuildPages:
         self._config = config
         self._records = records
         self._renderer = renderer
+        self._hook_failure = hook_failure
         self._failures = FailureFinder()
 
     def routes(self) -> list[Route]:
@@ -98,11 +102,18 @@ class BuildPages:
             next=after,
             shown_attempt=shown,
             files=self._files(record),
+            hook_failure=self._hook_failure_view(record.id),
         )
         view = self._with_sizes(view, record)
         if request.query.text("log", "") != "no":
             view = self._with_output(request, view, record, wanted)
         return self._renderer.answer(html.build_page(self._renderer.language(request), view))
+
+    def _hook_failure_view(self, number: int) -> Optional[HookFailureView]:
+        failure = self._hook_failure(number)
+        if failure is None:
+            return None
+        return HookFailureView(failure.exit_status, failure.output, failure.again)
 
     def _files(self, build: Build) -> Optional[FilesView]:
         """The files of a build and what was left out; None where there is neither."""

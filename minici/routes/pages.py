@@ -11,6 +11,7 @@ from minici import build as builds
 from minici import html
 from minici.build import Build
 from minici.config import ServerConfig
+from minici.hooks.queue import HookFailure
 from minici.html import (
     BranchView,
     FormView,
@@ -58,6 +59,7 @@ class Pages:
         config: ServerConfig,
         records: Records,
         poller: Poller,
+        hook_failure: Callable[[int], Optional[HookFailure]],
         base: Callable[[Request], str],
     ) -> None:
         self._poller = poller
@@ -66,7 +68,9 @@ class Pages:
         self._store = store
         self._config = config
         self._renderer = PageRenderer(state, config, records, base)
-        self._build_pages = BuildPages(state, dispatcher, config, records, self._renderer)
+        self._build_pages = BuildPages(
+            state, dispatcher, config, records, self._renderer, hook_failure
+        )
         self._agent_pages = AgentPages(state, self._renderer)
 
     def routes(self) -> list[Route]:

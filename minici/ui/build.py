@@ -57,7 +57,13 @@ def build_page(language: str, view: BuildView) -> Html:
         author=_author(build),
         origin=_origin(translate, build),
         actions=_actions(translate, build, status),
-        notes=join((_notes(translate, view, status), files_section(translate, view))),
+        notes=join(
+            (
+                _notes(translate, view, status),
+                _hook_failure(translate, view),
+                files_section(translate, view),
+            )
+        ),
         command=_command(translate, build),
         facts=fill("facts", translate, facts=facts_of(translate, view)),
         attempts=attempts_section(translate, view),
@@ -174,6 +180,15 @@ def _notes(translate: Translator, view: BuildView, status: str) -> Html:
     if not _says_more(translate, view, reason):
         return NOTHING
     return panel(translate, translate("reason"), reason, "", f"panel-reason panel-{status}")
+
+
+def _hook_failure(translate: Translator, view: BuildView) -> Html:
+    failure = view.hook_failure
+    if failure is None:
+        return NOTHING
+    title = translate("hook_failed", status=failure.exit_status)
+    text = translate("hook_again" if failure.again else "hook_given_up")
+    return panel(translate, title, text, failure.output, "panel-warn")
 
 
 def _says_more(translate: Translator, view: BuildView, reason: str) -> bool:

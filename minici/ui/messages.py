@@ -270,6 +270,12 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "These agents take no builds now:",
     ),
     "waits_soon": ("Она сейчас начнётся.", "It is about to begin."),
+    "hook_failed": (
+        "Не удалось сообщить о сборке: хук завершился с кодом {status}",
+        "The hook failed: exit status {status}",
+    ),
+    "hook_again": ("Он будет запущен ещё раз.", "It will be run again."),
+    "hook_given_up": ("Больше он не запускается.", "It is not run again."),
     "reason": ("Причина", "Reason"),
     "details": ("Сведения", "Details"),
     "number": ("Номер", "Number"),

@@ -146,6 +146,15 @@ class FilesView:
 
 
 @dataclass(frozen=True)
+class HookFailureView:
+    """A hook that failed, with the end of what it wrote; `again`: it will be run again."""
+
+    exit_status: int
+    output: str
+    again: bool
+
+
+@dataclass(frozen=True)
 class BuildView:
     """The page of one build.
 
@@ -179,6 +188,7 @@ class BuildView:
     checkout_bytes: int = 0  # raw bytes of it, as the live stream counts them
     damage: str = ""  # what is wrong with the files of the output, or empty
     files: Optional[FilesView] = None
+    hook_failure: Optional[HookFailureView] = None
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ def test_these_are_all_the_paths_that_people_have() -> None:
         text = source.read_text(encoding="utf-8")
         for method, pattern, audience in ROUTE.findall(text):
             path = pattern.replace("{ID}", "1").replace("(output|stdout|stderr)", "stdout")
+            path = path.replace("((?s:.+))", "a")
             if audience == "people":
                 found.add((method, path))
             else:
