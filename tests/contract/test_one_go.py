@@ -134,7 +134,8 @@ def test_several_that_start_at_once_all_answer(place: Place) -> None:
         Standalone(place, each, [sys.executable, "-m", "minici", "--agents", "1"])
         for each in folders
     ]
-    for minici in started:
+    for number, minici in enumerate(started):
+        minici.name = f"minici{number}"
         minici.launch()
     for minici in started:
         minici.ready()
