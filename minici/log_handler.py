@@ -77,8 +77,6 @@ class BackgroundHandler(logging.Handler):
                 self._changed.wait_for(
                     lambda: self._queue or (self._lost_lines and not self._failed)
                 )
-            time.sleep(_BATCH_SECONDS)
-            with self._changed:
                 if not self._queue:
                     self._report_lost_lines()
                 data = b"".join(line for line, _ in self._queue)
@@ -94,6 +92,7 @@ class BackgroundHandler(logging.Handler):
                 self._lost_lines += count if failed else 0
                 self._queued_bytes -= len(data)
                 self._changed.notify_all()
+            time.sleep(_BATCH_SECONDS)
 
 
 def write_waiting(descriptor: int, data: bytes) -> None:

@@ -60,7 +60,7 @@ SAME = [
     ("open /tmp/tmpab_x9/roof.txt", "open /tmp/tmpqqqqq/roof.txt"),
     ("open /tmp/abcdef/roof", "open /tmp/ghijkl/roof"),
     ("in /tmp/pytest-of-ada/pytest-12/t0", "in /tmp/pytest-of-ada/pytest-3/t0"),
-    ("cd /srv/agent-a/workspaces/0", "cd /home/b/workspaces/11"),
+    ("cd /srv/agent-a/workspaces/0", "cd /srv/b/workspaces/11"),
     ("\x1b[32mgreen\x1b[0m", "green"),
     ("10%\r50%\rdone", "1%\rdone"),
     ("line\r", "line"),
