@@ -204,7 +204,7 @@ def read_start(params: Parameters, config: ServerConfig) -> StartRequest:
 def read_labels(params: Parameters) -> tuple[str, ...]:
     """The parameter `labels`; none where it is missing or empty. Raises BadParameter."""
     try:
-        return split_labels(params.text("labels", ""))
+        return split_labels(params.words("labels"))
     except ValueError as error:
         raise BadParameter(
             Reason("param_wrong", name="labels", reason=sentence_of(error))

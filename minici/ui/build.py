@@ -205,7 +205,8 @@ def _why_waits(translate: Translator, view: BuildView) -> Html:
         command = view.context.start_agent_command
         return panel(translate, title, translate("waits_no_agent"), command, "panel-warn")
     reason = view.build.get("waiting")
-    if isinstance(reason, Reason) and reason.key in _SAID_IN_FULL:
+    listed = waiting.troubles and getattr(reason, "key", "") == "wait_unable"
+    if isinstance(reason, Reason) and reason.key in _SAID_IN_FULL and not listed:
         return panel(translate, title, _as_sentence(reason_text(translate, reason)))
     if waiting.troubles:
         return _troubles(translate, title, waiting)

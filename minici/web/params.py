@@ -91,6 +91,11 @@ class Parameters(Mapping[str, Value]):
             raise BadParameter(Reason("param_whole", name=name, least=least))
         return int(text)
 
+    def words(self, name: str) -> str:
+        """The value as words between blanks, which in JSON may be a list. Raises BadParameter."""
+        value = self._values.get(name)
+        return value.text if isinstance(value, _Words) else self.text(name, "")
+
     def decimal(self, name: str, default: float) -> float:
         """The value as a number above 0, which may have decimals. Raises BadParameter."""
         value = self._values.get(name)
@@ -120,6 +125,17 @@ class _Fraction(bytes):
     def __new__(cls, value: float) -> _Fraction:
         made = super().__new__(cls, _WRONG_KIND)
         made.text = f"{value:.9f}"
+        return made
+
+
+class _Words(bytes):
+    """A list of words, as JSON has it: no text, and right where words are separated by blanks."""
+
+    text: str
+
+    def __new__(cls, text: str) -> _Words:
+        made = super().__new__(cls, _WRONG_KIND)
+        made.text = text
         return made
 
 
@@ -170,7 +186,7 @@ def _json_value(value: Any) -> bytes:
     if type(value) is list and all(_is_number(each) for each in value):
         return ",".join(map(str, value)).encode()
     if type(value) is list and all(isinstance(each, str) for each in value):
-        return _encoded(" ".join(value))
+        return _Words(" ".join(value))
     if isinstance(value, str):
         return _encoded(value)
     if isinstance(value, float):

@@ -214,19 +214,19 @@ def test_fault_66_others_go_on_elsewhere_meanwhile(place: Place) -> None:
     """The last attempt waits until an agent is idle, and that one is kept free for it."""
     server = place.server(max_attempts=2)
     first, second = (place.keep(FakeAgent(server, name, slots=4)) for name in ("first", "second"))
-    unlucky, beside_first, beside_second = (server.start_build() for _ in range(3))
+    unlucky, beside_first, beside_second, _ = (server.start_build() for _ in range(4))
     of_first = first.wait_build(2)
-    second.wait_build(1)
+    second.wait_build(2)
     assert {int(each["id"]) for each in first.builds} == {unlucky, beside_second}
     first.forget(first.builds[0])
     wait_for(lambda: server.build(unlucky)["attempts"][0]["ending"] == "forgotten")
     other = server.start_build()
-    assert int(second.wait_build(2)["id"]) == other
+    assert int(second.wait_build(3)["id"]) == other
     assert server.build(unlucky)["status"] == "queued" and beside_first
     assert first.result(of_first).status == 200
     assert first.wait_build(3)["attempt"] == "2", "alone, on the agent that has become idle"
     more = server.start_build()
-    assert int(second.wait_build(3)["id"]) == more and len(first.builds) == 3
+    assert int(second.wait_build(4)["id"]) == more and len(first.builds) == 3
     assert first.result(first.builds[2]).status == 200
     assert server.wait_final(unlucky)["status"] == "success"
 

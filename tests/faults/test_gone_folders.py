@@ -17,7 +17,7 @@ def test_of_a_build_that_waits(place: Place) -> None:
     for count, number in ((1, 1), (2, 3)):
         build = agent.wait_build(count)
         assert int(build["id"]) == number and agent.result(build).status == 200
-    assert "build 2: its folder can't be used" in server.log()
+    wait_for(lambda: "build 2: its folder can't be used" in server.log(), 10, "its error")
     assert server.get("/healthz").status == 200
 
 
