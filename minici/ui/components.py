@@ -70,7 +70,10 @@ _SHAPES = {
 
 _REFRESH = markup('<noscript><meta http-equiv="refresh" content="5"></noscript>\n')
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
-_SCRIPTS = ("minici.js", "log.js", "search.js", "failures.js", "build.js")
+_SCRIPTS = (
+    *("minici.js", "log.js", "search.js", "way.js"),
+    *("failures.js", "changes.js", "build.js"),
+)
 _TEXT_FILES = ("style.css", "palette.css", *_SCRIPTS)
 _ICONS = ("icon", "icon-running", "icon-success", "icon-failure", "icon-queued")
 

@@ -552,6 +552,43 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "следующая строка, похожая на ошибку",
         "next line that looks like a failure",
     ),
+    "js_what_is_new": ("Что нового?", "What is new?"),
+    "js_what_is_new_title": (
+        "Строки, которых не было в последней успешной сборке этой команды",
+        "The lines that the last success of this command did not have",
+    ),
+    "js_comparing": ("сравниваю…", "comparing…"),
+    "js_not_compared": (
+        "сравнить не удалось, попробуйте ещё раз",
+        "the comparison failed, try again",
+    ),
+    "js_no_success": (
+        "успешной сборки этой команды раньше не было",
+        "this command had no success before",
+    ),
+    "js_no_changes": (
+        "ничего нового по сравнению со сборкой {id}",
+        "nothing is new since build {id}",
+    ),
+    "js_one_change": (
+        "1 новая строка по сравнению со сборкой {id}",
+        "1 line is new since build {id}",
+    ),
+    "js_changes": (
+        "новых строк по сравнению со сборкой {id}: {n}",
+        "{n} lines are new since build {id}",
+    ),
+    "js_change": (
+        "новая строка {at} из {n} по сравнению со сборкой {id}",
+        "new line {at} of {n} since build {id}",
+    ),
+    "js_previous_change": ("Предыдущая новая строка", "Previous new line"),
+    "js_next_change": ("Следующая новая строка", "Next new line"),
+    "js_only_new": ("Только новые", "Only new"),
+    "js_key_change": (
+        "что нового после последней успешной сборки: следующая строка",
+        "what is new since the last success: the next line",
+    ),
     "js_previous_match": ("Предыдущее совпадение", "Previous match"),
     # Files of a build.
     "files": ("Файлы", "Files"),

@@ -129,6 +129,7 @@
     announce(null);
     failures?.begin();
     failures = null;
+    changes.begin();
   }
 
   async function follow(record) {
@@ -319,15 +320,22 @@
   });
   addEventListener("hashchange", () => mark(true));
 
-  const watchedFailures = miniciFailures(logElement, (line) => {
+  function choose(line) {
     history.replaceState(null, "", `#L${line}`);
     mark(true);
-  });
+  }
+
+  const watchedFailures = miniciFailures(logElement, choose);
   if (!isOver()) failures = watchedFailures;
+  const changes = miniciChanges(logElement, choose, () => {
+    makeOneStop();
+    mark(true);
+  });
 
   /* Thousands of line numbers are one stop of the tab key; the arrows lead from one to another. */
 
   let stop = null;
+  const isShown = (element) => element?.getClientRects().length > 0;
   function stopAt(link) {
     if (stop) stop.tabIndex = -1;
     stop = link;
@@ -336,12 +344,14 @@
 
   function makeOneStop() {
     for (const link of logElement.querySelectorAll("a.n:not([tabindex])")) link.tabIndex = -1;
-    if (!stop?.isConnected) stopAt(logElement.querySelector(".chosen a.n") ?? logElement.querySelector("a.n"));
+    if (!isShown(stop)) stopAt(logElement.querySelector(".chosen a.n") ?? [...logElement.querySelectorAll("a.n")].find(isShown));
   }
 
   logElement.addEventListener("keydown", (event) => {
     const line = event.target.closest("a.n")?.parentElement;
-    const beside = { ArrowDown: line?.nextElementSibling, ArrowUp: line?.previousElementSibling }[event.key];
+    const side = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    let beside = line?.[side];
+    while (beside && !isShown(beside)) beside = beside[side];
     if (!beside) return;
     event.preventDefault();
     stopAt(beside.querySelector("a.n"));
@@ -356,6 +366,7 @@
   key("C", "key_cancel", () => press("cancel"));
   key("R", "key_rebuild", () => press("rebuild"));
 
+  if (isOver()) changes.begin();
   mark(true);
   makeOneStop();
   if (location.hash === "#log-end") toEnd();

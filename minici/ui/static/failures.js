@@ -4,45 +4,26 @@
 
 /* `choose(line)` brings a line into sight, wherever it is. */
 const miniciFailures = (logElement, choose) => {
-  const { make, say, key } = minici;
+  const { say, key } = minici;
   const build = document.getElementById("build");
   const output = document.getElementById("output");
   const place = document.getElementById("failures");
-  let lines = [], more = false, at = -1;
+  let lines = [], more = false;
 
-  const count = make("span", { role: "status" });
-  const button = (text, name, step) => {
-    const element = make("button", { type: "button", class: "tool", "aria-label": say(name), title: say(name) }, text);
-    element.addEventListener("click", () => go(step));
-    return element;
-  };
-  const buttons = [button("↑", "previous_failure", -1), button("↓", "next_failure", 1)];
-
-  function show() {
-    for (const line of lines) document.getElementById(`L${line}`)?.classList.add("failing");
-    if (!lines.length) return;
-    const values = { at: at + 1 || "–", n: `${lines.length}${more ? "+" : ""}` };
-    count.textContent = say("failures", values);
-    if (!count.isConnected) place.replaceChildren(count, ...buttons);
-  }
-
-  function go(step) {
-    if (!lines.length) return;
-    at = at < 0 && step < 0 ? lines.length - 1 : (at + step + lines.length) % lines.length;
-    show();
-    choose(lines[at]);
-  }
+  const label = (at, n) => say("failures", { at: at + 1 || "–", n: `${n}${more ? "+" : ""}` });
+  const [back, on] = [say("previous_failure"), say("next_failure")];
+  const way = miniciWay(logElement, { mark: "failing", back, on, label, choose });
 
   /* The page opens at the first one, unless its address says where, or the reader is elsewhere. */
   function open() {
     const query = new URLSearchParams(location.search);
     const told = location.hash || ["at", "to", "line", "find"].some((name) => query.has(name));
-    if (told) return void (at = lines.indexOf(Number(/^#L([0-9]+)/.exec(location.hash)?.[1])));
-    if (!lines.length || scrollY > 0) return;
+    if (told) return undefined;
+    if (scrollY > 0) return -1;
     const first = document.getElementById(`L${lines[0]}`);
-    if (!first) return choose(lines[at = 0]);
-    at = 0;
-    if (first.getBoundingClientRect().bottom > innerHeight) first.scrollIntoView({ block: "center" });
+    if (!first) choose(lines[0]);
+    else if (first.getBoundingClientRect().bottom > innerHeight) first.scrollIntoView({ block: "center" });
+    return 0;
   }
 
   async function ask() {
@@ -59,12 +40,13 @@ const miniciFailures = (logElement, choose) => {
     else if (!new URLSearchParams(location.search).has("attempt")) await ask();
   }
 
-  key("f", "key_failure", () => go(1));
+  key("f", "key_failure", () => way.go(1));
   const watched = build.dataset.final === undefined;
   const begin = async () => {
     await load();
-    if (!watched) open();
-    show();
+    if (!lines.length) return;
+    way.show(lines, watched ? -1 : open());
+    place.replaceChildren(way.count, ...way.buttons);
   };
   if (!watched) begin();
   return { begin };
