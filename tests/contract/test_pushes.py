@@ -127,9 +127,8 @@ def test_rule_16_a_wider_pattern_starts_nothing_by_itself(
     server.stop()
     server.sections["server"]["branches"] = "*"
     server.restart()
-    before = refs_file(server)
     own_repository.commit({"file.txt": "x\n"}, "Forward", "topic")
-    wait_for(lambda: refs_file(server) != before, 20, "a look")
+    wait_for(lambda: builds_of(server), 20, "its build")
     assert [each["ref"] for each in builds_of(server)] == ["refs/heads/topic"]
 
 
@@ -347,8 +346,8 @@ def test_rule_18_a_hook_is_told_of_each_status(place: Place, own_repository: Rep
     told = place.folder / "told"
     hook.write_text(
         "#!/bin/sh\n"
-        f'echo "$MINICI_BUILD_ID $MINICI_STATUS [$MINICI_PREVIOUS_STATUS] $MINICI_REF" >> {told}\n'
         f"cat >> {told}.json; echo >> {told}.json; echo from the hook\n"
+        f'echo "$MINICI_BUILD_ID $MINICI_STATUS [$MINICI_PREVIOUS_STATUS] $MINICI_REF" >> {told}\n'
     )
     hook.chmod(0o755)
     server = pushed_to(place, own_repository, hook=str(hook), command="test -e good")
