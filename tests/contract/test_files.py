@@ -373,8 +373,9 @@ def test_rule_19_a_server_that_is_killed_at_any_step_has_each_file_whole_and_onc
             offset = reply.json()["next"]
 
     def prepare(_: int) -> None:
+        handed = len(agent.builds)
         server.start_build()
-        agent.wait_build(len(agent.builds) + 1)
+        agent.wait_build(handed + 1)
 
     def act(_: int) -> bool:
         try:

@@ -169,9 +169,9 @@ def server(shared: Place) -> ServerProcess:
     """1 failed on main, 2 succeeded on topic, 3 runs on main."""
     server = shared.server()
     agent = shared.keep(FakeAgent(server))
-    for commit, status in (("main", 1), ("topic", 0)):
+    for count, (commit, status) in enumerate((("main", 1), ("topic", 0)), 1):
         server.start_build(commit)
-        agent.result(agent.wait_build(len(agent.builds) + 1), status, revision=REVISIONS[status])
+        agent.result(agent.wait_build(count), status, revision=REVISIONS[status])
     server.start_build("main")
     agent.wait_build(3)
     return server
@@ -285,10 +285,11 @@ def projects_server(place: Place) -> tuple[ServerProcess, FakeAgent]:
     server.sections["project empty"] = {"command": "true"}
     server.start()
     agent = place.keep(FakeAgent(server))
-    for project, branch, status in (("shop", "main", 1), ("shop", "topic", 0), ("wiki", "main", 0)):
+    ended = (("shop", "main", 1), ("shop", "topic", 0), ("wiki", "main", 0))
+    for count, (project, branch, status) in enumerate(ended, 1):
         params = {"commit": "HEAD", "command": "x", "project": project, "ref": branch}
         assert server.post("/api/builds", params).status == 201
-        agent.result(agent.wait_build(len(agent.builds) + 1), status)
+        agent.result(agent.wait_build(count), status)
     for _ in range(2):
         server.post("/api/builds", {"commit": "HEAD", "command": "x", "project": "wiki"})
     assert agent.wait_build(4)["project"] == "wiki"
