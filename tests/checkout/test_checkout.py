@@ -641,15 +641,12 @@ def test_slots_that_wait_for_the_same_fetch_share_it(
         real(*args, **options)
 
     monkeypatch.setattr(Mirror, "_fetch_everything", slow)
-    together = threading.Barrier(6)
-
-    def resolve(slot: int) -> None:
-        git = agent.git(slot)
-        together.wait()
-        mirror.resolve("main", git)
-
-    threads = [threading.Thread(target=resolve, args=(slot,)) for slot in range(6)]
-    for thread in threads:
+    threads = [
+        threading.Thread(target=mirror.resolve, args=("main", agent.git(slot))) for slot in range(6)
+    ]
+    threads[0].start()
+    wait_for(lambda: fetches, 30, "the first fetch")
+    for thread in threads[1:]:
         thread.start()
     for thread in threads:
         thread.join(60)
