@@ -16,7 +16,7 @@ import pytest
 
 from minici.cli.parser import VERBS
 from minici.web.passwords import hash_password
-from tests.support.fakes import FakeServer
+from tests.support.fakes import FakeAgent, FakeServer
 from tests.support.harness import ROOT, Place, ServerProcess, environment, wait_for
 from tests.support.repositories import Repository, git
 
@@ -101,6 +101,22 @@ def test_what_shows_something_shows_it_without_decoration(
     assert json.loads(run("show", "1", "--json").stdout)["id"] == 1
     assert json.loads(run("list", "--json").stdout)["builds"][0]["exit_status"] == 1
     assert json.loads(run("agents", "--json").stdout)["agents"][0]["slots"] == 3
+
+
+def test_pausing_and_labels_from_the_command_line(place: Place, server: ServerProcess) -> None:
+    run = Shell(place, server)
+    (agent,) = server.agents()
+    assert run("pause", agent["name"]).returncode == 0
+    assert "\tpaused\t" in run("agents").stdout
+    assert run("start", "--detach", "--labels", "linux gpu", "main", "true").returncode == 0
+    shown = run("show", "1").stdout
+    assert "linux gpu" in shown and "no agent has the labels gpu linux" in shown
+    assert run("start", "--detach", "main", "true").returncode == 0
+    assert "is paused: resume it" in run("show", "2").stdout
+    assert run("resume", agent["address"]).returncode == 0
+    assert server.wait_final(2)["status"] == "success"
+    wrong = run("start", "--labels", "a,b", "main", "true")
+    assert wrong.returncode == 2 and "a,b is no label" in wrong.stderr
 
 
 def test_times_are_in_the_readers_zone(place: Place, server: ServerProcess) -> None:
@@ -266,7 +282,7 @@ def test_name_and_password_stand_in_the_url_or_in_netrc(place: Place) -> None:
         (("list", "--status", "broken"), "invalid choice"),
         (("start", "--project", "x", "HEAD"), "project"),
         (("pause", "nobody"), "no agent has that name"),
-        (("files", "1"), "older"),
+        (("files", "99"), "99"),
         (("list", "--server", "ftp://x"), "write http://HOST:PORT"),
         (("start",), "no commit given"),
     ],
@@ -294,7 +310,10 @@ def test_a_terminal_shows_the_place_in_the_queue(place: Place) -> None:
     env = {**run.env, "TERM": "xterm"}
     with subprocess.Popen(words, env=env, cwd=run.folder, stderr=side) as process:
         seen = b""
-        while b"build 3: third in the queue" not in seen:
+        while b"build 3: no agent is registered: start one" not in seen:
+            seen += os.read(main, 65536)
+        place.keep(FakeAgent(server)).wait_build()
+        while b"build 3: number 2 for a free slot" not in seen:
             seen += os.read(main, 65536)
         process.send_signal(signal.SIGINT)
     assert process.returncode == 130
