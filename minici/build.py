@@ -353,11 +353,16 @@ def to_record(build: Build) -> dict[str, Any]:
 
 
 def to_json(
-    build: Build, url: Optional[str] = None, files: Iterable[Mapping[str, Any]] = ()
+    build: Build,
+    url: Optional[str] = None,
+    files: Iterable[Mapping[str, Any]] = (),
+    waiting: Optional[str] = None,
 ) -> dict[str, Any]:
-    """The build as people's programs see it; `url` is the address of its page."""
+    """The build as people's programs see it; `url` is the address of its page, `waiting` says why
+    it waits."""
     record = to_record(build)
     record["files"] = list(files)
+    record["waiting"] = waiting
     record["repository"] = public(build.repository)
     for name in _STORED_ONLY:
         del record[name]

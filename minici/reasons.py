@@ -87,26 +87,33 @@ SENTENCES: dict[str, str] = {
     "param_wrong": "the parameter {name} is wrong: {reason}",
     "no_project": "there is no project {project}; the projects are: {known}",
     "superseded": "a newer build of this branch took its place: build {build}",
-    # What a queued build waits for.
-    "wait_no_agent": "no agent is connected: start one",
-    "wait_label": "no agent has the labels it needs: {labels}; start one that has them",
-    "wait_labels": "no agent has all of the labels it needs: {labels}; start one that has them",
+    # Why a build waits.
+    "wait_soon": "an agent is free: it is about to begin",
+    "wait_next": "next for a free slot",
+    "wait_next_in": "next for a free slot, in about {time}",
+    "wait_place": "number {place} for a free slot",
+    "wait_place_in": "number {place} for a free slot, in about {time}",
+    "wait_alone": "its last attempt runs alone, on an agent that has nothing else to do",
+    "wait_alone_agent": (
+        "its last attempt runs alone: it waits until {agent} has nothing else to do"
+    ),
+    "wait_kept": "waits for build {build}, whose last attempt runs alone; {agent} is kept for it",
+    "wait_postponed": "the server can't start builds for want of disk or threads; see its log",
+    "wait_no_agent": "no agent is registered: start one, the page /agents says how",
+    "wait_label_missing": "no agent has the label {labels}: start one that has it",
+    "wait_labels_missing": "no agent has the labels {labels}: start one that has them",
+    "wait_no_agent_with_all": "no single agent has all of the labels {labels}: start one",
     "wait_unable": "no agent takes builds now: {reasons}",
     "wait_unable_labels": "no agent with the labels {labels} takes builds now: {reasons}",
-    "wait_gone": "{agent} is gone, start it again",
-    "wait_paused": "{agent} is paused, resume it",
+    "wait_paused": "{agent} is paused: resume it",
     "wait_trouble": "{agent} is in trouble: {reason}",
-    "wait_closing": "{agent} is stopping",
-    "wait_alone": (
-        "number {position} in the queue; its agents were lost before, so it waits for an agent "
-        "that has nothing else to do"
-    ),
-    "wait_soon": "it is about to begin",
-    "wait_place": "number {position} in the queue; every slot that may take it is taken",
-    "wait_seconds": "number {position} in the queue; a slot should be free in about {seconds} s",
-    "wait_minutes": (
-        "number {position} in the queue; a slot should be free in about {minutes} minutes"
-    ),
+    "wait_stopping": "{agent} is stopping: start it again",
+    "wait_refusing": "{agent} refused a build or did not answer, and is asked again",
+    "wait_gone": "{agent} is gone: start it again",
+    "wait_more": "{count} more",
+    "about_seconds": "{count} s",
+    "about_minutes": "{count} min",
+    "about_hours": "{count} h",
     # Looks at a repository's refs.
     "git_not_started": "git can't be started: {error}",
     "git_said": "git says: {message}",

@@ -42,7 +42,6 @@ from minici.scheduler.build_counters import BuildCounters
 from minici.scheduler.dispatcher import Dispatcher
 from minici.scheduler.retention import Retention
 from minici.scheduler.state import State
-from minici.scheduler.waiting import WaitingReasons
 from minici.scheduler.watchdog import Watchdog
 from minici.store import NoSuchBuild, Store, StoreDamaged, StoreUnavailable
 from minici.thread_pool import ThreadPool
@@ -106,7 +105,7 @@ class Server:
         self.watchdog = Watchdog(self.state, self.dispatcher, client, in_background)
         self.retention = Retention(self.store, self.state, config.keep_builds, config.keep_days)
         self.poller = Poller(config.projects, Pushes(self.store, self.state, self.dispatcher))
-        self._records = Records(self.store, self._base, WaitingReasons(self.state).of)
+        self._records = Records(self.state, self._base)
         self._pages = Pages(
             self.state,
             self.dispatcher,

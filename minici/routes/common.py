@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
@@ -14,14 +15,14 @@ from minici.config import ProjectConfig, ServerConfig
 from minici.hosts import agent_host
 from minici.reasons import Reason, sentence_of
 from minici.scheduler.search import BuildFilter
-from minici.scheduler.state import NoSuchAttempt, QueueFull
+from minici.scheduler.state import NoSuchAttempt, QueueFull, State
+from minici.scheduler.waiting import WaitingReasons
 from minici.store import (
     BuildUnusable,
     DamagedBuild,
     NoSuchBuild,
     Page,
     Record,
-    Store,
     StoreUnavailable,
 )
 from minici.validation import check_commit, split_labels
@@ -51,24 +52,25 @@ def as_http() -> Iterator[None]:
 
 
 class Records:
-    """Builds as people's programs see them. `base` is the server's address for a caller,
-    `why_waits` the reason why a queued build waits."""
+    """Builds as people's programs see them. `base` is the server's address for a caller."""
 
-    def __init__(
-        self,
-        store: Store,
-        base: Callable[[Request], str],
-        why_waits: Callable[[Build], Optional[Reason]],
-    ) -> None:
-        self._store = store
+    def __init__(self, state: State, base: Callable[[Request], str]) -> None:
+        self._state = state
+        self._store = state.store
         self._base = base
-        self._why_waits = why_waits
 
     def json(
         self, request: Request, record: Record, most_files: Optional[int] = None
     ) -> Mapping[str, Any]:
         """A build as JSON, with `most_files` of its files; one whose record is damaged says so."""
         return self.teller(request, most_files)(record)
+
+    def json_list(
+        self, request: Request, records: Iterable[Record], most_files: Optional[int] = None
+    ) -> list[Mapping[str, Any]]:
+        """Several builds as JSON; why each of them waits is told as of one moment."""
+        reasons = functools.cache(self._state.waiting_reasons)
+        return [self._json(record, self._base(request), most_files, reasons) for record in records]
 
     def teller(
         self, request: Request, most_files: Optional[int] = None
@@ -77,14 +79,23 @@ class Records:
         base = self._base(request)
 
         def tell(record: Record) -> Mapping[str, Any]:
-            if isinstance(record, DamagedBuild):
-                return {"id": record.id, "status": None, "damaged": record.reason}
-            files = self._store.files_json(record, most_files) if most_files != 0 else ()
-            build = self._with_output_sizes(record)
-            told = builds.to_json(build, page_url(base, record.id), files)
-            return {**told, "waiting": self._why_waits(record)}
+            return self._json(record, base, most_files, self._state.waiting_reasons)
 
         return tell
+
+    def _json(
+        self,
+        record: Record,
+        base: str,
+        most_files: Optional[int],
+        reasons: Callable[[], WaitingReasons],
+    ) -> Mapping[str, Any]:
+        if isinstance(record, DamagedBuild):
+            return {"id": record.id, "status": None, "damaged": record.reason}
+        files = self._store.files_json(record, most_files) if most_files != 0 else ()
+        waiting = reasons().of(record.id).reason if record.status == builds.QUEUED else None
+        build = self._with_output_sizes(record)
+        return builds.to_json(build, page_url(base, record.id), files, waiting)
 
     def _with_output_sizes(self, build: Build) -> Build:
         if build.attempt == 0 or build.status in (builds.SUCCESS, builds.FAILURE):

@@ -160,7 +160,7 @@ class Monitors:
         )
 
     def _json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
-        return [self._records.json(request, record) for record in records]
+        return self._records.json_list(request, records)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Api:
             query = {"before": page.before, "limit": limit, **wanted.parameters}
             given = {name: value for name, value in query.items() if value}
             following = f"/api/builds?{urllib.parse.urlencode(given)}"
-        found = [self._records.json(request, each, _MOST_FILES) for each in page.records]
+        found = self._records.json_list(request, page.records, _MOST_FILES)
         return json_response({"builds": found, "next": following})
 
     def start_build(self, request: Request) -> Response:

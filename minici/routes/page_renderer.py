@@ -76,25 +76,22 @@ class PageRenderer:
 
     def records_json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:
         """The JSON of builds, as the pages show them."""
-        return [self._records.json(request, record, most_files=0) for record in records]
+        return self._records.json_list(request, records, most_files=0)
 
     def waiting(
         self, records: Sequence[Record], agents: Sequence[KnownAgent]
     ) -> dict[int, Waiting]:
-        """The place in the queue of each queued build, and what it waits for, by id."""
-        there = [agent for agent in agents if not agent.gone]
-        able = [agent for agent in there if not agent.trouble]
-        full = not any(agent.free_slots for agent in able)
-        troubles = _troubles(agents)
+        """The place of each queued build, and why it waits, by id."""
+        queued = [
+            each.id for each in records if isinstance(each, Build) and each.status == builds.QUEUED
+        ]
+        if not queued:
+            return {}
+        reasons, there = self._state.waiting_reasons(), sum(not agent.gone for agent in agents)
+        found = {number: reasons.of(number) for number in queued}
         return {
-            record.id: Waiting(
-                self._state.position(record.id),
-                len(there),
-                full,
-                troubles if full else (),
-            )
-            for record in records
-            if isinstance(record, Build) and record.status == builds.QUEUED
+            number: Waiting(each.place, there, each.reason, each.blocked)
+            for number, each in found.items()
         }
 
 
@@ -116,13 +113,3 @@ def shared_names(agents: Sequence[KnownAgent]) -> frozenset[str]:
     """The names that two agents or more have."""
     counts = Counter(agent.name for agent in agents)
     return frozenset(name for name, count in counts.items() if count > 1)
-
-
-def _troubles(agents: Sequence[KnownAgent]) -> list[tuple[str, str]]:
-    """The agents that take no builds now, with the reason; by address where a name is shared."""
-    shared = shared_names(agents)
-    return [
-        (f"{a.name} ({a.address})" if a.name in shared else a.name, a.trouble)
-        for a in agents
-        if not a.gone and a.trouble
-    ]

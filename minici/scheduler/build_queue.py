@@ -56,9 +56,3 @@ class BuildQueue:
         del lane[bisect.bisect_left(lane, number)]
         if not lane:
             del self._lanes[kind]
-
-    def position(self, number: int) -> int:
-        """The place of a build, 1 for the oldest; 0 if it is not in the queue."""
-        if number not in self._kinds:
-            return 0
-        return 1 + sum(bisect.bisect_left(lane, number) for lane in self._lanes.values())

@@ -26,6 +26,7 @@ from minici.scheduler.choosing import QueuedBuild
 from minici.scheduler.roster import KnownAgent, Roster
 from minici.scheduler.typical_durations import TypicalDurations
 from minici.scheduler.unfinished_build import Dispatch, UnfinishedBuild
+from minici.scheduler.waiting import WaitingReasons, agent_state
 from minici.store import BuildUnusable, DamagedBuild, Record, Store
 from minici.timestamps import utc_now
 
@@ -210,18 +211,26 @@ class State:
         with self._lock:
             return self._unfinished.get(number)
 
-    def position(self, number: int) -> int:
-        """The place of a queued build, 1 for the next; 0 if it does not wait."""
-        with self._lock:
-            return self._queue.position(number)
+    def waiting_reasons(self) -> WaitingReasons:
+        """The reasons for which the builds wait that are queued now."""
+        now, usual = self.clock(), self.typical_durations.lookup()
 
-    def usual_seconds_left(self, number: int) -> Optional[float]:
-        """The time that a running build will usually still take; None if nobody can tell."""
-        unfinished = self.unfinished_build(number)
-        usual = self.typical_durations.of(unfinished.build.command) if unfinished else None
-        if unfinished is None or usual is None:
-            return None
-        return max(0.0, usual - (self.clock() - unfinished.began_at))
+        def ends(number: int) -> Optional[float]:
+            running = self._unfinished.get(number)
+            seconds = usual(running.build.command) if running else None
+            if running is None or seconds is None:
+                return None
+            return max(0.0, seconds - (now - running.began_at))
+
+        def usual_time(number: int) -> Optional[float]:
+            return usual(commands[number])
+
+        with self._lock:
+            lanes = self._queue.lanes()
+            commands = {number: self._unfinished[number].build.command for number in self._queue}
+            agents = [agent_state(agent, now, ends) for agent in self._roster]
+            postponed = now < self._postponed_until
+        return WaitingReasons(lanes, agents, usual_time, postponed)
 
     def queued(self) -> list[Build]:
         """The builds that wait, oldest first."""

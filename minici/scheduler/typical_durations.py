@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import statistics
 import threading
 from collections import OrderedDict
-from typing import Optional
+from typing import Callable, Optional
 
 from minici.build import SUCCESS, Build
 from minici.timestamps import parse_time
@@ -42,6 +43,10 @@ class TypicalDurations:
         with self._lock:
             times = list(self._seconds.get(_key(command), {}).values())
         return statistics.median(times) if times else None
+
+    def lookup(self) -> Callable[[str], Optional[float]]:
+        """Return `of` for many calls in a row: it works out each command once."""
+        return functools.cache(self.of)
 
 
 def _key(command: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Optional
 
-from minici.reasons import Reason
 from minici.ui.attempts import attempts_section, reproduce_section
 from minici.ui.build_facts import build_link, facts_of
 from minici.ui.checkout import checkout_section
@@ -22,7 +21,7 @@ from minici.ui.files import files_section
 from minici.ui.filters import short_ref
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase
-from minici.ui.models import BuildJson, BuildView, Waiting
+from minici.ui.models import BuildJson, BuildView
 from minici.ui.output import output_section
 from minici.ui.reasons import is_exit, reason_of, reason_text
 from minici.ui.summary import (
@@ -156,13 +155,6 @@ def _button(build: BuildJson, verb: str, text: str) -> Html:
     )
 
 
-# What a queued build waits for, where its place in the queue does not say all of it.
-_SAID_IN_FULL = (
-    *("wait_label", "wait_labels", "wait_unable", "wait_unable_labels", "wait_alone"),
-    *("wait_seconds", "wait_minutes"),
-)
-
-
 def _as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -199,38 +191,12 @@ def _says_more(translate: Translator, view: BuildView, reason: str) -> bool:
 
 
 def _why_waits(translate: Translator, view: BuildView) -> Html:
-    waiting, title = view.waiting, translate("why_waits")
+    waiting = view.waiting
     assert waiting is not None
-    if not waiting.agents:
-        command = view.context.start_agent_command
-        return panel(translate, title, translate("waits_no_agent"), command, "panel-warn")
-    reason = view.build.get("waiting")
-    listed = waiting.troubles and getattr(reason, "key", "") == "wait_unable"
-    if isinstance(reason, Reason) and reason.key in _SAID_IN_FULL and not listed:
-        return panel(translate, title, _as_sentence(reason_text(translate, reason)))
-    if waiting.troubles:
-        return _troubles(translate, title, waiting)
-    if not waiting.full:
-        return panel(translate, title, translate("waits_soon"))
-    if waiting.position <= 1:
-        return panel(translate, title, translate("waits_next"))
-    return panel(translate, title, translate("waits_full", n=waiting.position - 1))
-
-
-def _troubles(translate: Translator, title: str, waiting: Waiting) -> Html:
-    """The agents that take no builds now, each with its own reason."""
-    each = [
-        markup("<li>$name: $text</li>", name=name, text=reason_text(translate, trouble))
-        for name, trouble in waiting.troubles
-    ]
-    return fill(
-        "panel",
-        translate,
-        title=title,
-        text=translate("waits_trouble"),
-        more=markup("<ul>$each</ul>", each=join(each)),
-        kind="panel-warn",
-    )
+    text = _as_sentence(reason_text(translate, waiting.reason))
+    command = "" if waiting.agents else view.context.start_agent_command
+    kind = "panel-warn" if waiting.blocked else ""
+    return panel(translate, translate("why_waits"), text, command, kind)
 
 
 def _command(translate: Translator, build: BuildJson) -> Html:

@@ -328,7 +328,7 @@ def _agent(translate: Translator, build: BuildJson, view: IndexView) -> Html:
 
 
 def _why(translate: Translator, waiting: Waiting) -> str:
-    if not waiting.agents:
+    if waiting.blocked or not waiting.agents:
         return translate("waits_for_agent")
     if waiting.position <= 1:
         return translate("place_next")

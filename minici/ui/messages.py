@@ -211,6 +211,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "В очереди: ни одного агента на связи",
         "Queued: no agent is connected",
     ),
+    "verdict_blocked": (
+        "В очереди: сейчас её некому взять",
+        "Queued: no agent can take it now",
+    ),
     "verdict_queued": ("В очереди", "Queued"),
     "verdict_running": ("{status} {duration}", "{status} for {duration}"),
     "verdict_stopping": ("Отменяется", "Being cancelled"),
@@ -246,30 +250,6 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "origin_repeat": ("Перезапуск сборки {link}", "Rebuild of build {link}"),
     "origin_person": ("Кто запустил: {name}", "Started by {name}"),
     "why_waits": ("Почему она ждёт", "Why it waits"),
-    "waits_no_agent": (
-        "На связи нет ни одного агента. Запустите агента:",
-        "No agent is connected. Start one:",
-    ),
-    "waits_full": (
-        (
-            "Перед ней {n} сборка, все слоты заняты.",
-            "Перед ней {n} сборки, все слоты заняты.",
-            "Перед ней {n} сборок, все слоты заняты.",
-        ),
-        (
-            "{n} build is before it, and all slots are taken.",
-            "{n} builds are before it, and all slots are taken.",
-        ),
-    ),
-    "waits_next": (
-        "Она следующая и начнётся, как только освободится слот.",
-        "It is next, and begins the moment a slot is free.",
-    ),
-    "waits_trouble": (
-        "Эти агенты сейчас не берут сборок:",
-        "These agents take no builds now:",
-    ),
-    "waits_soon": ("Она сейчас начнётся.", "It is about to begin."),
     "hook_failed": (
         "Не удалось сообщить о сборке: хук завершился с кодом {status}",
         "The hook failed: exit status {status}",

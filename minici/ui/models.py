@@ -35,15 +35,15 @@ class PageContext:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The place of a queued build (1 is next) and the agents that it waits for.
+    """The place of a queued build (1 is next), and why it waits.
 
-    `troubles` are the agents that take no builds now, by name, each with the reason.
+    `agents` are there; `blocked`: none of them may take it.
     """
 
     position: int
-    agents: int  # agents that are there
-    full: bool = True  # all their slots are taken
-    troubles: Sequence[tuple[str, str]] = ()
+    agents: int
+    reason: str = ""
+    blocked: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def _verdict_queued(translate: Translator, view: BuildView) -> str:
         return translate("verdict_queued")
     if not view.waiting.agents:
         return translate("verdict_no_agent")
+    if view.waiting.blocked:
+        return translate("verdict_blocked")
     if view.waiting.position <= 1:
         return translate("verdict_next")
     return translate("verdict_place", position=view.waiting.position)

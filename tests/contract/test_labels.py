@@ -199,35 +199,46 @@ def test_the_pages_show_labels_and_pauses(place: Place, server: ServerProcess) -
     assert "<li>gpu</li>" in server.get("/build/1", {"Accept-Language": "en"}).text
 
 
-def waiting(server: ServerProcess, number: int) -> Any:
-    return server.build(number)["waiting"]
+# Why a build waits.
 
 
-def test_rule_03_a_build_says_why_it_waits(place: Place, server: ServerProcess) -> None:
-    start(server, labels="gpu")
-    assert waiting(server, 1) == "no agent is connected: start one"
-    agent = agent_of(place, server)
-    missing = "no agent has the labels it needs: gpu; start one that has them"
-    wait_for(lambda: waiting(server, 1) == missing, 10, "what is missing")
-    page = server.get("/build/1", {"Accept-Language": "en"}).text
-    assert "No agent has the labels it needs: gpu; start one that has them." in page
-    page = server.get("/build/1", {"Accept-Language": "ru"}).text
-    assert "Ни у одного агента нет нужных меток: gpu; запустите агента с ними." in page
-    start(server)
-    assert agent.wait_build()["id"] == "2" and waiting(server, 2) is None
-    start(server)
-    taken = "number 2 in the queue; every slot that may take it is taken"
-    wait_for(lambda: waiting(server, 3) == taken, 10, "that all slots are taken")
-    server.post("/agents/pause", {"agent": agent.address})
-    paused = f"no agent takes builds now: fake ({agent.address}) is paused, resume it"
-    wait_for(lambda: waiting(server, 3) == paused, 10, "that it is paused")
-    assert "is paused, resume it." in server.get("/build/3", {"Accept-Language": "en"}).text
-    server.post("/agents/resume", {"agent": agent.address})
-    server.post("/build/3/cancel")
-    assert waiting(server, 3) is None
-    start(server, labels="gpu")
-    listed = {each["id"]: each["waiting"] for each in server.get("/api/builds").json()["builds"]}
-    assert listed == {1: missing, 2: None, 3: None, 4: missing}
+def test_rule_03_a_build_says_why_it_waits_and_what_would_help(
+    place: Place, server: ServerProcess
+) -> None:
+    assert start(server, labels="linux")["waiting"].startswith("no agent is registered")
+    plain = agent_of(place, server, "plain")
+    missing = "no agent has the label linux: start one that has it"
+    assert server.build(1)["waiting"] == missing
+    assert [each["waiting"] for each in server.api("/builds")["builds"]] == [missing]
+    assert f"N{missing[1:]}." in server.get("/build/1", {"Accept-Language": "en"}).text
+    russian = server.get("/build/1", {"Accept-Language": "ru"}).text
+    assert "Метки linux нет ни у одного агента" in russian
+    linux = agent_of(place, server, "linux", labels="linux")
+    assert int(linux.wait_build()["id"]) == 1
+    assert server.build(1)["waiting"] is None
+    start(server, labels="linux")
+    assert server.build(2)["waiting"] == "next for a free slot"
+    server.post("/agents/pause", {"agent": linux.address})
+    unable = "no agent with the labels linux takes builds now: linux"
+    assert server.build(2)["waiting"] == f"{unable} is paused: resume it"
+    server.post("/agents/resume", {"agent": linux.address})
+    linux.trouble = "no space"
+    wait_for(lambda: "in trouble: no space" in server.build(2)["waiting"], 10, "trouble")
+    linux.close()
+    wait_for(lambda: "linux is gone" in str(server.build(2)["waiting"]), 10, "gone")
+    server.post("/build/2/cancel")
+    assert server.build(2)["waiting"] is None
+    assert not plain.builds
+
+
+def test_two_agents_with_one_name_are_told_apart_by_their_addresses(
+    place: Place, server: ServerProcess
+) -> None:
+    both = [agent_of(place, server, "vm:8001") for _ in range(2)]
+    for each in both:
+        server.post("/agents/pause", {"agent": each.address})
+    waiting = start(server)["waiting"]
+    assert all(f"vm:8001 ({each.address}) is paused" in waiting for each in both)
 
 
 def test_rule_03_the_time_until_a_slot_is_free_is_that_of_earlier_builds(
@@ -239,8 +250,6 @@ def test_rule_03_the_time_until_a_slot_is_free_is_that_of_earlier_builds(
     start(server)
     agent.wait_build(2)
     start(server)
-    text = "number 1 in the queue; a slot should be free in about 1 s"
-    wait_for(lambda: waiting(server, 3) == text, 10, "the usual time")
-    assert "A slot should be free" not in server.get("/build/2").text
-    page = server.get("/build/3", {"Accept-Language": "en"}).text
-    assert "Number 1 in the queue; a slot should be free in about 1 s." in page
+    text = "next for a free slot, in about 5 s"
+    wait_for(lambda: server.build(3)["waiting"] == text, 10, "the usual time")
+    assert f"N{text[1:]}." in server.get("/build/3", {"Accept-Language": "en"}).text

@@ -123,7 +123,7 @@ def test_rule_21_trouble_of_an_agent_is_shown_with_the_agent_and_the_build(place
     assert "mirrors 3.0 MB, workspaces 1.0 KB" in text_of(page(server, "/agents"))
     server.start_build()
     shown = text_of(page(server, "/build/1"))
-    assert "These agents take no builds now:" in shown and "fake: the disk is full" in shown
+    assert "No agent takes builds now: fake is in trouble: the disk is full." in shown
     assert "0 of 1 slots free" in text_of(page(server, "/"))
     agent.script_always("/ping", None)
     server.wait_status(1, "running")

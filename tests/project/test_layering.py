@@ -50,7 +50,7 @@ IO_MODULES = {"io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile
 PURE = (
     *("build", "validation", "reasons", "timestamps"),
     *("executor.environment", "executor.masking", "standalone.detect"),
-    *("scheduler.build_queue", "scheduler.choosing"),
+    *("scheduler.build_queue", "scheduler.choosing", "scheduler.waiting"),
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

@@ -88,7 +88,7 @@ def test_a_fault_before_the_call_leaves_the_build_in_the_queue(
         assert world.dispatcher.dispatch()
     assert f"build {number}: dispatch failed" in caplog.text
     assert world.state.load(number).status == builds.QUEUED  # type: ignore[union-attr]
-    assert world.state.position(number) == 1 and not world.agent.assignments
+    assert [each.id for each in world.state.queued()] == [number] and not world.agent.assignments
     assert not world.dispatcher.dispatch(), "not before a moment has passed"
     world.time += 5
     assert world.dispatcher.dispatch() and world.calls.offered == [1]

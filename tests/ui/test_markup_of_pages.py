@@ -20,6 +20,7 @@ from typing import Any, Optional
 import pytest
 
 from minici import html
+from minici.reasons import Reason
 from minici.ui.attempts import repeat_lines
 from minici.ui.components import asset
 from minici.ui.i18n import LANGUAGES, Translator
@@ -483,6 +484,7 @@ def test_a_queued_build_in_the_list_says_why_it_waits() -> None:
         return Page(html.index_page("en", view)).text
 
     assert "waits for an agent" in why(Waiting(1, 0))
+    assert "waits for an agent" in why(Waiting(1, 2, blocked=True))
     assert "no. 4 in the queue" in why(Waiting(4, 1))
     assert "no. 1" not in why(Waiting(1, 1)) and "next" in why(Waiting(1, 1))
 
@@ -681,6 +683,7 @@ def test_the_verdict(status: str, changes: dict[str, Any], sentence: str) -> Non
         (Waiting(3, 2), "Queued: number 3 in line"),
         (Waiting(1, 2), "Queued: it is next"),
         (Waiting(1, 0), "Queued: no agent is connected"),
+        (Waiting(1, 2, blocked=True), "Queued: no agent can take it now"),
     ],
 )
 def test_the_verdict_of_a_queued_build(waiting: Optional[Waiting], sentence: str) -> None:
@@ -690,10 +693,11 @@ def test_the_verdict_of_a_queued_build(waiting: Optional[Waiting], sentence: str
 
 def test_a_queued_build_says_why_it_waits() -> None:
     assert "the start_agent_command" in english_build("queued", waiting=Waiting(1, 0)).text
-    text = english_build("queued", waiting=Waiting(3, 2)).text
-    assert "2 builds are before it, and all slots are taken." in text
-    assert "the moment a slot is free" in english_build("queued", waiting=Waiting(1, 2)).text
-    assert "about to begin" in english_build("queued", waiting=Waiting(1, 2, full=False)).text
+    reason = Reason("wait_label_missing", labels="arm64")
+    waiting = Waiting(1, 2, reason, blocked=True)
+    assert f"N{reason[1:]}." in english_build("queued", waiting=waiting).text
+    russian = Page(html.build_page("ru", build_view(build_json(12, "queued"), waiting=waiting)))
+    assert "Метки arm64 нет ни у одного агента" in russian.text
 
 
 def test_the_verdict_in_russian() -> None:
@@ -973,7 +977,7 @@ def test_fault_62_damaged_output_is_said_on_the_page() -> None:
     assert text not in english_build("failure").text
 
 
-def test_rule_21_trouble_is_shown_beside_the_agent_and_on_a_build_that_waits_for_it() -> None:
+def test_rule_21_trouble_is_shown_beside_the_agent() -> None:
     agent = AgentView(
         "a",
         "h:1",
@@ -986,9 +990,6 @@ def test_rule_21_trouble_is_shown_beside_the_agent_and_on_a_build_that_waits_for
     page = Page(html.agents_page("en", AgentsView(context(), [agent])))
     assert "Trouble" in page.text and "the disk is full" in page.text
     assert "mirrors 3.0 GB, workspaces 512 B" in page.text.replace("\u00a0", " ")
-    waiting = Waiting(1, 1, True, [("a", "the disk is full")])
-    page = english_build("queued", waiting=waiting)
-    assert "These agents take no builds now:" in page.text and "a: the disk is full" in page.text
 
 
 def test_agents_without_sizes_show_none() -> None:
