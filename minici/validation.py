@@ -19,6 +19,7 @@ COMMIT_LIMIT = 1024  # bytes: a full name of a ref is several folders deep
 FILE_PATH_LIMIT = 1000  # bytes of the path of a build's file
 FILE_PART_LIMIT = 255  # bytes of one part of it
 MOST_FILES = 10_000  # of one build
+MOST_NAMED_FILES = 100  # of those that are left out; the others are counted
 
 
 LABELS_LIMIT = 1000  # characters

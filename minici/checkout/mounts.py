@@ -22,13 +22,13 @@ def mounts_in(*folders: Path) -> list[str]:
         table = read_whole(_TABLE)
     except OSError:
         return [each for folder in folders for each in _other_devices(folder)]
-    return [each for folder in folders for each in _listed(table, folder)]
+    parents = {folder.parent: os.path.realpath(folder.parent) for folder in folders}
+    reals = [os.fsencode(f"{parents[folder.parent]}/{folder.name}") for folder in folders]
+    readable = _unescaped(table)
+    return [each for real in reals if real in readable for each in _listed(table, real)]
 
 
-def _listed(table: bytes, folder: Path) -> list[str]:
-    real = os.fsencode(f"{os.path.realpath(os.path.dirname(folder))}/{folder.name}")
-    if real not in table and b"\\" not in table:
-        return []
+def _listed(table: bytes, real: bytes) -> list[str]:
     points = (_unescaped(line.split(b" ", 5)[4]) for line in table.splitlines())
     below = real + b"/"
     return [os.fsdecode(each) for each in points if each == real or each.startswith(below)]

@@ -26,10 +26,9 @@ from minici.durable import sync, sync_folder, write_all, write_atomic
 from minici.process.account import Account
 from minici.reasons import Reason
 from minici.thread_pool import for_each
-from minici.validation import MOST_FILES, check_file_path
+from minici.validation import MOST_FILES, MOST_NAMED_FILES, check_file_path
 
 _SMALL_BYTES = 64 * 1024  # up to this size, a copy costs less than an fsync
-MOST_NAMED = 100  # of what is left out; the others are counted
 _FILES = "files"
 _LISTING = "files.json"
 _SYNCING_THREADS = 8
@@ -264,7 +263,7 @@ class _Collector:
 
     def _leave_out(self, path: str, reason: Reason) -> None:
         self.left_count += 1
-        if len(self.left_out) < MOST_NAMED:
+        if len(self.left_out) < MOST_NAMED_FILES:
             shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             self.left_out.append((shown, reason))
 

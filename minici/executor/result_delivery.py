@@ -18,12 +18,13 @@ from minici import reasons
 from minici.build import STREAMS
 from minici.executor.file_upload import FileUpload
 from minici.executor.inventory import Inventory
-from minici.executor.kept_files import MOST_NAMED, left_out_json, read_kept_files
+from minici.executor.kept_files import left_out_json, read_kept_files
 from minici.executor.outbox import Outbox, PendingResult
 from minici.executor.output_streamer import PIECE_BYTES, Segment, Superseded, send_piece
 from minici.executor.retry_loop import RetryLoop
 from minici.output.checkout_log import CHECKOUT, CheckoutLog
 from minici.output.writer import OutputWriter
+from minici.validation import MOST_NAMED_FILES
 from minici.web.client import Client, Failed, Refused
 
 _FORM_BYTES = 256 * 1024  # bytes of output that need no calls of their own
@@ -120,7 +121,7 @@ class ResultDelivery:
         left_out, count = upload.left_out()
         if not count:
             return {}
-        names = json.dumps(left_out_json(left_out[:MOST_NAMED]))
+        names = json.dumps(left_out_json(left_out[:MOST_NAMED_FILES]))
         return {"files_left_out": count, "files_left_out_names": names}
 
     def _send_checkout(self, pending: PendingResult) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from minici import reasons
+from minici.validation import MOST_NAMED_FILES
 
 INDEX = "index"
-MOST_NAMED = 100  # files that were left out and are named; the others are counted
 _BLOCK_BYTES = 256 * 1024
 
 
@@ -128,7 +128,7 @@ def left_out_lines(left_out: Iterable[LeftOut]) -> bytes:
 
 def whole_index(contents: Contents) -> bytes:
     """An index in its final form: by path, with the first of what was left out."""
-    left_out = sorted(contents.left_out.values(), key=lambda each: each.path)[:MOST_NAMED]
+    left_out = sorted(contents.left_out.values(), key=lambda each: each.path)[:MOST_NAMED_FILES]
     return (
         file_lines(sorted(contents.files.values(), key=lambda each: each.path))
         + left_out_lines(left_out)

@@ -10,13 +10,13 @@ from typing import Optional
 from minici import reasons
 from minici.build import STREAMS, Result
 from minici.files.incoming import FileGap, FileLeftOut
-from minici.files.shelf import MOST_NAMED, LeftOut
+from minici.files.shelf import LeftOut
 from minici.output.checkout_log import CHECKOUT
 from minici.output.format import OffsetGap, StreamTail
 from minici.reasons import Reason, sentence_of
 from minici.routes.common import as_http, read_host, read_labels
 from minici.scheduler.agent_updates import AgentUpdates, LeftOutFiles, StaleAttempt, Timeline
-from minici.validation import check_file_path
+from minici.validation import MOST_NAMED_FILES, check_file_path
 from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
@@ -196,7 +196,7 @@ def _left_out(params: Parameters) -> LeftOutFiles:
                 )
                 or "",
             )
-            for record in records[:MOST_NAMED]
+            for record in records[:MOST_NAMED_FILES]
         ]
     except (BadParameter, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return LeftOutFiles()  # no result is held back for it
