@@ -16,6 +16,7 @@ from minici.output.format import OffsetGap, StreamTail
 from minici.reasons import Reason, sentence_of
 from minici.routes.common import as_http, read_host, read_labels
 from minici.scheduler.agent_updates import AgentUpdates, LeftOutFiles, StaleAttempt, Timeline
+from minici.scheduler.roster import Registration
 from minici.validation import MOST_NAMED_FILES, check_file_path
 from minici.web.params import BadParameter, Parameters
 from minici.web.routing import HttpError, Request, Response, Route, json_response
@@ -72,16 +73,17 @@ class AgentEndpoints:
         slots = params.number("slots", least=1) if params.get("slots") else None
         if slots is not None and slots > _MOST_SLOTS:
             raise BadParameter(Reason("param_range", name="slots", least=1, most=_MOST_SLOTS))
+        registration = Registration(
+            host,
+            port,
+            name=_shortened(params.optional("name")),
+            slots=slots,
+            running=_ids(params),
+            scheme="https" if params.text("scheme", "http") == "https" else "http",
+            labels=read_labels(params),
+        )
         with as_http():
-            instance = self._reports.register(
-                host,
-                port,
-                name=_shortened(params.optional("name")),
-                slots=slots,
-                running=_ids(params),
-                scheme="https" if params.text("scheme", "http") == "https" else "http",
-                labels=read_labels(params),
-            )
+            instance = self._reports.register(registration)
         return json_response({"instance": instance})
 
     def notify_build_returned(self, request: Request) -> Response:

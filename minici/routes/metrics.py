@@ -37,7 +37,9 @@ class Metrics:
 
     def metrics(self, request: Request) -> Response:
         """Answer with all metrics."""
-        families = itertools.chain(self._builds(), self._agents(), self._process())
+        families = itertools.chain(
+            self._builds(), self._finished_builds(), self._agents(), self._process()
+        )
         return Response(200, "".join(families).encode(), _CONTENT_TYPE)
 
     def _builds(self) -> Iterator[str]:
@@ -45,19 +47,20 @@ class Metrics:
             (build.project, build.status) for build in self._state.unfinished_builds()
         )
         for status in (QUEUED, RUNNING):
-            counts = {name: unfinished[name, status] for name in self._projects(unfinished)}
             yield family(
                 f"minici_builds_{status}",
                 "gauge",
                 f"Builds that are {status} now.",
-                (("", {"project": name}, count) for name, count in counts.items()),
+                (
+                    ("", {"project": name}, unfinished[name, status])
+                    for name in self._projects(unfinished)
+                ),
             )
-        yield one(
-            "minici_queue_limit_builds",
-            "gauge",
-            "Queued builds at most: max_queue.",
-            self._state.config.max_queue,
-        )
+        limit, newest = self._state.config.max_queue, self._state.store.newest
+        yield one("minici_queue_limit_builds", "gauge", "Queued builds at most: max_queue.", limit)
+        yield one("minici_last_build_id", "gauge", "The newest build number.", newest)
+
+    def _finished_builds(self) -> Iterator[str]:
         finished = self._counters.finished()
         yield family(
             "minici_builds_finished_total",
@@ -80,9 +83,6 @@ class Metrics:
             "histogram",
             "Time from the request of a build to its first start.",
             histogram_samples(self._counters.waits()),
-        )
-        yield one(
-            "minici_last_build_id", "gauge", "The newest build number.", self._state.store.newest
         )
 
     def _projects(self, counted: Iterable[tuple[str, str]]) -> list[str]:

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
@@ -15,7 +15,7 @@ from minici.build import Attempt, AttemptId
 from minici.reasons import Reason
 from minici.scheduler.agent_history import Quarter
 from minici.scheduler.agents_file import AgentsFile, to_record
-from minici.scheduler.roster import Assignment, KnownAgent, PingResult, Roster
+from minici.scheduler.roster import Assignment, KnownAgent, PingResult, Registration, Roster
 from minici.store import StoreUnavailable
 
 log = logging.getLogger("minici.scheduler.agent_registry")
@@ -181,48 +181,28 @@ class AgentRegistry:
 
     # Signs of life.
 
-    def register(
-        self,
-        host: str,
-        port: int,
-        name: Optional[str] = None,
-        slots: Optional[int] = None,
-        running: Optional[Collection[int]] = None,
-        scheme: str = "http",
-        labels: tuple[str, ...] = (),
-    ) -> None:
+    def register(self, registration: Registration) -> None:
         """Add an agent that announces itself, or note that it is still there.
 
-        Without `slots` it has what its pings say, and one until then. Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
         now, at = self._clock(), self._now()
-        fresh = KnownAgent(
-            host, port, name or "", slots or 1, now, scheme=scheme, registered=at, labels=labels
-        )
-        fresh.name = name or fresh.address
+        fresh = KnownAgent(registration.host, registration.port, "", 1, now, registered=at)
         with self._lock:
             agent = self._roster.get(fresh.address)
             known = agent is not None
             if agent is None:
                 agent = fresh
                 self._roster.add(agent)
-            if slots is None:
-                fresh.slots = agent.slots
-            changed = not known or _identity(agent) != _identity(fresh)
-            agent.name, agent.slots, agent.scheme = fresh.name, fresh.slots, scheme
-            agent.labels = labels
-            agent.slots_registered, agent.closing = slots is not None, False
+            changed = agent.take_over(registration)
             self._roster.changed(agent)
             back = self._roster.heard(agent, now, at)
-            lacks_a_build = running is not None and not set(running).issuperset(agent.assignments)
-            if lacks_a_build or agent.trouble:
+            if registration.lacks_one_of(agent.assignments) or agent.trouble:
                 agent.next_ping = now
                 self._attention.set()
             self._ready()
-        if not known:
-            log.info("agent %s at %s is new", agent.name, agent.address)
-        elif back:
-            log.info("agent %s at %s is back", agent.name, agent.address)
+        if back or not known:
+            log.info("agent %s at %s is %s", agent.name, agent.address, "back" if known else "new")
         if changed:
             self._attention.set()
             self.save()
@@ -322,7 +302,3 @@ class AgentRegistry:
         for agent, reason in gone:
             count = len(agent.assignments)
             log.warning("agent %s is gone (%s); it had %d builds", agent.name, reason, count)
-
-
-def _identity(agent: KnownAgent) -> tuple[str, int, str, tuple[str, ...]]:
-    return agent.name, agent.slots, agent.scheme, agent.labels

@@ -20,6 +20,7 @@ from minici.output.format import OffsetGap, StreamTail
 from minici.output.writer import OutputWriter
 from minici.reasons import Reason
 from minici.scheduler.dispatcher import Dispatcher
+from minici.scheduler.roster import Registration
 from minici.scheduler.state import State, check_attempt
 from minici.scheduler.unfinished_build import UnfinishedBuild
 from minici.store import BuildUnusable
@@ -52,21 +53,12 @@ class AgentUpdates:
         self._instance = instance
         self._dispatcher = dispatcher
 
-    def register(
-        self,
-        host: str,
-        port: int,
-        name: Optional[str] = None,
-        slots: Optional[int] = None,
-        running: Optional[frozenset[int]] = None,
-        scheme: str = "http",
-        labels: tuple[str, ...] = (),
-    ) -> str:
+    def register(self, registration: Registration) -> str:
         """Register an agent, or renew it; return the word of this start of the server: rule 20.
 
-        Without `slots` it has what its pings say, and one until then. Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
-        self._state.registry.register(host, port, name, slots, running, scheme, labels)
+        self._state.registry.register(registration)
         return self._instance
 
     def add_output(

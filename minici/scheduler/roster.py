@@ -6,7 +6,7 @@ calls anyone, and the State's lock guards it. Rules 3 to 6, 20 and 21 of section
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -85,6 +85,15 @@ class KnownAgent:
     def address(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def take_over(self, registration: Registration) -> bool:
+        """Take over what the agent says of itself; return whether that is new."""
+        before = (self.name, self.slots, self.scheme, self.labels)
+        self.name = registration.name or self.address
+        self.slots = registration.slots or self.slots
+        self.scheme, self.labels = registration.scheme, registration.labels
+        self.slots_registered, self.closing = registration.slots is not None, False
+        return before != (self.name, self.slots, self.scheme, self.labels)
+
     @property
     def taken_slots(self) -> int:
         """The slots known to be taken, by builds of ours or by others that it reports."""
@@ -114,6 +123,27 @@ class KnownAgent:
         """Return whether it gets builds at all."""
         unable = self.gone or self.trouble or self.paused or self.closing or self.needs_ping
         return not unable and now >= self.not_before
+
+
+@dataclass(frozen=True)
+class Registration:
+    """An agent's announcement of itself: `/notify_agent` in section 3 of the contract.
+
+    Without `slots` it has what its pings say, and one until then. `running` are the ids of the
+    builds that it has, if it says so.
+    """
+
+    host: str
+    port: int
+    name: Optional[str] = None
+    slots: Optional[int] = None
+    running: Optional[frozenset[int]] = None
+    scheme: str = "http"
+    labels: tuple[str, ...] = ()
+
+    def lacks_one_of(self, builds: Iterable[int]) -> bool:
+        """Return whether it says that it has not all of these builds."""
+        return self.running is not None and not self.running.issuperset(builds)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from minici.config_file import read_server
+from minici.scheduler.roster import Registration
 from minici.scheduler.state import State
 from minici.store import Store, StoreUnavailable
 
@@ -23,7 +24,7 @@ def state(tmp_path: Path) -> State:
 
 
 def register(state: State, number: int) -> None:
-    state.registry.register("127.0.0.1", number, f"agent-{number}", 1)
+    state.registry.register(Registration("127.0.0.1", number, f"agent-{number}", 1))
     assert number in ports(state), "written before whoever wanted it goes on"
 
 
@@ -71,18 +72,18 @@ def test_what_could_not_be_written_is_written_by_the_next(state: State) -> None:
 
 
 def test_an_agent_that_is_back_is_so_for_the_next_server_too(state: State) -> None:
-    state.registry.register("127.0.0.1", 7, "agent", 1)
+    state.registry.register(Registration("127.0.0.1", 7, "agent", 1))
     (agent,) = state._roster
     with state._lock:
         state._roster.lost(agent, "silent", state.clock(), state.now())
     state.registry.save()
     assert state.store.load_agents()[0]["gone_since"]
-    state.registry.register("127.0.0.1", 7, "agent", 1)
+    state.registry.register(Registration("127.0.0.1", 7, "agent", 1))
     assert not state.store.load_agents()[0].get("gone_since")
 
 
 def test_an_agent_that_is_back_needs_no_disk(state: State) -> None:
-    state.registry.register("127.0.0.1", 7, "agent", 1)
+    state.registry.register(Registration("127.0.0.1", 7, "agent", 1))
     (agent,) = state._roster
 
     def full(records: Any) -> None:
@@ -91,5 +92,5 @@ def test_an_agent_that_is_back_needs_no_disk(state: State) -> None:
     state.store.save_agents = full  # type: ignore[method-assign]
     with state._lock:
         state._roster.lost(agent, "silent", state.clock(), state.now())
-    state.registry.register("127.0.0.1", 7, "agent", 1)
+    state.registry.register(Registration("127.0.0.1", 7, "agent", 1))
     assert not agent.gone

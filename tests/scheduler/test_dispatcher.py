@@ -14,7 +14,7 @@ from minici.config import ServerConfig
 from minici.config_file import read_server
 from minici.scheduler.agent_client import ACCEPTED, DispatchResult
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import KnownAgent, PingResult
+from minici.scheduler.roster import KnownAgent, PingResult, Registration
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
@@ -48,7 +48,7 @@ class World:
         self.dispatcher = Dispatcher(self.state, self.calls, at_once)
         self.watchdog = Watchdog(self.state, self.dispatcher, self.calls, at_once)
         self.state.restore(unfinished)
-        self.state.registry.register("127.0.0.1", 1, "one", 1)
+        self.state.registry.register(Registration("127.0.0.1", 1, "one", 1))
         (self.agent,) = self.state._roster
 
     def ping(self) -> None:

@@ -28,7 +28,7 @@ from minici.output.format import OffsetGap, StreamTail
 from minici.scheduler.agent_client import ACCEPTED, REFUSED, UNANSWERED, AgentClient, DispatchResult
 from minici.scheduler.agent_updates import AgentUpdates, StaleAttempt
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import KnownAgent, PingResult
+from minici.scheduler.roster import KnownAgent, PingResult, Registration
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
@@ -172,7 +172,9 @@ class World:
         node = self._node()
         if node.there:
             running = frozenset(number for number, _ in node.running)
-            self.reports.register("host", node.port, slots=node.slots, running=running)
+            self.reports.register(
+                Registration("host", node.port, slots=node.slots, running=running)
+            )
 
     def on_ping(self) -> None:
         for agent in self.state.registry.due_pings():
@@ -314,7 +316,9 @@ class World:
             self.chance = random.Random(1)  # whose first draws lose nothing
             for node in self.nodes.values():
                 running = frozenset(number for number, _ in node.running)
-                self.reports.register("host", node.port, slots=node.slots, running=running)
+                self.reports.register(
+                    Registration("host", node.port, slots=node.slots, running=running)
+                )
                 for held in list(node.running):
                     node.undelivered[held] = (0, node.running.pop(held))
                 for held in list(node.undelivered):

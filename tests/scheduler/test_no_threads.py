@@ -14,7 +14,7 @@ from minici.build import CANCELLED, RUNNING, AttemptId
 from minici.config_file import read_server
 from minici.scheduler.agent_client import ACCEPTED, AgentClient, DispatchResult
 from minici.scheduler.dispatcher import Dispatcher
-from minici.scheduler.roster import KnownAgent, PingResult
+from minici.scheduler.roster import KnownAgent, PingResult, Registration
 from minici.scheduler.state import State
 from minici.scheduler.watchdog import Watchdog
 from minici.store import Store
@@ -68,7 +68,7 @@ class Room:
         self.dispatcher = Dispatcher(self.state, calls, self.host)
         self.watchdog = Watchdog(self.state, self.dispatcher, calls, self.host)
         for port in (1, 2):
-            self.state.registry.register("127.0.0.1", port, f"agent-{port}", 1)
+            self.state.registry.register(Registration("127.0.0.1", port, f"agent-{port}", 1))
 
 
 @pytest.fixture
