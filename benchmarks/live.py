@@ -74,7 +74,7 @@ def measure(ground: Ground) -> Iterator[Figure]:
 
 
 def _follow(server: Server, number: int, count: int) -> list[Viewer]:
-    """EventSender of a build's live stream."""
+    """So many viewers of the live stream of a build."""
     request = f"GET /build/{number}/live HTTP/1.1\r\nHost: {server.address}\r\n\r\n".encode()
     viewers = []
     for _ in range(count):
@@ -128,7 +128,9 @@ def _watch(viewers: list[Viewer], delays_of: Delays) -> list[float]:
 def _event_delays(viewer: Viewer) -> Iterator[float]:
     for at, line in _lines(viewer):
         if line.startswith(b'data: {"stream":'):
-            yield from _delays(at, json.loads(line[6:])["text"])
+            piece = json.loads(line[6:])
+            if piece["stream"] == "stdout":  # not what git says of the checkout
+                yield from _delays(at, piece["text"])
 
 
 def _line_delays(viewer: Viewer) -> Iterator[float]:
