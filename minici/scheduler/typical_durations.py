@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import statistics
 import threading
 from collections import OrderedDict
 from typing import Callable, Optional
@@ -41,8 +40,9 @@ class TypicalDurations:
     def of(self, command: str) -> Optional[float]:
         """The usual time of a command in seconds; None where none of its successes is known."""
         with self._lock:
-            times = list(self._seconds.get(_key(command), {}).values())
-        return statistics.median(times) if times else None
+            times = sorted(self._seconds.get(_key(command), {}).values())
+        middle = len(times) // 2
+        return (times[middle] + times[~middle]) / 2 if times else None
 
     def lookup(self) -> Callable[[str], Optional[float]]:
         """Return `of` for many calls in a row: it works out each command once."""

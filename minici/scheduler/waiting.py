@@ -7,7 +7,6 @@ little more than one.
 from __future__ import annotations
 
 import bisect
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -194,7 +193,7 @@ class WaitingReasons:
 
     def _usual_of(self, builds: Sequence[int]) -> Optional[float]:
         known = [seconds for seconds in map(self._usual, builds) if seconds is not None]
-        return statistics.mean(known) if known else None
+        return sum(known) / len(known) if known else None
 
     def _blocked(self, labels: Labels, have: Sequence[AgentState]) -> Reason:
         if not self._agents:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from minici.ui.components import ago, sign, status_of, status_word
@@ -133,10 +132,11 @@ def _trend(translate: Translator, seconds: Sequence[float]) -> Html:
         f"{step * place:.1f},{_TREND_HEIGHT - 2 - (_TREND_HEIGHT - 4) * value / longest:.1f}"
         for place, value in enumerate(seconds)
     )
+    ordered, middle = sorted(seconds), len(seconds) // 2
     text = translate(
         "trend",
         n=len(seconds),
-        usual=translate.duration(statistics.median(seconds)),
+        usual=translate.duration((ordered[middle] + ordered[~middle]) / 2),
         last=translate.duration(seconds[-1]),
     )
     return markup(
