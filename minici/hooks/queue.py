@@ -4,27 +4,28 @@
 
 Such a file is there from the build's start until its hook has ended with 0 after the final status.
 The status itself stands in the build's record, so a status that was overtaken is never told, and
-nothing is told after the final one. Contract, section 5, rule 18.
+nothing is told after the final one. A hook that runs holds a lock on the file, so that it is
+waited for if its server was killed. Contract, section 5, rule 18.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from minici.build import RUNNING, Build
 from minici.config import ProjectConfig
-from minici.durable import sync_folder, write_atomic
-from minici.hooks.runner import HookResult, run_hook
+from minici.durable import sync_folder
+from minici.hooks.runner import HOOK_SECONDS, HookResult, run_hook
+from minici.hooks.told import Told, read_told
 from minici.timestamps import parse_time
 
 log = logging.getLogger("minici.hooks")
@@ -34,31 +35,10 @@ _WORKERS = 4  # hooks of one project that run at a time
 _FIRST_RETRY_SECONDS = 5.0
 _MOST_RETRY_SECONDS = 600.0
 _GIVE_UP_SECONDS = 24 * 3600.0
+_EARLIER_CHECK_SECONDS = 0.2
 
 Load = Callable[[int], Optional[Build]]
 Describe = Callable[[Build], tuple[Mapping[str, Any], Mapping[str, str]]]
-
-
-@dataclass(frozen=True)
-class HookFailure:
-    """A hook that failed: its exit status and the end of what it wrote. `again`: it will be run
-    again."""
-
-    exit_status: int
-    output: str
-    again: bool
-
-
-@dataclass
-class _Told:
-    """The statuses that the hook of one build has been told. The queue's lock guards it."""
-
-    build: int
-    status: Optional[str] = None  # the last status that it was told
-    failure: Optional[HookResult] = None
-    failures: int = 0
-    not_before: float = 0.0
-    running: bool = False
 
 
 @dataclass
@@ -90,10 +70,11 @@ class HookQueue:
         self._clock = clock
         self._changed = threading.Condition()  # guards everything below
         self._projects = {each.name: _ProjectQueue(each.hook) for each in projects if each.hook}
-        self._told: dict[int, _Told] = {}
+        self._told: dict[int, Told] = {}
         self._workers: list[threading.Thread] = []
         self._stopping = False
         self._ending = threading.Event()  # ends the hooks that run
+        self._patient_until = clock() + HOOK_SECONDS  # with hooks of a server that was killed
 
     # The life of the queue.
 
@@ -103,7 +84,7 @@ class HookQueue:
             return
         for path in self._folder.glob("*.json") if self._folder.is_dir() else ():
             with suppress(ValueError):
-                self._told[int(path.stem)] = _read(path)
+                self._told[int(path.stem)] = read_told(path)
         for number in sorted({*self._told, *(build.id for build in unfinished)}):
             build = self._load(number)
             if build is None:
@@ -139,20 +120,20 @@ class HookQueue:
         with self._changed:
             told = self._told.get(build.id)
             if told is None:
-                told = self._told[build.id] = _Told(build.id)
+                told = self._told[build.id] = Told(build.id)
                 self._save(told)
-            if _is_told_of(build) and told.status != build.status:
+            if _is_told_of(build) and not told.knows(build):
                 told.not_before = 0.0
                 self._enqueue(project, build.id)
 
-    def failure(self, number: int) -> Optional[HookFailure]:
+    def failure(self, number: int) -> Optional[HookResult]:
         """The last failure of a build's hook, if it has not succeeded since."""
         with self._changed:
             told = self._told.get(number)
             if told is None or told.failure is None:
                 return None
             again = told.running or any(number in each.waiting for each in self._projects.values())
-            return HookFailure(told.failure.exit_status, told.failure.output, again)
+            return replace(told.failure, again=again)
 
     def waiting(self) -> int:
         """The number of builds whose hook is still to be told something."""
@@ -181,7 +162,7 @@ class HookQueue:
                     told.running = False
                     self._changed.notify_all()
 
-    def _next(self, project: _ProjectQueue) -> Optional[_Told]:
+    def _next(self, project: _ProjectQueue) -> Optional[Told]:
         """Wait for a build whose hook is due; None when the server stops."""
         with self._changed:
             while not self._stopping:
@@ -197,15 +178,19 @@ class HookQueue:
                 self._changed.wait(min((t.not_before - now for t in ready), default=None))
             return None
 
-    def _tell(self, project: _ProjectQueue, told: _Told) -> None:
+    def _tell(self, project: _ProjectQueue, told: Told) -> None:
         build = self._load(told.build)
         if build is None:  # removed, or damaged
             self._forget(told.build)
             return
-        if not _is_told_of(build) or build.status == told.status:
+        if not _is_told_of(build) or told.knows(build):
             return
         record, variables = self._describe(build)
-        result = run_hook(project.words, record, variables, self._ending)
+        with told.lock(self._folder) as lock:
+            if lock is None and self._clock() < self._patient_until:
+                self._postpone(project, told, _EARLIER_CHECK_SECONDS)
+                return
+            result = run_hook(project.words, record, variables, self._ending, lock or ())
         if result is None:  # the server stops, and the next one tells it
             return
         _log(build, project.words, result)
@@ -216,49 +201,47 @@ class HookQueue:
         else:
             self._gave_up(build, told, result)
 
-    def _succeeded(self, build: Build, told: _Told) -> None:
+    def _succeeded(self, build: Build, told: Told) -> None:
         if build.final:
             self._forget(build.id)
             return
         with self._changed:
-            told.status, told.failure = build.status, None
+            told.learn(build, None)
             self._save(told)
         self._look_again(build)
 
-    def _gave_up(self, build: Build, told: _Told, result: HookResult) -> None:
+    def _gave_up(self, build: Build, told: Told, result: HookResult) -> None:
         """A status that is not final is told once; a final one for a day."""
         with self._changed:
-            told.status, told.failure = build.status, result
+            told.learn(build, result)
             self._save(told)
         self._look_again(build)
 
-    def _again(self, project: _ProjectQueue, told: _Told, result: HookResult) -> None:
+    def _again(self, project: _ProjectQueue, told: Told, result: HookResult) -> None:
         with self._changed:
             told.failure = result
-            pause = _FIRST_RETRY_SECONDS * 2.0 ** min(told.failures, 10)
-            told.not_before = self._clock() + min(_MOST_RETRY_SECONDS, pause)
-            told.failures += 1
             self._save(told)
+        pause = _FIRST_RETRY_SECONDS * 2.0 ** min(told.failures, 10)
+        told.failures += 1
+        self._postpone(project, told, min(_MOST_RETRY_SECONDS, pause))
+
+    def _postpone(self, project: _ProjectQueue, told: Told, seconds: float) -> None:
+        with self._changed:
+            told.not_before = self._clock() + seconds
             self._enqueue(project, told.build)
 
     def _look_again(self, before: Build) -> None:
         """The status may have changed while its hook ran."""
         build = self._load(before.id)
-        if build is not None and build.status != before.status:
+        if build is not None:
             self.build_changed(build)
 
     # Files.
 
-    def _save(self, told: _Told) -> None:
+    def _save(self, told: Told) -> None:
         """Keep what a build's hook was told. The lock is held by the caller."""
-        failure = told.failure and {
-            "exit_status": told.failure.exit_status,
-            "output": told.failure.output,
-        }
-        text = json.dumps({"status": told.status, "failure": failure})
         try:
-            self._folder.mkdir(exist_ok=True)
-            write_atomic(self._folder / f"{told.build}.json", text.encode("utf-8", "replace"))
+            told.save(self._folder)
         except OSError as error:
             log.error("build %d: its hook's state can't be written: %s", told.build, error)
 
@@ -269,7 +252,7 @@ class HookQueue:
                 if number in project.waiting:
                     project.waiting.remove(number)
         with suppress(OSError):
-            (self._folder / f"{number}.json").unlink()
+            Told(number).path(self._folder).unlink()
             sync_folder(self._folder)
 
 
@@ -283,18 +266,6 @@ def _is_old(build: Build) -> bool:
     if finished is None:
         return True
     return (datetime.now(timezone.utc) - finished).total_seconds() > _GIVE_UP_SECONDS
-
-
-def _read(path: Path) -> _Told:
-    told = _Told(int(path.stem))
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        record = json.loads(path.read_text("utf-8"))
-        told.status = record["status"]
-        if record["failure"]:
-            told.failure = HookResult(
-                int(record["failure"]["exit_status"]), str(record["failure"]["output"])
-            )
-    return told
 
 
 def _log(build: Build, words: Iterable[str], result: HookResult) -> None:

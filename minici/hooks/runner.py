@@ -28,10 +28,11 @@ _NOT_STARTED = 127  # as of a shell
 
 @dataclass(frozen=True)
 class HookResult:
-    """The exit status of a hook, and the end of what it wrote."""
+    """The exit status of a hook, and the end of what it wrote. `again`: it will be run again."""
 
     exit_status: int
     output: str
+    again: bool = False
 
 
 def run_hook(
@@ -39,11 +40,12 @@ def run_hook(
     build: Mapping[str, Any],
     variables: Mapping[str, str],
     stopping: threading.Event,
+    inherited: Sequence[int] = (),
     seconds: float = HOOK_SECONDS,
 ) -> Optional[HookResult]:
     """Run a hook to its end, or for `seconds`, and end all that is left of its process group.
 
-    Returns None where `stopping` was set before the hook ended.
+    It has the descriptors `inherited`. Returns None where `stopping` was set before it ended.
     """
     # A file and no pipe: what the hook leaves behind can hold it open and delay nobody.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as given:
@@ -58,6 +60,7 @@ def run_hook(
                 env={**os.environ, **variables},
                 cwd="/",
                 start_new_session=True,
+                pass_fds=inherited,
             )
         except OSError as error:
             return HookResult(_NOT_STARTED, f"{words[0]}: {error.strerror or error}")

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 from minici import html
 from minici.build import FAILURE, Build
 from minici.config import ServerConfig
-from minici.hooks.queue import HookFailure
+from minici.hooks.runner import HookResult
 from minici.html import (
     BuildView,
     FilesView,
@@ -47,7 +47,7 @@ class BuildPages:
         config: ServerConfig,
         records: Records,
         renderer: PageRenderer,
-        hook_failure: Callable[[int], Optional[HookFailure]],
+        hook_failure: Callable[[int], Optional[HookResult]],
     ) -> None:
         self._state = state
         self._dispatcher = dispatcher

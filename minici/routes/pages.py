@@ -11,7 +11,7 @@ from minici import build as builds
 from minici import html
 from minici.build import Build
 from minici.config import ServerConfig
-from minici.hooks.queue import HookFailure
+from minici.hooks.runner import HookResult
 from minici.html import (
     BranchView,
     FormView,
@@ -59,7 +59,7 @@ class Pages:
         config: ServerConfig,
         records: Records,
         poller: Poller,
-        hook_failure: Callable[[int], Optional[HookFailure]],
+        hook_failure: Callable[[int], Optional[HookResult]],
         base: Callable[[Request], str],
     ) -> None:
         self._poller = poller

@@ -30,6 +30,7 @@ class Copy(Trouble):
         if self._drill is None:
             settings = self._original.sections["server"]
             changed = {**settings, "port": 0, "data": self._data, "max_attempts": 1}
+            del changed["hook"]  # it is told of the original's builds
             self._drill = self._place.configure_server(**changed)
         self._drill.start()
         with contextlib.suppress(OSError, http.client.HTTPException):

@@ -4,7 +4,7 @@ A server and agents on a real repository, clients that start builds, and a monke
 stops and terminates processes, cuts, delays and swallows what goes between them, fills disks,
 takes the repository away, and starts copies of the server. In the end the monkey rests, the queue
 drains, and every acknowledged build must be there: final, exactly once, with exactly its output;
-ids rising and unique, no stray process, no traceback.
+its hook told of it, ids rising and unique, no stray process, no traceback.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, Callable, Optional
 
 from tests.chaos.copies import Copy
 from tests.chaos.disks import SmallDisk
+from tests.chaos.hooks import Hooks
 from tests.chaos.pushes import PROJECT, Pushes
 from tests.chaos.remotes import Remote
 from tests.chaos.trouble import Trouble
@@ -134,6 +135,7 @@ class World:
         self.place = place
         remote = Remote(place)
         self.pushes = Pushes(place, seed)
+        self.hooks = Hooks(place)
         self.server: ServerProcess = place.configure_server(
             port=free_port(),
             repository=remote.url,
@@ -142,6 +144,7 @@ class World:
             build_timeout="1m",
             max_attempts=100000,
             max_queue=300,
+            hook=self.hooks.path,
         )
         base = remote.url.rpartition("/")[0]
         self.server.sections[f"project {PROJECT}"] = self.pushes.keys(base)
@@ -370,7 +373,7 @@ def check(world: World, ledger: Ledger, folder: Path) -> None:
     for trouble in world.troubles:
         for problem in trouble.problems():
             ledger.fault(problem)
-    for problem in world.pushes.problems(world.server):
+    for problem in world.pushes.problems(world.server) + world.hooks.problems(world.server):
         ledger.fault(problem)
     ledger.counts["pushes"] = world.pushes.moves
     # A look of a server that was killed ends with its remote; no build is in it.

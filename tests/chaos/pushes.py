@@ -108,7 +108,7 @@ class Pushes:
             if record["refs"] != self._refs() or record["after"] is not None:
                 return False
             with contextlib.suppress(*_GONE):
-                found[:] = self._builds(server)
+                found[:] = server.builds(f"&project={PROJECT}")
                 return all(build["status"] in FINAL for build in found)
             return False
 
@@ -121,16 +121,6 @@ class Pushes:
             for ref in self.places
             if not _fits(self.places[ref], built := _revisions(found, ref))
         ]
-
-    def _builds(self, server: ServerProcess) -> list[dict[str, Any]]:
-        """All builds of the project, oldest first."""
-        found: list[dict[str, Any]] = []
-        url: Optional[str] = f"/builds?limit=1000&project={PROJECT}"
-        while url is not None:
-            page = server.api(url)
-            found += page["builds"]
-            url = page["next"] and page["next"].removeprefix("/api")
-        return found[::-1]
 
 
 def _revisions(found: Sequence[dict[str, Any]], ref: str) -> list[str]:

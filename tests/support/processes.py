@@ -196,6 +196,16 @@ class ServerProcess(Minici):
         found: dict[str, Any] = self.api(f"/builds/{number}")
         return found
 
+    def builds(self, wanted: str = "") -> list[dict[str, Any]]:
+        """All builds, oldest first; `wanted` is added to the query."""
+        found: list[dict[str, Any]] = []
+        url: Optional[str] = f"/builds?limit=1000{wanted}"
+        while url is not None:
+            page = self.api(url)
+            found += page["builds"]
+            url = page["next"] and page["next"].removeprefix("/api")
+        return found[::-1]
+
     def start_build(self, commit: str = "HEAD", command: str = "true") -> int:
         """Start a build as a program does; return its id."""
         reply = self.post("/api/builds", {"commit": commit, "command": command})
