@@ -142,9 +142,8 @@ def read_before(request: Request) -> Optional[int]:
     return request.query.number("before", least=1) if request.query.get("before") else None
 
 
-def read_status(request: Request) -> Optional[str]:
-    """The status that a list is filtered by. Raises BadParameter."""
-    status = request.query.optional("status")
+def _read_status(params: Parameters) -> Optional[str]:
+    status = params.optional("status")
     if status is not None and status not in builds.STATUSES:
         raise BadParameter(
             Reason("param_choice", name="status", choices=", ".join(builds.STATUSES))
@@ -152,11 +151,13 @@ def read_status(request: Request) -> Optional[str]:
     return status
 
 
-def read_filter(request: Request) -> BuildFilter:
+FILTER_PARAMETERS = ("status", "text", "project", "branch")
+
+
+def read_filter(params: Parameters) -> BuildFilter:
     """Read the filter of a list of builds. Raises BadParameter."""
-    query = request.query
     names = ("text", "project", "branch")
-    return BuildFilter(read_status(request), *(query.optional(name) or None for name in names))
+    return BuildFilter(_read_status(params), *(params.optional(name) or None for name in names))
 
 
 def read_project(params: Parameters, config: ServerConfig) -> ProjectConfig:

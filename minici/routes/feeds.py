@@ -93,7 +93,7 @@ class Monitors:
 
     def feed(self, request: Request) -> Response:
         with as_http():
-            wanted = read_filter(request)
+            wanted = read_filter(request.query)
             page = find_builds(self._state, None, _LAST, wanted)
             check_found(page, wanted, self._config)
         chosen = {name: value for name, value in wanted.parameters.items() if value}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minici.routes.common import (
+    FILTER_PARAMETERS,
     ID,
     START_PARAMETERS,
     Records,
@@ -22,7 +23,7 @@ from minici.scheduler.state import State
 from minici.validation import check_command, check_commit
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
-_LIST_PARAMETERS = ("limit", "before", "status", "text", "project", "branch")
+_LIST_PARAMETERS = ("limit", "before", *FILTER_PARAMETERS)
 _PAGE = 50
 _MOST = 1000
 _MOST_FILES = 100  # of each build in a list; its `file_count` says how many there are
@@ -45,7 +46,7 @@ class Api:
 
     def list_builds(self, request: Request) -> Response:
         limit = min(_MOST, request.query.number("limit", _PAGE, least=1))
-        wanted = read_filter(request)
+        wanted = read_filter(request.query)
         page = find_builds(self._state, read_before(request), limit, wanted)
         check_found(page, wanted, self._state.config)
         following = None

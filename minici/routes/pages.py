@@ -24,6 +24,7 @@ from minici.reasons import Reason
 from minici.routes.agent_pages import AgentPages
 from minici.routes.build_pages import BuildPages
 from minici.routes.common import (
+    FILTER_PARAMETERS,
     START_PARAMETERS,
     Records,
     as_http,
@@ -43,7 +44,7 @@ from minici.triggers.poller import Poller
 from minici.validation import check_command, check_commit
 from minici.web.routing import HttpError, Request, Response, Route, redirect
 
-_INDEX_PARAMETERS = ("before", "status", "text", "project", "branch", "commit", "command")
+_INDEX_PARAMETERS = ("before", *FILTER_PARAMETERS, "commit", "command")
 _LISTED_BUILDS = 30  # on one page
 _LAST_BUILDS = 60  # builds that the strip, the tab's icon and its title are made from
 
@@ -80,7 +81,7 @@ class Pages:
             Route("GET", "/", self.index, "people", _INDEX_PARAMETERS),
             Route("POST", "/build", self.start, "people", START_PARAMETERS),
             Route("POST", "/cancel", self.cancel_queued, "people", ("text", "project", "branch")),
-            Route("POST", "/poll", self.poll, "people", ("project",)),
+            Route("POST", "/poll", self.poll, "people", FILTER_PARAMETERS),
             Route("GET", "/healthz", self.health, "people", (), public="healthz", quiet=True),
             Route("GET", "/static/([a-z0-9.-]+)", self.static, "anybody", ("v",), quiet=True),
         ]
@@ -128,11 +129,13 @@ class Pages:
         return redirect(f"/build/{build.id}")
 
     def poll(self, request: Request) -> Response:
-        """Look at the refs of a project now, or at those of all."""
+        """Look at the refs that a list is about now: those of its project, or of all."""
         params = request.params()
-        name = read_project(params, self._config).name if params.optional("project") else None
-        self._poller.look_now(name)
-        return redirect("/")
+        with as_http():
+            wanted = read_filter(params)
+            read_project(params, self._config)  # or it is none
+        self._poller.look_now(wanted.project)
+        return redirect(_list_url(None, wanted))
 
     def cancel_queued(self, request: Request) -> Response:
         """Cancel all queued builds that fit a filter."""
@@ -147,13 +150,14 @@ class Pages:
 
     def _index(self, request: Request, form: FormView, status: int = 200) -> Response:
         with as_http():
-            wanted, before = read_filter(request), read_before(request)
+            wanted, before = read_filter(request.query), read_before(request)
             page = find_builds(self._state, before, _LISTED_BUILDS, wanted)
             check_found(page, wanted, self._config)
             narrowed = BuildFilter(project=wanted.project, branch=wanted.branch)
             last = find_builds(self._state, None, _LAST_BUILDS, narrowed).records
         listed = self._renderer.records_json(request, page.records)
         agents = self._state.agents()
+        looks = [each for each in self._poller.statuses() if wanted.project in (None, each.project)]
         view = IndexView(
             context=self._renderer.context(request, agents),
             builds=listed,
@@ -168,14 +172,14 @@ class Pages:
             older=_list_url(page.before, wanted) if page.before else None,
             last=self._renderer.records_json(request, last),
             medians=self._medians(page.records, last),
-            looks=self._poller.statuses() != [],
+            looks=looks != [],
             overview=self._overview(),
             cancellable=sum(map(wanted.fits, self._state.queued()))
             if wanted.status == builds.QUEUED
             else 0,
             look_failures=[
                 LookFailure(each.project, each.failure)
-                for each in self._poller.statuses()
+                for each in looks
                 if each.failure is not None
             ],
         )

@@ -12,6 +12,7 @@ from minici.triggers.signatures import is_signed
 from minici.web.routing import HttpError, Request, Response, Route, json_response
 
 _BODY_LIMIT = 32 * 1024 * 1024  # bytes: GitHub sends up to 25 MB
+_PIECE = 1024 * 1024  # bytes of a body that are in memory
 
 
 class Webhooks:
@@ -37,7 +38,7 @@ class Webhooks:
         project = self._config.project(name)
         if project is None or project.webhook_secret is None:
             raise HttpError(404, "there is no such project, or it has no webhook_secret")
-        body = request.body.read()
+        body = iter(lambda: request.body.read(_PIECE), b"")
         if not is_signed(request.headers, body, project.webhook_secret):
             raise HttpError(401, "the signature is missing or wrong: set the project's secret")
         self._poller.look_now(name)

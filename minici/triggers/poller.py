@@ -80,7 +80,7 @@ class ProjectPoller:
 
     def look_now(self) -> None:
         """Have the next look begin now; one that is under way is followed by another."""
-        self._stamp = None
+        self._trusted_until = 0.0
         self._wake.set()
 
     def ask_to_stop(self) -> None:

@@ -10,59 +10,104 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from urllib.parse import unquote_to_bytes
 
-# HMAC-SHA256 of the body, keyed with the secret, as hexadecimal digits behind this prefix.
+# HMAC-SHA256, keyed with the secret, as hexadecimal digits behind this prefix.
 _HEX_SIGNATURES = {
-    "X-Hub-Signature-256": "sha256=",  # GitHub, and also Gitea, Forgejo and Gogs
+    "X-Hub-Signature-256": "sha256=",  # GitHub, and also Gitea and Forgejo
     "X-Hub-Signature": "sha256=",  # Bitbucket
     "X-Gitea-Signature": "",
     "X-Forgejo-Signature": "",
     "X-Gogs-Signature": "",
 }
+_OLD_SIGNATURE = "sha1="  # in X-Hub-Signature, beside the header that counts
 _BEARER = "bearer "
+_FORM_FIELD = b"payload="
 
 
-def is_signed(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+def is_signed(headers: Mapping[str, str], body: Iterable[bytes], secret: str) -> bool:
     """Return whether a webhook's request is signed with `secret`.
 
-    `headers` finds a name in any case. An empty header, as Gitea sends it without a secret, proves
-    nothing.
+    `headers` finds a name in any case. A header without a digest, as Gitea sends it without a
+    secret, proves nothing. `body` is read to its end; its first piece has 8 bytes or is its last.
     """
-    proofs = list(_proofs(headers, body, secret.encode("utf-8")))
+    key = secret.encode("utf-8")
+    whole, field = _hmac(key), _FieldHmac(key)
+    standard = _hmac(_standard_key(key), _standard_head(headers))
+    for piece in body:
+        whole.update(piece)
+        field.update(piece)
+        standard.update(piece)
+    proofs = [
+        *_hex_proofs(headers, (whole.hexdigest(), field.hexdigest())),
+        *_standard_proofs(headers, standard.digest()),
+        *_token_proofs(headers, key),
+    ]
     return bool(proofs) and all(proofs)
 
 
-def _proofs(headers: Mapping[str, str], body: bytes, secret: bytes) -> Iterator[bool]:
-    digest = hmac.new(secret, body, hashlib.sha256).hexdigest()
+def _hmac(key: bytes, text: bytes = b"") -> hmac.HMAC:
+    return hmac.new(key, text, hashlib.sha256)
+
+
+class _FieldHmac:
+    """The HMAC of the only field of a form.
+
+    Gitea, Forgejo and Gogs sign their JSON, also where they send it in a form; GitHub signs the
+    form.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._digest = _hmac(key)
+        self._rest: bytes = b""  # an escape that the next piece may complete
+        self._begun = False
+
+    def update(self, piece: bytes) -> None:
+        text = self._rest + (piece if self._begun else piece.removeprefix(_FORM_FIELD))
+        self._begun = True
+        end = text.find(b"%", max(0, len(text) - 2))
+        end = len(text) if end < 0 else end
+        self._rest = text[end:]
+        self._digest.update(unquote_to_bytes(text[:end].replace(b"+", b" ")))
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _hex_proofs(headers: Mapping[str, str], digests: Sequence[str]) -> Iterator[bool]:
     for name, prefix in _HEX_SIGNATURES.items():
-        given = headers.get(name) or ""
-        # Older GitHub hooks send an SHA-1 in X-Hub-Signature beside the header that counts.
-        if given and not given.startswith("sha1="):
-            yield _same(given.lower(), prefix + digest)
+        given = (headers.get(name) or "").lower()
+        if given not in ("", prefix) and not given.startswith(_OLD_SIGNATURE):
+            yield any(_same(given, prefix + digest) for digest in digests)
+
+
+def _token_proofs(headers: Mapping[str, str], secret: bytes) -> Iterator[bool]:
     token = headers.get("X-Gitlab-Token") or ""
     if token:
         yield _same_bytes(token.encode("latin-1", "replace"), secret)
-    if headers.get("webhook-signature"):
-        yield _is_standard_signature(headers, body, secret)
     authorization = headers.get("Authorization") or ""
     if authorization.lower().startswith(_BEARER):
         given = authorization[len(_BEARER) :].strip()
         yield _same_bytes(given.encode("latin-1", "replace"), secret)
 
 
-def _is_standard_signature(headers: Mapping[str, str], body: bytes, secret: bytes) -> bool:
-    """Check the scheme of Standard Webhooks, which newer versions of GitLab use.
+# Standard Webhooks, which newer versions of GitLab use.
 
-    The header may hold several signatures, of which one must be right.
-    """
+
+def _standard_proofs(headers: Mapping[str, str], digest: bytes) -> Iterator[bool]:
+    """The header may hold several signatures, of which one must be right."""
+    given = (headers.get("webhook-signature") or "").split()
+    if given:
+        expected = "v1," + base64.b64encode(digest).decode("ascii")
+        yield any(_same(each, expected) for each in given)
+
+
+def _standard_head(headers: Mapping[str, str]) -> bytes:
+    """The text that is signed before the body."""
     identity = headers.get("webhook-id") or ""
     timestamp = headers.get("webhook-timestamp") or ""
-    signed = f"{identity}.{timestamp}.".encode("latin-1", "replace") + body
-    digest = hmac.new(_standard_key(secret), signed, hashlib.sha256).digest()
-    expected = "v1," + base64.b64encode(digest).decode("ascii")
-    given = (headers.get("webhook-signature") or "").split()
-    return any(_same(each, expected) for each in given)
+    return f"{identity}.{timestamp}.".encode("latin-1", "replace")
 
 
 def _standard_key(secret: bytes) -> bytes:

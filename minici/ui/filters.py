@@ -21,13 +21,29 @@ def query_address(**values: Optional[object]) -> str:
 
 def list_address(view: IndexView, **changed: Optional[str]) -> str:
     """The list as it is narrowed now, but for what is changed."""
-    values = {
+    return query_address(**{**_filters(view), **changed})
+
+
+def _filters(view: IndexView) -> dict[str, Optional[str]]:
+    return {
         "status": view.filter,
         "text": view.text,
         "project": view.project,
         "branch": view.branch,
     }
-    return query_address(**{**values, **changed})
+
+
+def kept_filters(view: IndexView, without: str = "") -> Html:
+    """The filters of the list as hidden fields of a form, all but one."""
+    return join(
+        markup(
+            '<input type="hidden" name="$name" value="$value">',
+            name=name,
+            value=input_value(value),
+        )
+        for name, value in _filters(view).items()
+        if value and name != without
+    )
 
 
 def is_narrowed(view: IndexView) -> bool:
@@ -92,17 +108,11 @@ def _narrowed(translate: Translator, view: IndexView) -> Html:
 
 
 def _text_filter(translate: Translator, view: IndexView) -> Html:
-    kept = (("status", view.filter), ("project", view.project), ("branch", view.branch))
-    hidden = join(
-        markup('<input type="hidden" name="$name" value="$value">', name=name, value=value)
-        for name, value in kept
-        if value
-    )
     return markup(
         '<form class="text-filter" role="search" action="/">$hidden'
         '<input type="search" name="text" value="$text" aria-label="$label" placeholder="$label">'
         '<button type="submit" aria-label="$apply" title="$apply">$glass</button></form>',
-        hidden=hidden,
+        hidden=kept_filters(view, without="text"),
         text=input_value(view.text or ""),
         label=translate("filter_text"),
         apply=translate("filter_apply"),

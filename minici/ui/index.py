@@ -25,6 +25,7 @@ from minici.ui.filters import (
     branch_of,
     filters_of_list,
     is_narrowed,
+    kept_filters,
     list_address,
     query_address,
     short_ref,
@@ -134,7 +135,7 @@ def _project_field(translate: Translator, view: IndexView) -> Html:
 
 
 def _looks(translate: Translator, view: IndexView) -> Html:
-    """The failed looks at refs, each with a button that looks again now."""
+    """The failed looks at refs, and a button that looks now."""
     if not view.looks:
         return NOTHING
     failures = join(
@@ -148,8 +149,9 @@ def _looks(translate: Translator, view: IndexView) -> Html:
     )
     return markup(
         '<div class="looks">$failures<form method="post" action="/poll">'
-        '<button type="submit" class="small">$now</button></form></div>',
+        '$kept<button type="submit" class="small">$now</button></form></div>',
         failures=failures,
+        kept=kept_filters(view),
         now=translate("look_now"),
     )
 
@@ -298,17 +300,10 @@ def _cancel_queued(translate: Translator, view: IndexView) -> Html:
     """A button that cancels all queued builds that the list shows, or would on further pages."""
     if not view.cancellable:
         return NOTHING
-    kept = (("text", view.text), ("project", view.project), ("branch", view.branch))
     return markup(
         '<form method="post" action="/cancel" class="cancel-queued">$fields'
         '<button type="submit" class="cancel small">$text</button></form>',
-        fields=join(
-            markup(
-                '<input type="hidden" name="$name" value="$value">', name=n, value=input_value(v)
-            )
-            for n, v in kept
-            if v
-        ),
+        fields=kept_filters(view, without="status"),
         text=translate("cancel_queued", n=view.cancellable),
     )
 

@@ -128,3 +128,19 @@ def test_a_repository_at_rest_is_asked_once_a_minute(
     shutil.rmtree(repository.path)
     poller.look()
     assert world.asked == 5, "what has gone is asked for, and said"
+
+
+def test_a_call_in_the_middle_of_a_look_brings_another_one(repository: Repository) -> None:
+    world = Counting()
+    project = ProjectConfig("p", str(repository.path), "make", branches=("*",), poll=1.0)
+
+    def listing(*_: object) -> bytes:
+        if world.asked == 0:
+            poller.look_now()
+        return world.listing()
+
+    poller = ProjectPoller(project, world, listing, lambda: world.time)  # type: ignore
+    poller._local = LocalRefs(str(repository.path), soon)
+    for _ in range(3):
+        poller.look()
+    assert world.asked == 2, "and then its folders are trusted"

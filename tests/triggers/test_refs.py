@@ -29,6 +29,14 @@ MAIN, OLD, V1 = "refs/heads/main", "refs/heads/release/old-1", "refs/tags/v1"
         ("v[1]", "v1", False),
         ("a*b*c", "a//b//c", True),
         ("", "main", False),
+        ("*a", "aa", True),
+        ("a*a", "a", False),
+        ("a*a", "aba", True),
+        ("ab*bc", "abc", False),
+        ("*b*b*", "ab", False),
+        ("**", "x", True),
+        ("x*y**z", "x-yy-z", True),
+        ("-".join("*" * 12) + "x", "-" * 250, False),  # at once, whatever is pushed
     ],
 )
 def test_patterns(patterns: str, name: str, expected: bool) -> None:

@@ -12,8 +12,9 @@ import pytest
 from tests.support.browser import Browser
 from tests.support.browsers import NARROW, SMALL, WIDE, take_picture, watched
 from tests.support.fakes import FakeAgent
-from tests.support.harness import Place, ServerProcess
+from tests.support.harness import Place, ServerProcess, wait_for
 from tests.support.page_scene import COUNT, Scene
+from tests.support.repositories import Repository
 
 pytestmark = pytest.mark.browser
 
@@ -539,3 +540,43 @@ def test_the_badge_is_a_picture(browser: Browser, scene: Scene) -> None:
             len(boxes) == 2 and 0 <= boxes[0][0] < boxes[0][1] < boxes[1][0] < boxes[1][1] < whole
         )
     assert json.dumps(boxes, ensure_ascii=False).count("Щ") == 1
+
+
+# Looks for pushes
+
+
+def test_the_button_that_looks_now_keeps_the_list(
+    browser: Browser, place: Place, own_repository: Repository
+) -> None:
+    """On the list of a project it looks at this one, and shows the list again."""
+    keys = {"command": "true", "branches": "*", "poll": "1h"}
+    server = place.configure_server(repository=own_repository.url, name="tides", **keys)
+    server.sections["project moon"] = keys
+    server.start()
+    wait_for(lambda: len(list(server.data.glob("refs/*.json"))) == 2, 20, "the first looks")
+    own_repository.commit({"file.txt": "1\n"}, "One")
+    path = "/?status=queued&project=moon&branch=main"
+    open_page(browser, server, path)
+    browser.find(".looks button").click()
+    wait_for(lambda: server.api("/builds")["builds"], 20, "the build")
+    browser.reload()
+    assert browser.url.endswith(path) and ids(browser) == [1]
+    assert server.build(1)["project"] == "moon"
+    open_page(browser, server)
+    browser.find(".looks button").click()
+    wait_for(lambda: len(server.api("/builds")["builds"]) == 2, 20, "the other project's")
+    assert browser.path == "/" and server.build(2)["project"] == "tides"
+
+
+def test_a_look_that_failed_is_said_where_its_project_is_listed(
+    browser: Browser, place: Place
+) -> None:
+    keys = {"command": "true", "branches": "*", "poll": "1h"}
+    server = place.configure_server(name="tides", **keys)
+    server.sections["project moon"] = {**keys, "repository": place.folder / "nowhere"}
+    server.start()
+    wait_for(lambda: "can't be listed" in server.log(), 20, "a look that fails")
+    for path, shown in (("/", 1), ("/?project=moon", 1), ("/?project=tides", 0)):
+        open_page(browser, server, path)
+        assert len(browser.find_all(".look-failure")) == shown, path
+        assert len(browser.find_all(".looks button")) == 1, path
