@@ -37,6 +37,8 @@ SENTENCES: dict[str, str] = {
     "git_status": "git ended with status {status}",
     "tried": "{reason} (tried {count} times in {seconds} s)",
     "not_made": "{path} can't be made: {error}",
+    "not_moved": "{path} is in the way and can't be moved: {error}; see lsattr, and remove it",
+    "attributes_left": "a build has left access lists or other attributes at {path}",
     "submodule_failed": "submodule {submodule}: {reason}",
     "submodule_unknown": "there is no URL for it in .gitmodules",
     "submodule_local": "{url} is on the agent's host, and the repository is not",

@@ -61,7 +61,12 @@ rm -rf "$2" && cp -Rp "$1" "$2" && cp -p "$3/packed-refs" "$2" || exit
 if [ -e "$3/shallow" ]; then cp -p "$3/shallow" "$2"; fi
 """
 _DISK_USAGE = 'nice -n 19 du -skx "$1" 2>/dev/null; exit 0'
-_REMOVE = 'chmod -R u+rwX "$@" 2>/dev/null; rm -rf "$@"'
+_UNLOCK = 'chattr -i -a "$@" 2>/dev/null; exit 0'
+# What a build has locked, if it was root's, is unlocked only if it must be.
+_REMOVE = """
+chmod -R u+rwX "$@" 2>/dev/null
+rm -rf "$@" 2>/dev/null || { chattr -R -i -a "$@" 2>/dev/null; rm -rf "$@"; }
+"""
 _LEFT = re.compile(r"^warning: unable to (unlink|rmdir) ", re.MULTILINE)
 _CAPTURED = {STDOUT: 64 * 1024 * 1024, STDERR: 64 * 1024}  # bytes
 
@@ -200,6 +205,10 @@ class Git:
     def detach(self, folder: Path) -> None:
         """Unmount what a build has mounted over `folder`; nothing is removed. Raises GitError."""
         self._call(["umount", "-l", str(folder)], Path("/"), None)
+
+    def unlock(self, *paths: Path) -> None:
+        """Take away from files and folders that they can't be changed: see chattr(1)."""
+        self._call(_shell(_UNLOCK, *paths), Path("/"), None)
 
     def check(self) -> None:
         """Raise Interrupted if the build's end has come."""

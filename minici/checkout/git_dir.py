@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
+from minici.checkout.hidden_attributes import has_hidden_attributes
 from minici.durable import PathLike, read_whole, write_all
 from minici.process.account import Account
 
@@ -106,7 +107,7 @@ def _holds_only(folder: str, files: Iterable[str], like: str) -> bool:
         }
         count = 0
         for name, kind in _walk(folder, ""):
-            if expected.get(name) != kind:
+            if expected.get(name) != kind or has_hidden_attributes(f"{folder}/{name}"):
                 return False
             count += 1
         return count == len(expected)

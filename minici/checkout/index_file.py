@@ -6,6 +6,7 @@ The format is version 2 or 3 of gitformat-index(5); `git.py` sees to that.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -22,6 +23,11 @@ class Entry(NamedTuple):
     mode: int
     hash: bytes
     path: bytes
+    changed: int  # its file: ns since 1970
+
+    def is_outdated(self, file: os.stat_result) -> bool:
+        """Tell whether a file was changed since git has looked at it, if git keeps nanoseconds."""
+        return self.changed % 10**9 != 0 and file.st_ctime_ns != self.changed
 
 
 def entries(index: bytes, hash_size: int) -> Iterator[Entry]:
@@ -39,7 +45,7 @@ def attributes(index: bytes, hash_size: int) -> str:
     none. Raises ValueError."""
     if ATTRIBUTES + b"\0" not in index:
         return ""
-    found = [each for each in entries(index, hash_size) if each.path.endswith(ATTRIBUTES)]
+    found = [each[:3] for each in entries(index, hash_size) if each.path.endswith(ATTRIBUTES)]
     return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
@@ -78,5 +84,7 @@ def _entry(index: bytes, place: int, hash_size: int) -> tuple[Entry, int]:
     path = flags + (4 if index[flags] & _EXTENDED else 2)
     end = index.index(b"\0", path)
     mode = int.from_bytes(index[place + 24 : place + 28], "big")
-    entry = Entry(mode, index[place + _STATUS : flags], index[path:end])
+    seconds, fraction = (int.from_bytes(index[place + i : place + i + 4], "big") for i in (0, 4))
+    changed = seconds * 10**9 + fraction
+    entry = Entry(mode, index[place + _STATUS : flags], index[path:end], changed)
     return entry, place + (end - place + 8) // 8 * 8

@@ -15,6 +15,7 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
@@ -23,6 +24,7 @@ from minici.checkout import index_file
 from minici.checkout.conversion import ConversionSettings
 from minici.checkout.git import Git, GitError
 from minici.checkout.git_dir import chown, create, empty_repository, restore
+from minici.checkout.hidden_attributes import find_hidden_attributes, has_hidden_attributes
 from minici.checkout.index_file import Entry
 from minici.checkout.mirror import Mirror
 from minici.checkout.mounts import mounts_in
@@ -63,7 +65,7 @@ class WorkingTree:
         self._settings = ConversionSettings()
         self._attributes: dict[str, str] = {}  # by revision
         self._snapshot: Optional[TreeSnapshot] = None  # of a tree that was clean then
-        self._unproven: list[Entry] = []  # files whose mode may have changed unseen since
+        self._unproven: list[Entry] = []  # files that may have changed since, and git not see it
 
     def check_out(self, mirror: Mirror, revision: str, git: Git) -> None:
         """Have the tree be what a fresh clone of the revision would be. Raises GitError,
@@ -134,12 +136,13 @@ class WorkingTree:
             self._create(mirror, git)
             git.check_out(words, folder=self.path)
         elif snapshot is not None and snapshot.is_current():
-            self._remove_changed_modes()
+            self._remove_changed_files()
             git.check_out(words, folder=self.path)
         else:
             self._forget_submodules(options, git)
             clean = (*options, "clean", "-ffdxq")
             git.check_out(words, folder=self.path, first=[self._unseen(git)], clean=clean)
+            self._check_hidden_attributes()
         self.index = _read_regular(self._git_dir / "index")
         return fresh
 
@@ -215,28 +218,52 @@ class WorkingTree:
             self._unproven = index_file.changed_at(self.index, second, self.hash_size)
         return TreeSnapshot.of(self.path, index, before)
 
-    def _remove_changed_modes(self) -> None:
-        """Remove files whose mode a build has changed in the second in which they were written:
-        git compares whole seconds. Their folders are those of the snapshot."""
-        root = os.fsencode(self.path)
+    def _remove_changed_files(self) -> None:
+        """Remove files that a build has changed in the second in which they were written: git
+        compares whole seconds, and content. Their folders are those of the snapshot."""
+        for path, status, entry in self._find_unproven():
+            mode = entry.mode & 0o111 & ~self._umask | 0o666 & ~self._umask
+            if stat.S_IMODE(status.st_mode) != mode or entry.is_outdated(status):
+                os.unlink(path)
+
+    def _check_hidden_attributes(self) -> None:
+        """Raise GitError where an earlier build has left some, which git has not noticed."""
+        for path, status, entry in self._find_unproven():
+            if entry.is_outdated(status) and has_hidden_attributes(path):
+                raise GitError(Reason("attributes_left", path=path))
+        found = find_hidden_attributes(str(self.path))
+        if found:
+            raise GitError(Reason("attributes_left", path=found))
+
+    def _find_unproven(self) -> Iterator[tuple[str, os.stat_result, Entry]]:
         for entry in self._unproven:
-            path = os.path.join(root, entry.path)
-            with suppress(FileNotFoundError):
-                mode = stat.S_IMODE(os.lstat(path).st_mode)
-                if mode != entry.mode & 0o111 & ~self._umask | 0o666 & ~self._umask:
-                    os.unlink(path)
+            path = f"{self.path}/{os.fsdecode(entry.path)}"
+            with suppress(FileNotFoundError, NotADirectoryError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status, entry
 
 
 def _move(path: Path, trash: Path, git: Git) -> None:
+    """Move something although a build has mounted something over it, or locked it: it would be in
+    the way of every build. Raises GitError, OSError."""
     try:
         os.rename(path, trash)
+        return
     except OSError as error:
-        if error.errno != errno.EBUSY:
+        if error.errno not in (errno.EBUSY, errno.EPERM):
             raise
-        # It is a mount point itself, and would be in the way of every build.
+        mounted = error.errno == errno.EBUSY
+    if mounted:
         log.warning("unmounting what a build has mounted over %s", path)
         git.detach(path)
+    else:
+        log.warning("unlocking what a build has locked: chattr -i -a %s", path)
+        git.unlock(path.parent, path)
+    try:
         os.rename(path, trash)
+    except PermissionError as error:
+        raise GitError(Reason("not_moved", path=str(path), error=error.strerror or "")) from None
 
 
 def _not_made(path: Path, error: str) -> GitError:

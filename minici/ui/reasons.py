@@ -42,6 +42,8 @@ RUSSIAN: dict[str, str] = {
     "git_status": "git завершился с кодом {status}",
     "tried": "{reason} (попыток: {count} за {seconds} с)",
     "not_made": "{path} не удалось создать: {error}",
+    "not_moved": "{path} мешает, и убрать не удалось: {error}; проверьте lsattr и удалите",
+    "attributes_left": "одна из сборок оставила ACL или другие атрибуты: {path}",
     "submodule_failed": "подмодуль {submodule}: {reason}",
     "submodule_unknown": "в .gitmodules нет его адреса",
     "submodule_local": "{url} — на машине агента, а репозиторий — нет",

@@ -8,6 +8,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Callable
 
 import pytest
 
+from tests.support.attributes import lock, set_access_list, set_attribute, unlock_all
 from tests.support.checkouts import Agent, Upstream
 
 SETTINGS = """\
@@ -37,6 +39,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     yield agent
     for supervisor in agent.supervisors:
         supervisor.close()
+    unlock_all(agent.data)
 
 
 @pytest.fixture
@@ -45,8 +48,8 @@ def upstream(tmp_path: Path) -> Upstream:
 
 
 def listing(tree: Path) -> dict[str, tuple[str, bytes]]:
-    """Kind, mode and content of all that is in a tree, but for its `.git`."""
-    found = {".": (oct(tree.stat().st_mode), b"")}
+    """Kind, mode, attributes and content of all that is in a tree, but for its `.git`."""
+    found = {".": (look(tree), b"")}
     for folder, folders, files in os.walk(tree):
         if folder == str(tree):
             folders.remove(".git")
@@ -58,8 +61,13 @@ def listing(tree: Path) -> dict[str, tuple[str, bytes]]:
                 content = os.fsencode(os.readlink(path))
             elif stat.S_ISREG(mode):
                 content = path.read_bytes()
-            found[str(path.relative_to(tree))] = (oct(mode), content)
+            found[str(path.relative_to(tree))] = (look(path), content)
     return found
+
+
+def look(path: Path) -> str:
+    names = os.listxattr(path, follow_symlinks=False) if sys.platform == "linux" else ()
+    return " ".join([oct(path.lstat().st_mode), *names])
 
 
 def fresh_clone(upstream: Path, revision: str) -> dict[str, tuple[str, bytes]]:
@@ -161,6 +169,13 @@ LEFTOVERS: list[Callable[[Path, Path, random.Random], object]] = [
     lambda tree, path, chance: (path.parent / "empty").mkdir(),
     lambda tree, path, chance: os.link(path, tree.parent / f"kept{chance.random()}"),
     lambda tree, path, chance: [remove(path), path.mkdir(), (path / "x").touch()],
+    lambda tree, path, chance: set_access_list(path.parent, "default", group=7, other=7),
+    lambda tree, path, chance: set_access_list(tree, "default", group=0, other=0),
+    lambda tree, path, chance: set_access_list(path, "access", group=4, other=4),
+    lambda tree, path, chance: set_attribute(path, "user.left"),
+    lambda tree, path, chance: set_attribute(path.parent, "user.left"),
+    lambda tree, path, chance: lock(path, chance.choice("ia")),
+    lambda tree, path, chance: lock(path.parent, chance.choice("ia")),
 ]
 
 

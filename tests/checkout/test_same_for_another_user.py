@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from minici.process.account import Account
 from tests.checkout.test_same_as_a_clone import fresh_clone, listing
+from tests.support.attributes import set_access_list
 from tests.support.checkouts import Agent, Upstream
 
 pytestmark = pytest.mark.skipif(
@@ -132,3 +134,16 @@ def test_fault_50_whatever_another_user_leaves(
         agent.checkout(upstream, revision)
         assert listing(agent.tree) == clones[revision], deeds
         assert owners(agent.tree) == {agent.account.uid}, deeds
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has them")
+def test_rule_23_access_lists_that_another_user_leaves(
+    agent: Agent, folder: Path, revisions: list[str]
+) -> None:
+    upstream = folder / "upstream"
+    agent.checkout(upstream, revisions[0])
+    for each in (agent.tree, agent.tree / "sub" / "deep"):
+        set_access_list(each, "default", group=7, other=7)
+        agent.checkout(upstream, revisions[1])
+        assert listing(agent.tree) == fresh_clone(upstream, revisions[1])
+        assert owners(agent.tree) == {agent.account.uid}
