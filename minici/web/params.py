@@ -51,7 +51,10 @@ class Parameters(Mapping[str, Value]):
         return len(self._values)
 
     def joined(self, other: Parameters) -> Parameters:
-        """These and the others, which win."""
+        """These and the others. Raises BadParameter for a name that both have."""
+        for name in other.names:
+            if name in self.names:
+                raise BadParameter(Reason("param_twice", name=name))
         missing = dict.fromkeys((*self.names, *other.names))
         return Parameters({**missing, **self._values, **other})
 

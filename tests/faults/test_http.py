@@ -376,6 +376,24 @@ def test_fault_45_a_command_that_is_there_twice_starts_nothing(at_rest: ServerPr
     assert at_rest.get("/api/builds").json()["builds"] == []
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"commit=main&command=false", "application/x-www-form-urlencoded"),
+        (b'{"commit": "main", "command": "true"}', "application/json"),
+        (b'{"commit": "main", "command": null}', "application/json"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/build", "/api/builds"])
+def test_fault_45_a_command_in_the_query_and_in_the_body_starts_nothing(
+    at_rest: ServerProcess, path: str, body: bytes, kind: str
+) -> None:
+    headers = {"Content-Type": kind, "Accept": "application/json"}
+    reply = at_rest.request("POST", f"{path}?command=true", body, headers)
+    assert reply.status == 400 and "command is there twice" in reply.error()
+    assert at_rest.get("/api/builds").json()["builds"] == []
+
+
 JSON = "application/json"
 FOR_PEOPLE = {
     "GET": {
