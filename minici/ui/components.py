@@ -246,9 +246,11 @@ def frame(
     refresh: bool = False,
     icon: str = "icon",
     head: Html = NOTHING,
+    narrowed: str = "",
 ) -> Html:
     """The whole page. `refresh` makes a browser without JavaScript load it again; `head` is
-    what the page's own head holds beside what all have."""
+    what the page's own head holds beside what all have; `narrowed` is the query of the links to
+    feed and badge."""
     current = {page: markup(' aria-current="page"')}
     return fill(
         "frame",
@@ -266,7 +268,7 @@ def frame(
         texts=_script_texts(translate.language),
         refresh=_REFRESH if refresh else "",
         head=head,
-        foot=fill("foot", translate) if context else "",
+        foot=fill("foot", translate, narrowed=narrowed) if context else "",
         builds_current=current.get("index", ""),
         agents_current=current.get("agents", ""),
     )

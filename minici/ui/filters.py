@@ -92,7 +92,7 @@ def _status_link(translate: Translator, view: IndexView, status: Optional[str]) 
 def _narrowed(translate: Translator, view: IndexView) -> Html:
     """The project and the branch that are shown, each with a link that shows all again."""
     chosen = (("project", view.project), ("branch", view.branch))
-    return join(
+    links = join(
         markup(
             '<a class="chip chip-$kind" href="$all" title="$title" aria-label="$title: $name">'
             '$label: $name <span aria-hidden="true">×</span></a> ',
@@ -105,6 +105,7 @@ def _narrowed(translate: Translator, view: IndexView) -> Html:
         for kind, name in chosen
         if name
     )
+    return markup('<p class="narrowed">$links</p>', links=links) if links else NOTHING
 
 
 def _text_filter(translate: Translator, view: IndexView) -> Html:

@@ -72,6 +72,7 @@ def index_page(language: str, view: IndexView) -> Html:
         view.context,
         icon=icon,
         head=_feed_link(translate, view),
+        narrowed=query_address(project=view.project, branch=view.branch)[1:],
     )
 
 

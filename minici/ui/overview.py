@@ -46,7 +46,14 @@ def overview_of(translate: Translator, view: IndexView) -> Html:
 
 
 def _project(translate: Translator, view: IndexView, project: ProjectView) -> Html:
-    """The branches of a project that are not broken, and the trend of its durations."""
+    """The branches of a project that are not broken, and the trend of its durations.
+
+    Nothing where there is neither: broken branches stand above with its name.
+    """
+    trend = _trend(translate, project.seconds)
+    whole = [branch for branch in project.branches if branch.broken_since is None]
+    if not (whole or trend):
+        return NOTHING
     named = len(view.overview) > 1
     name = markup(
         '<h4><a href="$url">$name</a></h4>',
@@ -57,12 +64,8 @@ def _project(translate: Translator, view: IndexView, project: ProjectView) -> Ht
         '<div class="project"><div class="project-head">$name$trend</div>'
         '<ul class="branches">$branches</ul></div>',
         name=name if named else NOTHING,
-        trend=_trend(translate, project.seconds),
-        branches=join(
-            _branch(translate, view, project, branch)
-            for branch in project.branches
-            if branch.broken_since is None
-        ),
+        trend=trend,
+        branches=join(_branch(translate, view, project, branch) for branch in whole),
     )
 
 
@@ -93,7 +96,11 @@ def _branch(
 def _project_name(view: IndexView, project: ProjectView) -> Html:
     if len(view.overview) < 2:
         return NOTHING
-    return markup('<span class="author">$name /</span> ', name=project.name)
+    return markup(
+        '<a class="author" href="$url">$name</a> <span class="author">/</span> ',
+        url=query_address(project=project.name),
+        name=project.name,
+    )
 
 
 def _since(translate: Translator, view: IndexView, branch: BranchView) -> Html:

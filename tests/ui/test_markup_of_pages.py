@@ -25,7 +25,7 @@ from minici.ui.attempts import repeat_lines
 from minici.ui.components import asset
 from minici.ui.i18n import LANGUAGES, Translator
 from minici.ui.markup import Html, escape, fill, input_value, join, markup, phrase, visible
-from minici.ui.models import AgentsView, AgentView, FormView, IndexView, Waiting
+from minici.ui.models import AgentsView, AgentView, FormView, IndexView, ProjectView, Waiting
 from minici.ui.palette import GROUND, PALETTE, contrast, legible, palette_css
 from minici.ui.summary import uncounted_sentence, verdict_sentence
 from tests.support.harness import ROOT
@@ -33,6 +33,7 @@ from tests.support.page_samples import (
     STATUSES,
     agents_view,
     all_pages,
+    branch_view,
     build_json,
     build_view,
     context,
@@ -572,6 +573,25 @@ def test_what_is_broken_is_said_first() -> None:
     assert "usually 1 m 07 s, the last 1 m 10 s (4 successes)" in page.text
     assert "/?branch=the+branch_failure" in page.values("href")
     assert "/build/4" in page.values("href") and page.all("svg", class_="branch-strip")
+
+
+def test_a_project_whose_branches_are_all_broken_has_no_empty_section() -> None:
+    projects = [
+        ProjectView("tides", [branch_view("failure")]),
+        ProjectView("moon", [branch_view("success")]),
+    ]
+    page = Page(html.index_page("en", index_view(overview=projects, builds=[])))
+    assert len(page.all("h4")) == 1 and "tides / the branch_failure" in page.text
+    assert page.values("href").count("/?project=tides") == 1
+
+
+def test_the_links_of_a_list_keep_its_project_and_branch() -> None:
+    narrowed = {"project": "tides", "branch": "a&b", "filter": "lost", "text": "x"}
+    links = Page(html.index_page("en", index_view(looks=True, **narrowed))).values("href")
+    for path in ("/feed.atom", "/badge.svg"):
+        assert f"{path}?project=tides&branch=a%26b" in links
+    assert "/?status=queued&text=x&project=tides&branch=a%26b" in links
+    assert "/?status=lost&text=x&branch=a%26b" in links and "/cc.xml" in links
 
 
 @pytest.mark.parametrize("changes", [{"overview": []}, {"branch": "b"}, {"filter": "lost"}])
