@@ -90,11 +90,11 @@ SENTENCES: dict[str, str] = {
     "no_project": "there is no project {project}; the projects are: {known}",
     "superseded": "a newer build of this branch took its place: build {build}",
     # Why a build waits.
-    "wait_soon": "an agent is free: it is about to begin",
+    "wait_soon": "an agent is free: the build is about to start",
     "wait_next": "next for a free slot",
     "wait_next_in": "next for a free slot, in about {time}",
-    "wait_place": "number {place} for a free slot",
-    "wait_place_in": "number {place} for a free slot, in about {time}",
+    "wait_place": "number {place} in the queue for a free slot",
+    "wait_place_in": "number {place} in the queue for a free slot, in about {time}",
     "wait_alone": "its last attempt runs alone, on an agent that has nothing else to do",
     "wait_alone_agent": (
         "its last attempt runs alone: it waits until {agent} has nothing else to do"

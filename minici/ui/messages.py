@@ -39,8 +39,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ("ждёт {n} сборка", "ждут {n} сборки", "ждут {n} сборок"),
         ("{n} build waiting", "{n} builds waiting"),
     ),
-    "nothing_waits": ("очередь пуста", "nothing waiting"),
-    "oldest_wait": ("дольше всех — {duration}", "the longest for {duration}"),
+    "nothing_waits": ("очередь пуста", "queue empty"),
+    "oldest_wait": ("дольше всех — {duration}", "longest wait {duration}"),
     # The form.
     "new_build": ("Новая сборка", "New build"),
     "commit": ("Коммит", "Commit"),
@@ -64,20 +64,20 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "error_commit_wrong": (
         "Недопустимое имя коммита. Подойдёт хеш, ветка, тег или HEAD — без пробелов "
         "и без дефиса в начале.",
-        "Invalid name of a commit. Enter a hash, a branch, a tag or HEAD, without spaces "
-        "and without a leading dash.",
+        "Invalid commit name. Enter a hash, a branch, a tag or HEAD, without spaces or a "
+        "leading dash.",
     ),
     "error_commit_long": (
         "Слишком длинное имя коммита.",
-        "This name of a commit is too long.",
+        "This commit name is too long.",
     ),
     "error_command_empty": (
         "Введите команду, например: make test",
         "Enter a command, for example: make test",
     ),
     "error_command_long": (
-        "Слишком длинная команда. Положите её в файл в репозитории и вызовите его.",
-        "This command is too long. Put it into a file of the repository and call that.",
+        "Слишком длинная команда. Положите её в скрипт в репозитории и запускайте его.",
+        "This command is too long. Put it into a script in the repository and run that.",
     ),
     "error_command_wrong": (
         "В команде есть нулевой символ; оболочка его не примет.",
@@ -91,10 +91,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "column_status": ("Состояние", "Status"),
     "column_commit": ("Коммит", "Commit"),
     "column_agent": ("Агент", "Agent"),
-    "column_started": ("Начало", "Started"),
+    "column_started": ("Начата", "Started"),
     "column_duration": ("Длительность", "Duration"),
     "build_number": ("Сборка {id}", "Build {id}"),
-    "older": ("Старее", "Older"),
+    "older": ("Более старые", "Older"),
     "pages": ("Страницы списка", "Pages of the list"),
     "newest": ("Самые новые", "Newest"),
     "strip_title": (
@@ -114,18 +114,18 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "count_damaged": ("повреждено\u00a0— {n}", "{n} damaged"),
     "strip_scale": ("Высота — длительность.", "Height is duration."),
     "running_count": (
-        ("Выполняется {n} сборка", "Выполняются {n} сборки", "Выполняются {n} сборок"),
+        ("Выполняется {n} сборка", "Выполняются {n} сборки", "Выполняется {n} сборок"),
         ("{n} build running", "{n} builds running"),
     ),
     "build_ended": ("{status}: сборка {id}", "{status}: build {id}"),
     "usual": ("обычно {duration}", "usually {duration}"),
     "place_next": ("следующая", "next"),
-    "place": ("место {position} в очереди", "no. {position} in the queue"),
-    "waits_for_agent": ("ждёт агента", "waits for an agent"),
+    "place": ("место {position} в очереди", "no. {position} in queue"),
+    "waits_for_agent": ("ждёт агента", "waiting for an agent"),
     "no_builds": ("Сборок ещё нет", "No builds yet"),
     "no_builds_text": (
-        "Запустите первую формой выше или из командной строки:",
-        "Start the first with the form above, or from a command line:",
+        "Запустите первую в форме выше или из командной строки:",
+        "Start the first one with the form above or from a command line:",
     ),
     "none_match": ("Таких сборок нет", "No such builds"),
     "none_match_text": (
@@ -133,8 +133,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "No build matches this filter.",
     ),
     "none_match_here": (
-        "Среди новейших сборок ничего не подходит. Более старые ещё не просмотрены.",
-        "None of the newest builds matches this filter. Older ones may.",
+        "Среди последних сборок ничего не нашлось. Более старые ещё не просмотрены.",
+        "None of the latest builds matches this filter. Older ones may.",
     ),
     "look_further": ("Искать дальше", "Look further"),
     "project": ("Проект", "Project"),
@@ -151,9 +151,9 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "branches": ("Ветки", "Branches"),
     "broken_count": (
         ("сломана {n} из {all}", "сломаны {n} из {all}", "сломано {n} из {all}"),
-        ("{n} of {all} is broken", "{n} of {all} are broken"),
+        ("{n} of {all} broken", "{n} of {all} broken"),
     ),
-    "none_broken": ("все целы", "none is broken"),
+    "none_broken": ("сломанных нет", "none broken"),
     "broken_since": ("Сломана {ago}", "Broken {ago}"),
     "trend": (
         (
@@ -177,13 +177,13 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ),
         ("Cancel {n} queued build", "Cancel all {n} queued builds"),
     ),
-    "origin_push": ("отправлена ветка {ref}", "push to {ref}"),
+    "origin_push": ("пуш в {ref}", "push to {ref}"),
     "origin_tag": ("тег {ref}", "tag {ref}"),
     "show_all": ("Показать все", "Show all"),
     "no_agents": ("Ни одного агента на связи", "No agent is connected"),
     "no_agents_text": (
-        "Сборки ждут в очереди. Запустите агента на машине с папкой minici, Python и git:",
-        "Builds are waiting. Start an agent on a host with the folder minici, Python and git:",
+        "Без агентов сборки ждут в очереди. На машине с Python, git и папкой minici:",
+        "Builds wait until there is one. On a host with Python, git and the folder minici:",
     ),
     "damaged_text": ("Сборка повреждена: {reason}", "This build is damaged: {reason}"),
     "damaged_advice": (
@@ -205,7 +205,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "verdict_next": ("В очереди: запустится следующей", "Queued: it is next"),
     "verdict_place": (
         "В очереди: место {position}",
-        "Queued: number {position} in line",
+        "Queued: no. {position} in queue",
     ),
     "verdict_no_agent": (
         "В очереди: ни одного агента на связи",
@@ -225,7 +225,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "verdict_signal": (
         "Неуспешно: команду завершил сигнал {signal} через {duration}",
-        "Failure: ended by {signal} after {duration}",
+        "Failure: killed by {signal} after {duration}",
     ),
     "verdict_reason": ("Неуспешно{where}: {reason}", "Failure{where}: {reason}"),
     "verdict_failure": ("Неуспешно", "Failure"),
@@ -249,24 +249,24 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "rebuild": ("Перезапустить", "Rebuild"),
     "origin_repeat": ("Перезапуск сборки {link}", "Rebuild of build {link}"),
     "origin_person": ("Кто запустил: {name}", "Started by {name}"),
-    "why_waits": ("Почему она ждёт", "Why it waits"),
+    "why_waits": ("Почему сборка ждёт", "Why it is waiting"),
     "hook_failed": (
         "Не удалось сообщить о сборке: хук завершился с кодом {status}",
         "The hook failed: exit status {status}",
     ),
-    "hook_again": ("Он будет запущен ещё раз.", "It will be run again."),
-    "hook_given_up": ("Больше он не запускается.", "It is not run again."),
+    "hook_again": ("Будет ещё попытка.", "It will be tried again."),
+    "hook_given_up": ("Попыток больше не будет.", "It will not be tried again."),
     "reason": ("Причина", "Reason"),
     "details": ("Сведения", "Details"),
     "number": ("Номер", "Number"),
     "status": ("Состояние", "Status"),
     "revision": ("Ревизия", "Revision"),
-    "subject": ("Тема", "Subject"),
+    "subject": ("Сообщение", "Subject"),
     "author": ("Автор", "Author"),
     "repository": ("Репозиторий", "Repository"),
-    "queued_at": ("Поставлена", "Queued"),
-    "started_at": ("Начало", "Started"),
-    "finished_at": ("Конец", "Finished"),
+    "queued_at": ("Создана", "Queued"),
+    "started_at": ("Начата", "Started"),
+    "finished_at": ("Завершена", "Finished"),
     "duration": ("Длительность", "Duration"),
     "waited": ("Ожидание", "Waited"),
     "exit_status": ("Код выхода", "Exit status"),
@@ -285,7 +285,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "ending_returned": ("агент вернул её", "returned by the agent"),
     "ending_silent": ("агент пропал", "the agent is gone"),
     "ending_forgotten": ("у агента её больше нет", "the agent no longer has it"),
-    "ending_overdue": ("не уложилась во время", "overdue"),
+    "ending_overdue": ("не уложилась в срок", "overdue"),
     "ending_unanswered": ("агент не ответил", "the agent did not answer"),
     "ending_superseded": (
         "результат пришёл от другой попытки",
@@ -355,8 +355,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     "output_earlier": ("Предыдущая часть вывода", "Earlier output"),
     "output_later": ("Следующая часть вывода", "Later output"),
-    "output_first": ("К началу вывода", "To its beginning"),
-    "output_last": ("К концу вывода", "To its end"),
+    "output_first": ("К началу вывода", "To the beginning"),
+    "output_last": ("К концу вывода", "To the end"),
     "search": ("Поиск в выводе", "Search the output"),
     "search_go": ("Найти", "Find"),
     "download": ("Скачать", "Download"),
@@ -365,11 +365,11 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         ("{n} line found:", "{n} lines found:"),
     ),
     "first_failure": ("Первая ошибка: строка {line}", "First failure: line {line}"),
-    "found_nothing": ("В этом выводе не найдено.", "Not found in this output."),
+    "found_nothing": ("Ничего не найдено.", "Nothing found."),
     "line": ("Строка {n}", "Line {n}"),
     "log_end": ("Конец вывода", "End of the output"),
     "log_end_exit": ("Код выхода {exit}", "Exit status {exit}"),
-    "log_end_signal": ("Завершена сигналом {signal}", "Ended by {signal}"),
+    "log_end_signal": ("Завершена сигналом {signal}", "Killed by {signal}"),
     "log_end_attempt": ("Попытка {attempt}: {ending}", "Attempt {attempt}: {ending}"),
     "stderr_mark": (
         "Строки с меткой «err» пришли из stderr.",
@@ -385,10 +385,10 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "agent_ready": ("Готов", "Ready"),
     "agent_busy": ("Занят", "Busy"),
     "agent_gone": ("Пропал", "Gone"),
-    "agent_refusing": ("Отказывает", "Refusing"),
+    "agent_refusing": ("Отказывается", "Refusing"),
     "agent_paused": ("На паузе", "Paused"),
     "agent_paused_too": ("на паузе", "paused"),
-    "agent_trouble": ("Неисправен", "Trouble"),
+    "agent_trouble": ("Неисправен", "In trouble"),
     "agent_disk": (
         "зеркала {mirrors}, рабочие копии {workspaces}",
         "mirrors {mirrors}, workspaces {workspaces}",
@@ -421,7 +421,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     ),
     # Errors.
     "error_400": ("Запрос не понят", "The request was not understood"),
-    "error_401": ("Нужно войти", "Sign in, please"),
+    "error_401": ("Нужно войти", "Please sign in"),
     "error_403": ("Запрос с чужого сайта", "A request from another site"),
     "error_404": ("Такой страницы нет", "There is no such page"),
     "error_405": ("Так эту страницу не открыть", "This page can't be opened that way"),
@@ -452,8 +452,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "Open the list of builds and follow a link from there.",
     ),
     "advice_413": (
-        "Сократите команду: положите её в файл в репозитории и вызовите его.",
-        "Make the command shorter: put it into a file of the repository and call that.",
+        "Сократите команду: положите её в скрипт в репозитории и запускайте его.",
+        "Make the command shorter: put it into a script in the repository and run that.",
     ),
     "advice_421": (
         "Сервер не знает себя под этим именем. Откройте его по адресу, который он напечатал "
@@ -506,7 +506,7 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
         "There is more output than a page holds. “Follow the end” shows how it goes on.",
     ),
     "js_trimmed": (
-        "Начало вывода убрано из страницы, чтобы не занимать память; целиком он по ссылкам выше.",
+        "Начало вывода убрано со страницы, чтобы не занимать память; целиком он по ссылкам выше.",
         "The beginning was taken off this page to save memory; the links above have all of it.",
     ),
     "js_follow": ("Следить за концом", "Follow the end"),

@@ -313,7 +313,7 @@ def test_a_terminal_shows_the_place_in_the_queue(place: Place) -> None:
         while b"build 3: no agent is registered: start one" not in seen:
             seen += os.read(main, 65536)
         place.keep(FakeAgent(server)).wait_build()
-        while b"build 3: number 2 for a free slot" not in seen:
+        while b"build 3: number 2 in the queue for a free slot" not in seen:
             seen += os.read(main, 65536)
         process.send_signal(signal.SIGINT)
     assert process.returncode == 130

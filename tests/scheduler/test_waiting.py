@@ -95,23 +95,23 @@ def test_rule_03_a_build_that_nobody_may_take_says_what_would_help(
 @pytest.mark.parametrize(
     "number, agents, usual, sentence",
     [
-        (1, [agent("a", slots=2, taken=1)], None, "an agent is free: it is about to begin"),
+        (1, [agent("a", slots=2, taken=1)], None, "an agent is free: the build is about to start"),
         (1, [agent("a", taken=1)], None, "next for a free slot"),
-        (3, [agent("a", taken=1)], None, "number 3 for a free slot"),
+        (3, [agent("a", taken=1)], None, "number 3 in the queue for a free slot"),
         (1, [agent("a", taken=1, ends=(200.0,))], None, "next for a free slot, in about 3 min"),
         (1, [agent("a", taken=1)], 60.0, "next for a free slot, in about 60 s"),
         (
             3,
             [agent("a", slots=2, taken=2, ends=(0.0, 1000.0))],
             60.0,
-            "number 3 for a free slot, in about 60 s",
+            "number 3 in the queue for a free slot, in about 60 s",
         ),
-        (3, [agent("a", taken=1, ends=(9.0,))], None, "number 3 for a free slot"),
+        (3, [agent("a", taken=1, ends=(9.0,))], None, "number 3 in the queue for a free slot"),
         (
             3,
             [agent("a", taken=1, ends=(1.0,))],
             4000.0,
-            "number 3 for a free slot, in about 2 h",
+            "number 3 in the queue for a free slot, in about 2 h",
         ),
     ],
 )
@@ -136,14 +136,14 @@ def test_only_builds_that_wait_for_the_same_agents_are_before_one() -> None:
 def test_rule_06_a_build_says_that_it_runs_alone_or_waits_for_one_that_does() -> None:
     busy = agent("a", slots=2, taken=1)
     made = reasons({1: "", 2: "", 3: "", 4: ""}, busy, alone=(2, 3))
-    assert made.of(1).reason == "an agent is free: it is about to begin"
+    assert made.of(1).reason == "an agent is free: the build is about to start"
     alone = "its last attempt runs alone"
     assert made.of(2).reason == f"{alone}: it waits until a has nothing else to do"
     assert made.of(3).reason == f"{alone}, on an agent that has nothing else to do"
     kept = "waits for build 2, whose last attempt runs alone; a is kept for it"
     assert made.of(4).reason == kept
     others = reasons({2: "", 4: ""}, busy, agent("b", taken=1), alone=(2,))
-    assert others.of(4).reason == "number 2 for a free slot"
+    assert others.of(4).reason == "number 2 in the queue for a free slot"
     for number in (2, 3, 4):
         reason = made.of(number).reason
         assert reason_text(Translator("ru"), reason) != reason
@@ -155,7 +155,7 @@ def test_a_build_that_no_agent_can_be_given_for_want_of_disk_says_so() -> None:
 
 
 def test_a_build_that_has_left_the_queue_is_about_to_begin() -> None:
-    assert reasons({}, agent("a")).of(1).reason == "an agent is free: it is about to begin"
+    assert reasons({}, agent("a")).of(1).reason == "an agent is free: the build is about to start"
 
 
 def test_the_state_of_an_agent_says_why_it_takes_no_builds() -> None:

@@ -484,9 +484,9 @@ def test_a_queued_build_in_the_list_says_why_it_waits() -> None:
         view = index_view(builds=[build_json(20, "queued")], waiting={20: waiting})
         return Page(html.index_page("en", view)).text
 
-    assert "waits for an agent" in why(Waiting(1, 0))
-    assert "waits for an agent" in why(Waiting(1, 2, blocked=True))
-    assert "no. 4 in the queue" in why(Waiting(4, 1))
+    assert "waiting for an agent" in why(Waiting(1, 0))
+    assert "waiting for an agent" in why(Waiting(1, 2, blocked=True))
+    assert "no. 4 in queue" in why(Waiting(4, 1))
     assert "no. 1" not in why(Waiting(1, 1)) and "next" in why(Waiting(1, 1))
 
 
@@ -558,14 +558,14 @@ def test_nothing_matches_a_filter() -> None:
 
 def test_nothing_matches_among_the_builds_that_were_looked_at() -> None:
     page = Page(html.index_page("en", index_view(builds=[], filter="lost", older="/?before=9")))
-    assert "None of the newest" in page.text
+    assert "None of the latest" in page.text
     assert page.all("a", class_="button", href="/?before=9")
     assert not page.all("a", rel="next"), "the same link twice"
 
 
 def test_what_is_broken_is_said_first() -> None:
     page = Page(html.index_page("en", index_view()))
-    assert "Branches · 1 of 3 is broken" in page.text
+    assert "Branches · 1 of 3 broken" in page.text
     broken = page.text.index("the project / the branch_failure")
     assert broken < page.text.index("the branch_success")
     said = page.text[broken : broken + 200]
@@ -644,12 +644,10 @@ def test_the_strip_says_what_it_shows() -> None:
 
 def test_the_line_above_the_list() -> None:
     page = Page(html.index_page("en", index_view()))
-    line = "2 agents, 1 of 3 slots free · 2 builds waiting · the longest for 1 m 24 s"
+    line = "2 agents, 1 of 3 slots free · 2 builds waiting · longest wait 1 m 24 s"
     assert line in page.text
     missing = index_view(context=context(agents_gone=3, queued=0))
-    assert (
-        "1 of 3 slots free, 3 gone · nothing waiting" in Page(html.index_page("en", missing)).text
-    )
+    assert "1 of 3 slots free, 3 gone · queue empty" in Page(html.index_page("en", missing)).text
 
 
 # A build
@@ -669,12 +667,12 @@ VERDICTS: list[tuple[str, dict[str, object], str]] = [
     (
         "failure",
         {"exit_status": -9, "reason": None, "attempt": 1},
-        f"Failure: ended by SIGKILL after 1 m 04 s{ON}",
+        f"Failure: killed by SIGKILL after 1 m 04 s{ON}",
     ),
     (
         "failure",
         {"exit_status": -200, "reason": None, "attempt": 1},
-        f"Failure: ended by signal 200 after 1 m 04 s{ON}",
+        f"Failure: killed by signal 200 after 1 m 04 s{ON}",
     ),
     ("failure", {"exit_status": None, "reason": "no commit x.", **BARE}, "Failure: no commit x"),
     ("failure", {"exit_status": None, "reason": None, **BARE}, "Failure"),
@@ -700,7 +698,7 @@ def test_the_verdict(status: str, changes: dict[str, Any], sentence: str) -> Non
     "waiting, sentence",
     [
         (None, "Queued"),
-        (Waiting(3, 2), "Queued: number 3 in line"),
+        (Waiting(3, 2), "Queued: no. 3 in queue"),
         (Waiting(1, 2), "Queued: it is next"),
         (Waiting(1, 0), "Queued: no agent is connected"),
         (Waiting(1, 2, blocked=True), "Queued: no agent can take it now"),
@@ -865,7 +863,7 @@ def test_no_output_is_said_in_words() -> None:
 def test_the_exit_status_is_the_last_line_of_the_log() -> None:
     assert re.search(r"the stderr Exit status 2", english_build("failure").text)
     assert re.search(r"the stderr Exit status 0", english_build("success").text)
-    assert "Ended by SIGTERM" in english_build("cancelled").text
+    assert "Killed by SIGTERM" in english_build("cancelled").text
     log_end = "log-end-"
     running = html.build_page("en", build_view(build_json(12, "running")))
     assert log_end not in running
@@ -1008,7 +1006,7 @@ def test_rule_21_trouble_is_shown_beside_the_agent() -> None:
         workspaces_bytes=512,
     )
     page = Page(html.agents_page("en", AgentsView(context(), [agent])))
-    assert "Trouble" in page.text and "the disk is full" in page.text
+    assert "In trouble" in page.text and "the disk is full" in page.text
     assert "mirrors 3.0 GB, workspaces 512 B" in page.text.replace("\u00a0", " ")
 
 
