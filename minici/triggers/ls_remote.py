@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -22,6 +24,13 @@ _OPTIONS = (
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"),
     *("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"),
 )
+# The server alone holds the other end of standard input: when it dies, that ends git's group, which
+# might wait for the repository for ever.
+_UNTIL_SERVER_ENDS = """
+exec 3<&0 </dev/null
+(read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 &
+exec "$@" 3<&-
+"""
 _ENVIRONMENT = {
     "LC_ALL": "C",  # its messages are part of English sentences
     "GIT_TERMINAL_PROMPT": "0",
@@ -37,13 +46,16 @@ class LookFailed(Exception):
 def list_refs(repository: str, stopping: threading.Event, seconds: float = LOOK_SECONDS) -> bytes:
     """Return what `git ls-remote` prints of a repository's branches and tags.
 
-    Takes at most `seconds`, and ends early once `stopping` is set. Raises LookFailed.
+    Takes at most `seconds`, and ends early once `stopping` is set, or when this process is killed.
+    Raises LookFailed.
     """
     words = ["git", *_OPTIONS, "ls-remote", "--heads", "--tags", "--end-of-options", repository]
     try:
+        if not shutil.which(words[0]):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
+            ["/bin/sh", "-c", _UNTIL_SERVER_ENDS, "sh", *words],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,20 @@ def test_rule_12_an_agent_that_starts_ends_what_its_earlier_life_left(
     agent.kill()
     agent.restart()
     wait_for(lambda: not commands_left(place.marker), 5, "all ended")
+
+
+def test_rule_12_a_fetch_ends_with_its_agent(place: Place, server: FakeServer) -> None:
+    """However long the repository would not have answered."""
+    agent = place.agent(server)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        hand(agent, 1, repository=f"git://127.0.0.1:{silent.getsockname()[1]}/x")
+        connection, _ = silent.accept()
+        with connection, connection.makefile("rb") as asked:
+            connection.settimeout(10)
+            asked.read(4)
+            agent.kill()
+            assert b"git-upload-pack" in asked.read(), "and its end"
 
 
 def test_rule_12_it_ends_nobody_elses_processes(place: Place, server: FakeServer) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from minici.triggers.ls_remote import LookFailed, list_refs
 from minici.triggers.refs import parse_listing
+from tests.support.harness import ROOT
 from tests.support.repositories import Repository, git
 
 
@@ -74,3 +77,28 @@ def test_the_servers_own_git_variables_do_not_matter(
 ) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     assert refs_of(own_repository)
+
+
+LOOK = """
+import sys, threading
+from minici.triggers.ls_remote import list_refs
+list_refs(sys.argv[1], threading.Event())
+"""
+
+
+def test_a_look_ends_with_a_server_that_is_killed(deaf: socket.socket) -> None:
+    url = f"git://127.0.0.1:{deaf.getsockname()[1]}/x"
+    with deaf, subprocess.Popen([sys.executable, "-c", LOOK, url], cwd=ROOT) as server:
+        deaf.settimeout(20)
+        connection, _ = deaf.accept()
+        with connection, connection.makefile("rb") as asked:
+            connection.settimeout(10)
+            asked.read(4)
+            server.kill()
+            assert b"git-upload-pack" in asked.read(), "and its end"
+
+
+def test_a_server_without_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LookFailed, match="git can't be started: No such file"):
+        list_refs(str(tmp_path), threading.Event())
