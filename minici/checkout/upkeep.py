@@ -23,6 +23,7 @@ from minici.process.launcher import SupervisorUnavailable
 
 _LOOK_SECONDS = 60.0
 _BUSY_SECONDS = 600.0
+_MEASURE_SECONDS = 60.0  # from one measurement to the next: it reads every folder
 _REST_SECONDS = 1.0  # after a build, in which the next one may begin
 _JOB_SECONDS = 3600.0
 _MOST_LOOSE_OBJECTS = 200
@@ -56,6 +57,8 @@ class Upkeep:
         self._account = account
         self._supervisor = Supervisor(data / "processes" / "upkeep")
         self._usage: dict[str, int] = dict.fromkeys(self._folders, 0)
+        self._changed = True  # since it was measured
+        self._next_measurement = 0.0  # on the monotonic clock
         self._stopped = threading.Event()
         self._lock = threading.Lock()  # guards the order
         self._order = StopOrder()  # of what is being done
@@ -73,7 +76,7 @@ class Upkeep:
         self._thread.join(_JOIN_SECONDS)
 
     def disk_usage(self) -> Mapping[str, int]:
-        """The bytes of mirrors and of workspaces, as of the last look."""
+        """The bytes of mirrors and of workspaces, as of a minute or two ago."""
         return self._usage
 
     def _serve(self) -> None:
@@ -83,6 +86,8 @@ class Upkeep:
             if used:
                 self._await_rest()
             self._do(self._look_after if used else self._remove_expired)
+            if self._changed and time.monotonic() >= self._next_measurement:
+                self._do(self._measure)
         self._supervisor.close()
 
     def _await_rest(self) -> None:
@@ -125,11 +130,11 @@ class Upkeep:
         self._measure(git)
 
     def _look_after(self, git: Git) -> None:
+        self._changed = True
         for mirror in self._mirrors.all():
             if self._mirrors.is_idle and _needs_packing(mirror.folder):
                 mirror.pack(git, self._order)
         self._remove_expired(git)
-        self._measure(git)
 
     def _remove_expired(self, git: Git) -> None:
         expired = set(self._expired())
@@ -141,7 +146,7 @@ class Upkeep:
         if trash:
             log.info("removing what was not used for %g s: %s", self._keep_seconds, expired)
             git.remove(*trash)
-            self._measure(git)
+            self._changed = True
 
     def _expired(self) -> Iterator[str]:
         """The names of mirrors, and of folders of working trees, whose last build is long ago."""
@@ -165,7 +170,9 @@ class Upkeep:
         return self._folders["mirrors"] / f"{name}.git", self._folders["workspaces"] / name
 
     def _measure(self, git: Git) -> None:
+        self._next_measurement = time.monotonic() + _MEASURE_SECONDS
         self._usage = {name: git.disk_usage(folder) for name, folder in self._folders.items()}
+        self._changed = False
 
 
 def _needs_packing(mirror: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Callable
 
 import pytest
 
+from minici.checkout import git
 from minici.checkout import upkeep as module
 from minici.checkout.upkeep import Upkeep
 from tests.support.checkouts import Agent, Upstream
@@ -150,7 +151,10 @@ def test_fault_57_trees_of_slots_that_are_no_more_go(
     assert left == {"0", "0.git", "0.conversion", "0.1.trash"}
 
 
-def test_disk_usage_is_known_after_a_build(agent: Agent, upstream: Upstream, start: Start) -> None:
+def test_disk_usage_is_known_after_a_build(
+    agent: Agent, upstream: Upstream, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MEASURE_SECONDS", 0.5)
     upkeep = start()
     (upstream.folder / "noise").write_bytes(os.urandom(2_000_000))
     upstream.commit("Much")
@@ -158,3 +162,25 @@ def test_disk_usage_is_known_after_a_build(agent: Agent, upstream: Upstream, sta
     agent.checkout(upstream.folder, "main")
     wait_for(lambda: min(upkeep.disk_usage().values()) > 1_900_000, 20, "measured")
     assert max(upkeep.disk_usage().values()) < 10_000_000
+
+
+def test_disk_usage_is_not_measured_after_each_build(
+    agent: Agent, upstream: Upstream, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = tmp_path / "calls"
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(module, "_MEASURE_SECONDS", 2.0)
+    monkeypatch.setattr(git, "_DISK_USAGE", f"date >>{calls}; {git._DISK_USAGE}")
+
+    def measured() -> list[str]:
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    start()
+    wait_for(lambda: len(measured()) == 2, 20, "the first measurement")
+    begun = time.monotonic()
+    while time.monotonic() < begun + 1.0:
+        agent.checkout(upstream.folder, "main")
+        time.sleep(0.2)  # each is followed by a rest
+    assert len(measured()) == 2, "one for mirrors and one for trees"
+    wait_for(lambda: len(measured()) == 4, 20, "measured again")
+    holds_for(lambda: len(measured()) == 4, 2.5, "nothing has changed")
