@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Callable
 
 import pytest
@@ -176,3 +177,28 @@ def test_the_end_does_not_wait_for_a_reader(pipe: Pipe, monkeypatch: pytest.Monk
     begun = time.monotonic()
     pipe.log.handlers[0].flush()
     assert 0.1 < time.monotonic() - begun < 5
+
+
+def test_lines_that_follow_soon_are_written_together(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests, goes_on = threading.Event(), threading.Event()
+    writes: list[bytes] = []
+
+    def rest(_: float) -> None:
+        rests.set()
+        goes_on.wait(20)
+
+    def write(_: int, data: bytes) -> None:
+        writes.append(data)
+
+    monkeypatch.setattr(log_handler, "time", SimpleNamespace(sleep=rest))
+    monkeypatch.setattr(log_handler, "write_waiting", write)
+    pipe.log.info("first")
+    assert rests.wait(20)
+    for number in range(100):
+        pipe.log.info("line %d", number)
+    assert len(writes) == 1 and writes[0].endswith(b"first\n"), "which nothing has held back"
+    goes_on.set()
+    pipe.log.handlers[0].flush()
+    assert len(writes) == 2 and writes[1].count(b"\n") == 100

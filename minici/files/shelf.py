@@ -97,14 +97,27 @@ def read_index(folder: Path) -> Contents:
 
 def _take_in(contents: Contents, record: Mapping[str, Any]) -> None:
     if "left_count" in record:
-        contents.left_count = int(record["left_count"])
+        contents.left_count = _count(record["left_count"])
     elif "left" in record:
-        reason = reasons.from_json(record["reason"], record.get("key"), record.get("values"))
-        contents.left_out[record["left"]] = LeftOut(record["left"], reason or "")
+        path, sentence = _text(record["left"]), _text(record["reason"])
+        reason = reasons.from_json(sentence, record.get("key"), record.get("values"))
+        contents.left_out[path] = LeftOut(path, reason or "")
     else:
-        size, number = int(record["bytes"]), int(record["number"])
-        file = BuildFile(str(record["path"]), size, number, int(record.get("start", 0)))
+        size, number = _count(record["bytes"]), _count(record["number"])
+        file = BuildFile(_text(record["path"]), size, number, _count(record.get("start", 0)))
         contents.files[file.path] = file
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError("not a number of bytes, or of a file")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not text")
+    return value
 
 
 def file_lines(files: Iterable[BuildFile]) -> bytes:
