@@ -120,7 +120,8 @@ def test_fault_67_the_steps_end_with_two_services_that_run(place: Place) -> None
     clone = place.folder / "clone"
     for part in ("minici", "examples"):
         shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
-    printed = "".join([machine.call(steps, clone) for steps in STEPS])  # both on one host
+    # Both on one host, by a root whose new files nobody else can read.
+    printed = "".join([machine.call(f"umask 077\n{steps}", clone) for steps in STEPS])
     enabled = machine.enabled.read_text(encoding="utf-8").splitlines()
     assert enabled == ["enable --now minici-server", "enable --now minici-agent"]
     configs = [machine.at(f"/var/lib/{name}/config.ini") for name in ("minici", "minici-agent")]
