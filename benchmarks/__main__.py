@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from benchmarks import (
+    changes,
     cost,
     crowd,
+    files,
     history,
     least,
     live,
@@ -49,6 +51,8 @@ MEASURES = {
     "queue": Measure("the queue", turn.measure, 240),
     "output": Measure("output", output.measure, 900),
     "live": Measure("live", live.measure, 180),
+    "files": Measure("files", files.measure, 600),
+    "changes": Measure("what is new in an output", changes.measure, 300),
     "history": Measure("history, against 100 builds", history.measure, 600),
     "agents": Measure("a thousand agents", crowd.measure, 240),
     "pushes": Measure("pushes", pushes.measure, 600),

@@ -3,17 +3,17 @@
 Lines are compared as a page shows them, without colours and without what a carriage return has
 written over, and by their fingerprints: which stream a line is of does not matter, nor how often
 it is there. Of outputs that were cut, what is kept is compared; the line that stands for what was
-dropped is never new. Memory grows by eight bytes for each line that is different from all others.
+dropped is never new. Memory does not grow with the outputs.
 """
 
 from __future__ import annotations
 
-import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import Optional
+from tempfile import SpooledTemporaryFile
+from typing import IO, Optional
 
 from minici.build import STREAMS
 from minici.output.fingerprints import Fingerprints
@@ -21,10 +21,13 @@ from minici.output.lines import as_shown
 from minici.output.reader import Transcript
 
 _LONGEST_LINE_BYTES = 1024 * 1024  # of a longer one its beginning is compared
-_MOST_PACKS = 4  # before they are made one
-_LOOSE = 500_000  # fingerprints in a set, before they are packed
+_CHUNK_LINES = 64 * 1024  # that are looked up in one go
+_IN_MEMORY_BYTES = 4 * 1024 * 1024  # of fingerprints; more are in a file
+_READ_BYTES = 256 * 1024
 _MARKER = b"[minici: 1 bytes dropped]"
 
+# Some lines of a stream: the offsets at which they begin, and the indexes of those that are new.
+_Chunk = tuple["array[int]", list[int]]
 _Block = tuple[bytes, int]  # whole lines, without the last line feed, and their size in the stream
 
 
@@ -35,95 +38,106 @@ def new_lines(output: Transcript, earlier: Transcript) -> Iterator[Optional[int]
     Raises OSError when reading fails.
     """
     fingerprints = Fingerprints()
-    known = _KnownLines()
-    known.add(fingerprints.of(_MARKER))
-    for stream in STREAMS:
-        for block, _ in _blocks(earlier, stream):
-            known.add(fingerprints.of(as_shown(block)))
-            yield None
-    written = [stream for stream in STREAMS if output.size(stream)]
-    if len(written) == 2:
-        yield from _new_of_both(output, fingerprints, known)
-    for stream in written if len(written) == 1 else ():
-        number = 0
-        for block, _ in _blocks(output, stream):
-            found = fingerprints.of(as_shown(block))
-            yield from (number + n for n, each in enumerate(found, 1) if each not in known)
-            yield None
-            number += len(found)
+    with SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
+        known = _KnownLines(file)
+        known.add(fingerprints.of(_MARKER))
+        for stream in STREAMS:
+            for block, _ in _blocks(earlier, stream):
+                known.add(fingerprints.of(as_shown(block)))
+                yield None
+        sides = [_Side(_chunks(output, stream, fingerprints, known)) for stream in STREAMS]
+        both = all(output.size(stream) for stream in STREAMS)
+        yield from _numbers(output.ends() if both else (output.end,), sides)
 
 
 class _KnownLines:
-    """A set of fingerprints, most of them packed."""
+    """A set of fingerprints: the last ones, and all others in a file."""
 
-    def __init__(self) -> None:
-        self._loose: set[int] = set()
-        self._packed: list[array[int]] = []
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._size = 0  # bytes of the file
+        self._last: set[int] = set()
 
-    def add(self, fingerprints: list[int]) -> None:
-        self._loose.update(fingerprints)
-        if len(self._loose) >= _LOOSE:
-            self._packed.append(array("q", sorted(self._loose)))
-            self._loose = set()
-            if len(self._packed) > _MOST_PACKS:
-                everything = sorted({each for pack in self._packed for each in pack})
-                self._packed = [array("q", everything)]
+    def add(self, fingerprints: Iterable[int]) -> None:
+        """Add fingerprints. Not after the first look."""
+        self._last.update(fingerprints)
+        if len(self._last) >= _CHUNK_LINES:
+            self._size += self._file.write(array("q", self._last).tobytes())
+            self._last.clear()
 
-    def __contains__(self, fingerprint: int) -> bool:
-        if fingerprint in self._loose:
-            return True
-        for pack in self._packed:
-            place = bisect_left(pack, fingerprint)
-            if place < len(pack) and pack[place] == fingerprint:
-                return True
-        return False
+    def places_of_others(self, fingerprints: array[int]) -> list[int]:
+        """The indexes of those fingerprints that are not in the set.
 
+        The file is read from where the last look ended, for outputs are often alike: what is
+        looked for next follows what was found.
+        """
+        left = set(fingerprints) - self._last
+        for _ in range(0, self._size, _READ_BYTES):
+            if not left:
+                return []
+            left.difference_update(self._next_block())
+        return [index for index, each in enumerate(fingerprints) if each in left]
 
-def _new_of_both(
-    output: Transcript, fingerprints: Fingerprints, known: _KnownLines
-) -> Iterator[Optional[int]]:
-    """The new lines of two streams: a line stands where its first byte came."""
-    sides = [_Side(_blocks(output, stream), fingerprints, known) for stream in STREAMS]
-    number = 0
-    for ends in output.ends():
-        for side, end in zip(sides, ends):
-            while side.start < end:
-                number += 1
-                if side.is_new:
-                    yield number
-                if side.go_on():
-                    yield None
+    def _next_block(self) -> array[int]:
+        data = self._file.read(_READ_BYTES)
+        if not data:
+            self._file.seek(0)
+            data = self._file.read(_READ_BYTES)
+        return array("q", data)
 
 
 class _Side:
-    """The next line of one stream: the offset at which it begins, and whether it is new."""
+    """The lines of one stream that are still to be numbered."""
 
-    def __init__(
-        self, blocks: Iterator[_Block], fingerprints: Fingerprints, known: _KnownLines
-    ) -> None:
-        self._blocks = blocks
-        self._fingerprints = fingerprints
-        self._known = known
-        self._lines: Iterator[tuple[int, bool]] = iter(())
-        self._end = 0
-        self.start, self.is_new = 0, False
-        self.go_on()
+    def __init__(self, chunks: Iterator[_Chunk]) -> None:
+        self._chunks = chunks
+        self._starts: array[int] = array("q")
+        self._new: list[int] = []
+        self._place = 0
 
-    def go_on(self) -> bool:
-        """Go to the next line; return True where a block was compared for it."""
-        line = next(self._lines, None)
-        if line is not None:
-            self.start, self.is_new = line
-            return False
-        block, size = next(self._blocks, (None, 0))
-        if block is None:
-            self.start = sys.maxsize
-            return True
-        starts = accumulate((len(line) + 1 for line in block.split(b"\n")), initial=self._end)
-        marks = [each not in self._known for each in self._fingerprints.of(as_shown(block))]
-        self._lines = zip(starts, marks)
-        self._end += size
-        return self.go_on()
+    def begins_before(self, end: int) -> bool:
+        """Tell whether the next line begins before a byte of the stream."""
+        while self._place == len(self._starts):
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return False
+            (self._starts, self._new), self._place = chunk, 0
+        return self._starts[self._place] < end
+
+    def take(self, end: int) -> tuple[int, list[int]]:
+        """Pass by lines that begin before a byte; return their count, and the new ones, from 1."""
+        first, last = self._place, bisect_left(self._starts, end, self._place)
+        self._place = last
+        new = self._new[bisect_left(self._new, first) : bisect_left(self._new, last)]
+        return last - first, [each - first + 1 for each in new]
+
+
+def _numbers(places: Iterable[tuple[int, int]], sides: list[_Side]) -> Iterator[Optional[int]]:
+    """The numbers of the new lines: a line stands where its first byte came."""
+    number = 0
+    for ends in places:
+        for side, end in zip(sides, ends):
+            while side.begins_before(end):
+                count, new = side.take(end)
+                yield from (number + each for each in new)
+                number += count
+                yield None
+
+
+def _chunks(
+    output: Transcript, stream: str, fingerprints: Fingerprints, known: _KnownLines
+) -> Iterator[_Chunk]:
+    starts, found, place = array("q"), array("q"), 0
+    for block, size in _blocks(output, stream):
+        lengths = (len(line) + 1 for line in block.split(b"\n"))
+        starts.extend(accumulate(lengths, initial=place))
+        starts.pop()
+        found.extend(fingerprints.of(as_shown(block)))
+        place += size
+        if len(found) >= _CHUNK_LINES:
+            yield starts, known.places_of_others(found)
+            starts, found = array("q"), array("q")
+    yield starts, known.places_of_others(found)
 
 
 def _blocks(transcript: Transcript, stream: str) -> Iterator[_Block]:

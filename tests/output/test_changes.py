@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,15 @@ SAME = [
     ("connect 10.0.0.7:41234", "connect 192.168.1.20:80"),
     ("peer [fe80::1]:8080", "peer [fe80::a2:3]:9000"),
     ("mac de:ad:be:ef:00:01", "mac 00:11:22:33:44:55"),
+    ("gateway 2001:db8:0:85a3::7334 is up", "gateway fe80::8a2e:370 is up"),
+    ("2001:0db8:85a3:0000:0000:8a2e:0370:7334", "2001:0db8:85a3:1111:2222:8a2e:fefe:1"),
     ("pid 1234 started", "pid 7 started"),
+    ("PID=1234", "PID=7"),
+    ("worker (ppid: 12)", "worker (ppid: 9999)"),
+    ("at [   12.345678] usb", "at [ 1234.5] usb"),
+    ("log of 20261128T225212Z", "log of 20250101T000000Z"),
+    ("in /private/tmp/x1y/a", "in /tmp/zzz/a"),
+    ("in /var/folders/ab/cd_1/T/tmpabc/a", "in /var/folders/zz/q/T/tmpxyz/a"),
     ("process 999 ended", "process 12345 ended"),
     ("sshd[812]: hello", "sshd[22]: hello"),
     ("listening on port 41234", "listening on port 80"),
@@ -76,6 +85,10 @@ OTHER = [
     ("case [3] passed", "case [4] passed"),
     ("two lines", "two  words"),
     ("v1.2.3", "v1.2.4"),
+    ("support 12 things", "support 13 things"),
+    ("std::vector<3>", "std::vector<4>"),
+    ("abc:12: error", "abc:13: error"),
+    ("May be 5", "May be 6"),
 ]
 
 
@@ -91,6 +104,17 @@ def test_what_is_by_chance_makes_no_line_new(one: str, other: str) -> None:
 @pytest.mark.parametrize("one, other", OTHER)
 def test_other_numbers_and_words_count(one: str, other: str) -> None:
     assert fingerprint(one) != fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["/a", "/tmp/", "0", "0:", "0.", "f", "ff:", "Mon ", "Nov 1 ", "[0", "1s", "\x1b[", "://a:"],
+)
+def test_no_line_is_a_burden(part: str) -> None:
+    """A search that goes back and forth in it would take hours, and hold up all others."""
+    begun = time.process_time()
+    Fingerprints().of(part.encode() * (1_000_000 // len(part)))
+    assert time.process_time() - begun < 20
 
 
 def test_new_lines_are_numbered_as_on_the_page(tmp_path: Path) -> None:
@@ -114,9 +138,10 @@ def test_it_does_not_matter_which_stream_had_a_line(tmp_path: Path) -> None:
 def test_by_chance_it_is_the_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Against a plain reckoning, with packs so small that there are many of them."""
-    monkeypatch.setattr(changes_module, "_LOOSE", 3)
-    monkeypatch.setattr(changes_module, "_MOST_PACKS", 2)
+    """Against a plain reckoning, with so few lines in memory that most are in the file."""
+    monkeypatch.setattr(changes_module, "_CHUNK_LINES", 3)
+    monkeypatch.setattr(changes_module, "_IN_MEMORY_BYTES", 40)
+    monkeypatch.setattr(changes_module, "_READ_BYTES", 16)
     chance = random.Random(seed)
 
     def pieces() -> Pieces:
