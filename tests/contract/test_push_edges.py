@@ -21,7 +21,7 @@ from tests.contract.test_pushes import (
     wait_for_builds,
     wait_for_look,
 )
-from tests.support.harness import Place, ServerProcess, holds_for, wait_for
+from tests.support.harness import ROOT, Place, ServerProcess, holds_for, wait_for
 from tests.support.http_client import raw, status_of
 from tests.support.repositories import Repository, git
 
@@ -289,3 +289,31 @@ def test_the_button_that_looks_now_shows_the_same_list(
     )
     wait_for_builds(server, 1)
     assert server.post("/poll", {"status": "perhaps"}).status == 400
+
+
+def test_the_example_for_a_bare_repository_tells_of_a_push(
+    place: Place, own_repository: Repository
+) -> None:
+    """git push, the hook, curl, the webhook, the look: four lines, and no waiting for `poll`."""
+    bare, word = place.folder / "bare.git", place.folder / "word"
+    git(place.folder, "clone", "--quiet", "--bare", own_repository.url, str(bare))
+    word.write_text(f"{SECRET}\n")
+    server = place.server(
+        repository=str(bare), command="true", branches="*", poll="1h", webhook_secret=SECRET
+    )
+    wait_for_look(server, "bare")
+    script = (ROOT / "examples" / "hooks" / "post-receive").read_text()
+    assert len(script.splitlines()) == 4
+    for given, own in (
+        ("/etc/minici/webhook-secret", str(word)),
+        ("http://127.0.0.1:8000/webhook/project", f"http://{server.address}/webhook/bare"),
+    ):
+        assert script.count(given) == 1
+        script = script.replace(given, own)
+    hook = bare / "hooks" / "post-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(script)
+    hook.chmod(0o755)
+    revision = own_repository.commit({"file.txt": "1\n"}, "One")
+    said = git(own_repository.path, "push", str(bare), "main", "v1:refs/tags/v2")
+    assert [each["revision"] for each in wait_for_builds(server, 1)] == [revision], said

@@ -580,3 +580,39 @@ def test_a_look_that_failed_is_said_where_its_project_is_listed(
         open_page(browser, server, path)
         assert len(browser.find_all(".look-failure")) == shown, path
         assert len(browser.find_all(".looks button")) == 1, path
+
+
+# The form
+
+
+def test_a_project_brings_the_command_along_that_was_typed_for_it_last(
+    browser: Browser, place: Place
+) -> None:
+    server = place.configure_server(name="tides", command="make tides")
+    server.sections["project moon"] = {"command": "make moon"}
+    server.start()
+
+    def offered(project: str) -> str:
+        open_page(browser, server)
+        browser.find("#project").type(project)
+        return str(browser.find("#command").value())
+
+    def start(project: str, command: str) -> None:
+        offered(project)
+        browser.find("#command").clear()
+        browser.find("#command").type(command)
+        browser.find(".start-form button").click()
+        browser.wait(lambda: browser.path.startswith("/build/"))
+
+    assert (offered("tides"), offered("moon")) == ("make tides", "make moon")
+    start("moon", "make eclipse")
+    assert (offered("tides"), offered("moon")) == ("make tides", "make eclipse")
+    open_page(browser, server, "/?project=moon")
+    assert browser.find("#project").value() == "moon"
+    assert browser.find("#command").value() == "make eclipse"
+    start("moon", "make moon")
+    server.stop()
+    server.sections["project moon"]["command"] = "make new moon"
+    server.restart()
+    assert offered("moon") == "make new moon", "its own command is not what was typed"
+    assert [each["project"] for each in server.api("/builds")["builds"]] == ["moon", "moon"]

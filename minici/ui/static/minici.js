@@ -305,15 +305,18 @@ const minici = (() => {
     if (!form) return;
     const kept = (name) => "command " + name;
     const chosen = () => (project ? project.value : "");
+    const given = new URLSearchParams(location.search).has("command") || document.querySelector(".form-error");
+    const own = () => (project ? project.selectedOptions[0].dataset.command : given ? null : command.defaultValue);
     const offered = () => {
-      const own = project ? project.selectedOptions[0].dataset.command : command.defaultValue;
-      try { return localStorage.getItem(kept(chosen())) || own; } catch { return own; }
+      try { return localStorage.getItem(kept(chosen())) || own(); } catch { return own(); }
     };
     form.addEventListener("submit", () => {
-      try { localStorage.setItem(kept(chosen()), command.value); } catch { /* it is not kept */ }
+      try {
+        if (command.value === own()) localStorage.removeItem(kept(chosen()));
+        else localStorage.setItem(kept(chosen()), command.value);
+      } catch { /* it is not kept */ }
     });
     if (project) project.addEventListener("change", () => { command.value = offered(); });
-    const given = new URLSearchParams(location.search).has("command") || document.querySelector(".form-error");
     if (!given && location.pathname === "/") command.value = offered();
     const fit = () => { command.rows = Math.min(12, command.value.split("\n").length); };
     form.addEventListener("input", fit);
