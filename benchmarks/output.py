@@ -1,4 +1,5 @@
-"""Output: how fast it comes from a command to the server's disk, and what memory it takes."""
+"""Output: how fast it comes from a command to the server's disk, what memory it takes, and how soon
+the page is there that shows it."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from benchmarks.system import MB
 _LIMIT = "2G"  # so that all of it is kept
 _SIZES = (10, 100, 1000)  # MB, at which memory is looked at
 _PATIENCE = 200.0  # seconds that one build may take
+_PAGE_MEGABYTES = 100
 
 # 64 bytes with the line's end, as of a log.
 _LINE = "2026-01-02 03:04:05 INFO compiling module 17 of 99: parser.c ok"
@@ -45,6 +47,7 @@ class Kind:
         return _LINES.format(count=megabytes * MB // len(_LINE + "\n"), act=self.act)
 
 
+_PAGE_GOAL = at_most(plus=100.0)
 _LARGE = Kind("large blocks", 400, goal=at_least(times=0.3))
 _KINDS = (
     _LARGE,
@@ -58,6 +61,7 @@ def measure(ground: Ground) -> Iterator[Figure]:
     text = ground.folder / "text"
     text.write_bytes((_LINE + "\n").encode() * (10 * MB // 64))
     yield from _rates(ground, repository, text)
+    yield from _pages(ground, repository, text)
     if system.HAS_PROC:
         for megabytes in _SIZES[: ground.times(len(_SIZES), 1)]:
             yield from _memory(ground, repository, text, megabytes)
@@ -111,6 +115,37 @@ def _into_a_file(ground: Ground, command: str) -> float:
     seconds = time.perf_counter() - begun
     path.unlink()
     return seconds
+
+
+def _pages(ground: Ground, repository: Repository, text: Path) -> Iterator[Figure]:
+    """The page of a build with a long output, beside that of one with a line."""
+    server = ground.server(repository.path, output_limit=_LIMIT)
+    agent = ground.agent(server)
+    megabytes = ground.times(_PAGE_MEGABYTES, 10)
+    command = _LARGE.command(megabytes, text)
+    with Caller(server) as caller, Recorded(server, _PATIENCE) as recorded:
+        for name, end in (("succeeded", "echo end"), ("failed", "echo error: end; exit 1")):
+            numbers = [
+                caller.start(repository.commits[0], f"{before}; {end}")
+                for before in (command, "true")
+            ]
+            for number in numbers:
+                recorded.wait(number)
+            long, short = (_page_times(ground, caller, number) for number in numbers)
+            title = f"page of a build that {name}, {megabytes} MB"
+            yield Figure(title, "ms", long, short, _PAGE_GOAL)
+    agent.end()
+    server.end()
+
+
+def _page_times(ground: Ground, caller: Caller, number: int) -> Spread:
+    """The times of a build's page in ms, the first, which knows nothing of it yet, among them."""
+    times = []
+    for _ in range(ground.times(30, 3)):
+        begun = time.perf_counter()
+        caller.get(f"/build/{number}")
+        times.append(1000 * (time.perf_counter() - begun))
+    return Spread.of(times)
 
 
 def _memory(ground: Ground, repository: Repository, text: Path, megabytes: int) -> Iterator[Figure]:

@@ -11,7 +11,7 @@ from typing import Optional
 from minici.ui.agents import agents_page
 from minici.ui.badge import badge_json, badge_svg
 from minici.ui.build import build_page
-from minici.ui.components import frame, repository_name, static_file
+from minici.ui.components import as_sentence, frame, repository_name, static_file
 from minici.ui.feeds import MonitoredProject, atom_feed, cctray
 from minici.ui.i18n import LANGUAGES, Translator, choose_language
 from minici.ui.index import index_page
@@ -104,7 +104,8 @@ def error_page(
     title, advice = _ERRORS.get(
         status, ("error_other", "advice_500" if status >= 500 else "advice_400")
     )
-    sentence = translate(sentence) if sentence in TEXTS else _tidy(reason_text(translate, sentence))
+    said = reason_text(translate, sentence)
+    sentence = translate(sentence) if sentence in TEXTS else as_sentence(said)
     detail = markup('<p class="sentence">$sentence</p>', sentence=sentence)
     content = fill(
         "error",
@@ -115,9 +116,3 @@ def error_page(
         advice=translate(advice),
     )
     return frame(translate, "error", f"{translate(title)} · minici", content, context)
-
-
-def _tidy(sentence: str) -> str:
-    """A sentence of the server, which begins small, as one that stands alone."""
-    end = "" if not sentence or sentence[-1] in ".!?…" else "."
-    return sentence[:1].upper() + sentence[1:] + end

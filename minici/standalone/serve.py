@@ -68,7 +68,9 @@ def serve_here(wanted: Wanted, stop: Stop) -> None:
             if not stop:
                 for member in members:
                     announce(member.ready_line)
-                complain(f"minici: {_described(repositories, wanted)}")
+                url = members[0].ready_line.partition(": ")[2]
+                for line in _advice(repositories, wanted, url):
+                    complain(f"minici: {line}")
                 complain(f"minici: builds are kept in {data}; Ctrl-C ends all of it")
             _watch(members, stop)
         finally:
@@ -80,12 +82,15 @@ def serve_here(wanted: Wanted, stop: Stop) -> None:
                 member.stop()
 
 
-def _described(repositories: Sequence[LocalRepository], wanted: Wanted) -> str:
+def _advice(repositories: Sequence[LocalRepository], wanted: Wanted, url: str) -> tuple[str, ...]:
+    """What to do next, in lines."""
     paths = ", ".join(str(each.path) for each in repositories)
-    if not wanted.on_push:
-        return f"builds of {paths}"
-    return f"each commit on a branch of {paths} is built: " + "; ".join(
-        dict.fromkeys(each.command for each in repositories)
+    if wanted.on_push:
+        commands = "; ".join(dict.fromkeys(each.command for each in repositories))
+        return (f"commit to a branch of {paths}, and see it built at {url}: {commands}",)
+    return (
+        f"open {url} and start a build of {paths}",
+        "with --on-push, each commit is built by itself",
     )
 
 

@@ -73,7 +73,7 @@ def _agent(translate: Translator, context: PageContext, agent: AgentView) -> Htm
         running=_doing(translate, context, agent, state),
         heard=heard,
         forget=_form(translate, agent, "forget", "address") if state == "gone" else "",
-        pause=_form(translate, agent, "resume" if agent.paused else "pause", "agent"),
+        pause=_pause(translate, agent, state),
         labels=_labels(translate, agent),
         disk=_disk_usage(translate, agent),
         day=history_chart(translate, agent.history),
@@ -95,6 +95,13 @@ def _doing(translate: Translator, context: PageContext, agent: AgentView, state:
     parts = [note, reason, *(_running(translate, context, build) for build in agent.running)]
     idle = markup('<span class="none">$text</span>', text=translate("agent_idle"))
     return join(parts) or idle
+
+
+def _pause(translate: Translator, agent: AgentView, state: str) -> Html:
+    """The button that pauses it or ends its pause; one that is gone gets no builds anyway."""
+    if state == "gone" and not agent.paused:
+        return NOTHING
+    return _form(translate, agent, "resume" if agent.paused else "pause", "agent")
 
 
 def _note(text: object) -> Html:

@@ -13,7 +13,7 @@ from minici.ui.components import (
     time_html,
 )
 from minici.ui.i18n import Translator
-from minici.ui.markup import NOTHING, Html, escape, fill, join, markup, phrase
+from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase
 from minici.ui.models import BuildJson, BuildView, PageContext
 from minici.ui.reasons import reason_of, reason_text
 from minici.ui.summary import (
@@ -56,12 +56,9 @@ def _attempt_agent(context: PageContext, attempt: BuildJson) -> Html:
     return markup('<span class="agent" title="$address">$name</span>', name=name, address=address)
 
 
-def _ending(translate: Translator, attempt: BuildJson) -> Html:
-    text = ending_text(translate, attempt)
-    if not attempt.get("reason"):
-        return escape(text)
-    reason = reason_text(translate, reason_of(attempt))
-    return markup('$text<span class="ending-reason">$reason</span>', text=text, reason=reason)
+def _ending(translate: Translator, attempt: BuildJson) -> str:
+    """The reason for the end of an attempt or, where there is none, how it ended."""
+    return reason_text(translate, reason_of(attempt)) or ending_text(translate, attempt)
 
 
 def _attempt_output(translate: Translator, view: BuildView, attempt: BuildJson) -> Html:

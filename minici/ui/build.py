@@ -10,15 +10,16 @@ from minici.ui.build_facts import build_link, facts_of
 from minici.ui.checkout import checkout_section
 from minici.ui.components import (
     FINAL,
+    as_sentence,
+    commit_html,
     frame,
     panel,
-    short_commit,
+    short_ref,
     sign,
     status_of,
     status_word,
 )
 from minici.ui.files import files_section
-from minici.ui.filters import short_ref
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase
 from minici.ui.models import BuildJson, BuildView
@@ -37,7 +38,6 @@ def build_page(language: str, view: BuildView) -> Html:
     status = status_of(build)
     final = status in FINAL or status == "damaged"
     verdict = verdict_sentence(translate, view)
-    subject = build.get("subject") or ""
     content = fill(
         "build",
         translate,
@@ -51,8 +51,8 @@ def build_page(language: str, view: BuildView) -> Html:
         next=_step(translate, view.next, "next", "next_build", ""),
         sign=sign(status, 40),
         verdict=verdict_html(translate, view),
-        short=short_commit(build),
-        subject=subject,
+        commit=commit_html(build),
+        subject=build.get("subject") or "",
         author=_author(build),
         origin=_origin(translate, build),
         actions=_actions(translate, build, status),
@@ -155,10 +155,6 @@ def _button(build: BuildJson, verb: str, text: str) -> Html:
     )
 
 
-def _as_sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
-
-
 def _notes(translate: Translator, view: BuildView, status: str) -> Html:
     if status == "damaged":
         text = translate(
@@ -171,7 +167,7 @@ def _notes(translate: Translator, view: BuildView, status: str) -> Html:
     reason = reason_text(translate, reason_of(view.build))
     if not _says_more(translate, view, reason):
         return NOTHING
-    return panel(translate, translate("reason"), reason, "", f"panel-reason panel-{status}")
+    return panel(translate, translate("reason"), as_sentence(reason), "", f"panel-{status}")
 
 
 def _hook_failure(translate: Translator, view: BuildView) -> Html:
@@ -193,7 +189,7 @@ def _says_more(translate: Translator, view: BuildView, reason: str) -> bool:
 def _why_waits(translate: Translator, view: BuildView) -> Html:
     waiting = view.waiting
     assert waiting is not None
-    text = _as_sentence(reason_text(translate, waiting.reason))
+    text = as_sentence(reason_text(translate, waiting.reason))
     command = "" if waiting.agents else view.context.start_agent_command
     kind = "panel-warn" if waiting.blocked else ""
     return panel(translate, translate("why_waits"), text, command, kind)

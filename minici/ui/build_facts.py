@@ -30,8 +30,6 @@ def facts_of(translate: Translator, view: BuildView) -> Html:
         _fact(translate("agent"), agent_name(view.context, build), "row-fact"),
         _fact(translate("commit"), _code(build.get("commit")), "wide-fact"),
         _fact(translate("revision"), _code(build.get("revision")), "wide-fact"),
-        _fact(translate("subject"), build.get("subject"), "wide-fact"),
-        _fact(translate("author"), build.get("author"), "wide-fact"),
         _fact(
             translate("agent_labels"),
             labels_html(translate("agent_labels"), build.get("labels") or ()),
@@ -70,13 +68,8 @@ def _sizes(translate: Translator, view: BuildView) -> list[Html]:
     if status_of(view.build) not in FINAL or view.build.get("stdout_bytes") is None:
         return []
     stdout, stderr, dropped = kept_of(view)
-    facts = [
-        _fact("stdout", translate.size(stdout)),
-        _fact("stderr", translate.size(stderr)),
-    ]
-    if dropped:
-        facts.append(_fact(translate("dropped"), translate.size(dropped)))
-    return facts
+    sizes = (("stdout", stdout), ("stderr", stderr), (translate("dropped"), dropped))
+    return [_fact(name, translate.size(size)) for name, size in sizes if size]
 
 
 def _code(value: object) -> Optional[Html]:

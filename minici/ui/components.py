@@ -201,6 +201,27 @@ def repository_name(repository: str) -> str:
     return (last[:-4] if last.endswith(".git") else last) or repository
 
 
+def commit_html(build: BuildJson) -> Html:
+    """The commit as it was typed, unless the ref beside it says that, and its short hash."""
+    typed, revision = short_commit(build), str(build.get("revision") or "")
+    names = [typed] if typed != short_ref(build.get("ref") or "") or not revision else []
+    if revision and not revision.startswith(typed or " "):
+        names.append(revision[:10])
+    return join((markup('<code class="commit">$name</code>', name=name) for name in names), " ")
+
+
+def short_ref(ref: object) -> str:
+    """The short name of a ref: `main` for `refs/heads/main`."""
+    parts = str(ref).split("/", 2)
+    return parts[2] if len(parts) == 3 else str(ref)
+
+
+def as_sentence(text: str) -> str:
+    """A reason, which begins small, as a sentence that stands alone."""
+    end = "" if not text or text[-1] in ".!?…" else "."
+    return text[:1].upper() + text[1:] + end
+
+
 def panel(translate: Translator, title: str, text: object, lines: str = "", kind: str = "") -> Html:
     """A boxed message, with shell lines to copy where there are any."""
     return fill("panel", translate, title=title, text=text, more=shell(lines), kind=kind)

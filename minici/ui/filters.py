@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 from urllib.parse import urlencode
 
-from minici.ui.components import STATUSES, sign, status_word
+from minici.ui.components import STATUSES, short_ref, sign, status_word
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, input_value, join, markup
 from minici.ui.models import BuildJson, IndexView
@@ -49,12 +49,6 @@ def kept_filters(view: IndexView, without: str = "") -> Html:
 def is_narrowed(view: IndexView) -> bool:
     """True if the list shows only a part of the builds."""
     return list_address(view) != "/"
-
-
-def short_ref(ref: object) -> str:
-    """The short name of a ref: `main` for `refs/heads/main`."""
-    parts = str(ref).split("/", 2)
-    return parts[2] if len(parts) == 3 else str(ref)
 
 
 def branch_of(build: BuildJson) -> Optional[str]:

@@ -20,7 +20,7 @@ _MONTHS = {
     "ru": "янв фев мар апр мая июн июл авг сен окт ноя дек".split(),
     "en": "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(),
 }
-_UNITS = {"ru": ("д", "ч", "мин", "с"), "en": ("d", "h", "m", "s")}
+_UNITS = {"ru": ("д", "ч", "мин", "с", "мс"), "en": ("d", "h", "m", "s", "ms")}
 _SIZES = {"ru": ("Б", "КБ", "МБ", "ГБ", "ТБ"), "en": ("B", "KB", "MB", "GB", "TB")}
 _NARROW = "\u00a0"
 
@@ -90,9 +90,12 @@ class Translator:
         }
 
     def duration(self, seconds: float) -> str:
-        """A length of time in its two largest units: "1 m 04 s"; tenths below 10 s."""
+        """A length of time in its two largest units: "1 m 04 s"; tenths below 10 s and
+        milliseconds below 1 s."""
         seconds = max(0.0, seconds)
-        day, hour, minute, second = _UNITS[self.language]
+        day, hour, minute, second, millisecond = _UNITS[self.language]
+        if seconds < 0.9995:
+            return f"{seconds * 1000:.0f}{_NARROW}{millisecond}"
         if seconds < 9.95:
             return self._number(seconds) + _NARROW + second
         whole = int(seconds + 0.5)

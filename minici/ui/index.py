@@ -9,12 +9,13 @@ from typing import Optional
 from minici.ui.components import (
     agent_name,
     ago,
+    commit_html,
     duration_html,
     frame,
     panel,
     repository_name,
     seconds_of,
-    short_commit,
+    short_ref,
     sign,
     status_badge,
     status_of,
@@ -28,7 +29,6 @@ from minici.ui.filters import (
     kept_filters,
     list_address,
     query_address,
-    short_ref,
 )
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, fill, input_value, join, markup
@@ -238,7 +238,7 @@ def _row(translate: Translator, view: IndexView, build: BuildJson) -> Html:
         id=number,
         number=translate("build_number", id=number),
         badge=status_badge(translate, status),
-        commit=_commit(build),
+        commit=commit_html(build),
         subject=subject,
         by=_by(translate, build),
         branch=_ref(translate, view, build),
@@ -273,15 +273,6 @@ def _ref(translate: Translator, view: IndexView, build: BuildJson) -> Html:
         )
         for kind, title, text, values in parts
     )
-
-
-def _commit(build: BuildJson) -> Html:
-    """The commit as it was typed, unless the branch beside it says that, and its short hash."""
-    typed, revision = short_commit(build), str(build.get("revision") or "")
-    names = [typed] if typed != short_ref(build.get("ref") or "") or not revision else []
-    if revision and not revision.startswith(typed or " "):
-        names.append(revision[:10])
-    return join((markup('<code class="commit">$name</code>', name=name) for name in names), " ")
 
 
 def _by(translate: Translator, build: BuildJson) -> Html:

@@ -55,8 +55,9 @@ def _base(view: BuildView) -> str:
 def _state(view: BuildView) -> Html:
     """The attributes that the script reads: where live output is, that this is a part, that there
     is nothing to search, and that the checkout's log says all."""
-    final, empty = status_of(view.build) in FINAL, not sum(kept_of(view)[:2])
-    bare = markup(" data-bare") if final and empty else NOTHING
+    status, empty = status_of(view.build), not sum(kept_of(view)[:2])
+    final = status in FINAL
+    bare = markup(" data-bare") if empty and status != "running" else NOTHING
     unneeded = final and view.checkout and not command_has_begun(view)
     hidden = markup(" hidden") if unneeded else NOTHING
     live = markup(' data-live="$url"', url=view.live) if view.live else NOTHING

@@ -12,8 +12,8 @@ from minici.ui.models import BranchView, BuildJson, IndexView, ProjectView
 from minici.ui.strip import BAR_UNITS, bars
 
 _STRIP_BUILDS = 12  # of a branch
-_BAR_PIXELS = 7
-_TREND_WIDTH, _TREND_HEIGHT = 160, 28
+_BAR_PIXELS = 6
+_TREND_WIDTH, _TREND_HEIGHT = 160, 24
 _LEAST_TREND = 3  # builds
 
 
@@ -127,7 +127,8 @@ def _since(translate: Translator, view: IndexView, branch: BranchView) -> Html:
 def _author(build: BuildJson) -> Html:
     if not build.get("author"):
         return NOTHING
-    return markup(' <span class="author">$author</span>', author=build["author"])
+    name = str(build["author"]).split(" <")[0]
+    return markup(' <span class="author">$author</span>', author=name)
 
 
 def _trend(translate: Translator, seconds: Sequence[float]) -> Html:
@@ -142,13 +143,13 @@ def _trend(translate: Translator, seconds: Sequence[float]) -> Html:
     ordered, middle = sorted(seconds), len(seconds) // 2
     text = translate(
         "trend",
-        n=len(seconds),
         usual=translate.duration((ordered[middle] + ordered[~middle]) / 2),
         last=translate.duration(seconds[-1]),
     )
     return markup(
         '<span class="trend"><svg viewBox="0 0 $width $height" width="$width" height="$height" '
-        'aria-hidden="true"><path class="line" d="M$points"/></svg> $text</span>',
+        'aria-hidden="true"><path class="area" d="M0,$height L$points V$height"/>'
+        '<path class="line" d="M$points"/></svg> $text</span>',
         width=_TREND_WIDTH,
         height=_TREND_HEIGHT,
         points=points,

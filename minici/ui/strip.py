@@ -13,7 +13,7 @@ from minici.ui.markup import NOTHING, Html, join, markup
 from minici.ui.models import BuildJson, IndexView
 
 STRIP_LENGTH = 60  # builds
-BAR_UNITS, _MOST_BAR_PIXELS = 12, 18  # the width of a bar in the drawing, and at most on screen
+BAR_UNITS, _MOST_BAR_PIXELS = 12, 14  # the width of a bar in the drawing, and at most on screen
 _LEAST_SCALE_SECONDS = 0.05  # the scale of a strip whose builds are all shorter
 
 

@@ -46,7 +46,8 @@ def test_the_lines_are_those_of_a_server_and_of_agents(place: Place) -> None:
     assert len(agents) == 2
     for line in agents:
         assert re.fullmatch(rf"minici agent: http://127\.0\.0\.1:\d+/ -> {address}", line), line
-    assert str(place.repository.path) in minici.log()
+    advice = f"minici: open {address} and start a build of {place.repository.path}"
+    assert minici.log().splitlines()[0] == advice
 
 
 def test_several_repositories_are_projects(place: Place) -> None:

@@ -29,7 +29,7 @@ def test_rule_18_the_page_of_a_build_says_that_its_hook_failed(place: Place) -> 
     agent.result(build)
     wait_for(lambda: "The hook failed: exit status 7" in page(server, "en"), 20, "its failure")
     text = page(server, "en")
-    assert "It will be run again." in text and "the mail &lt;server&gt; is away" in text
+    assert "It will be tried again." in text and "the mail &lt;server&gt; is away" in text
     assert "хук завершился с кодом 7" in page(server, "ru")
     server.kill()
     server.restart()

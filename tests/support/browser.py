@@ -173,7 +173,11 @@ class Browser:
 
     def dark(self, dark: bool) -> None:
         """What `prefers-color-scheme` says from now on."""
-        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.prefer("color-scheme", "dark" if dark else "light")
+
+    def prefer(self, what: str, value: str) -> None:
+        """What `prefers-WHAT` says from now on, and nothing else of its kind."""
+        feature = {"name": f"prefers-{what}", "value": value}
         self._cdp("Emulation.setEmulatedMedia", {"features": [feature]})
 
     def zone(self, name: str) -> None:

@@ -28,7 +28,7 @@ assert len(MODULES) > 60 and len(TEMPLATES) > 10 and len(SCRIPTS) >= 4
 S = "\u00a0"
 
 
-WORDLESS = {"verdict_running"}  # made of a status and a duration
+WORDLESS = {"verdict_running", "number_sign"}  # made of a status and a duration
 
 
 def forms_of(key: str, side: int) -> tuple[str, ...]:
@@ -185,8 +185,9 @@ def test_a_number_chooses_its_form() -> None:
 @pytest.mark.parametrize(
     "seconds, english, russian",
     [
-        (-3, "0.0 s", "0,0 с"),
-        (0.04, "0.0 s", "0,0 с"),
+        (-3, "0 ms", "0 мс"),
+        (0.0404, "40 ms", "40 мс"),
+        (0.9999, "1.0 s", "1,0 с"),
         (3.25, "3.2 s", "3,2 с"),
         (9.94, "9.9 s", "9,9 с"),
         (9.96, "10 s", "10 с"),

@@ -294,6 +294,9 @@ const minici = (() => {
     found.act();
   });
 
+  const filter = document.querySelector(".chip[aria-current]");
+  if (filter) filter.parentElement.scrollLeft = filter.offsetLeft - filter.parentElement.offsetLeft - 16;
+
   const opener = make("button", { type: "button", class: "keys" }, say("keys"), " ", make("kbd", { "aria-hidden": "true" }, "?"));
   opener.addEventListener("click", showHelp);
   document.querySelector(".foot")?.append(opener);
