@@ -23,7 +23,7 @@ from typing import Optional
 
 from minici import __version__, config_values
 from minici.cli import parser as cli
-from minici.daemon import Stop, complain, take_over_process, use_utf8
+from minici.daemon import EXIT_BAD_CONFIG, Stop, complain, take_over_process, use_utf8
 from minici.standalone.repository import Unusable
 from minici.standalone.serve import Wanted, serve_here
 from minici.web.passwords import NoScrypt, hash_password
@@ -112,24 +112,30 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if arguments is None and given[:1] != ["password"]:  # which is typed as the terminal has it
         use_utf8()
     try:
-        if given[:1] == ["password"]:
-            _password_parser().parse_args(given[1:])
-            return print_hash()
-        if given[:1] == ["init"]:
-            wanted = _init_parser().parse_args(given[1:])
-            return write_config(Path(wanted.file), wanted.repository)
-        if given and given[0] in cli.VERBS:
-            return cli.main(given)
-        _check_for_mistyped_verb(given)
-        options = _parser().parse_args(given)
-        stop = Stop()
-        stop.on_signals()
-        serve_here(_wanted(options), stop)
+        return _run(given)
     except (Unusable, NoScrypt) as error:
         complain(f"minici: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _run(given: Sequence[str]) -> int:
+    first = given[0] if given else "."
+    if first == "password":
+        _password_parser().parse_args(given[1:])
+        return print_hash()
+    if first == "init":
+        wanted = _init_parser().parse_args(given[1:])
+        return write_config(Path(wanted.file), wanted.repository)
+    if first in cli.VERBS:
+        return cli.main(given)
+    if _is_mistyped(first):
+        return _say_how_to_write(first)
+    options = _parser().parse_args(given)
+    stop = Stop()
+    stop.on_signals()
+    serve_here(_wanted(options), stop)
     return 0
 
 
@@ -146,21 +152,31 @@ def _wanted(options: argparse.Namespace) -> Wanted:
     )
 
 
-def _check_for_mistyped_verb(given: Sequence[str]) -> None:
-    """Raise Unusable for a first word that is no folder, and nearly a verb."""
-    if given and not given[0].startswith("-") and not os.path.exists(given[0]):
-        near = difflib.get_close_matches(given[0], cli.VERBS, n=1, cutoff=0.7)
-        if near:
-            raise Unusable(f"{given[0]}: no such folder, and no verb; did you mean {near[0]}?")
+def _is_mistyped(word: str) -> bool:
+    """Tell if a first word is an option of verbs, or neither option nor folder."""
+    option_of_verbs = word.partition("=")[0] == "--server"
+    return option_of_verbs or not (word.startswith("-") or os.path.exists(word))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _say_how_to_write(word: str) -> int:
+    """Say what is wrong with a first word; return the exit status of wrong usage."""
+    near = difflib.get_close_matches(word, [*cli.VERBS, "init", "password"], n=1, cutoff=0.7)
+    if word.startswith("-"):
+        complain("minici: --server stands behind a verb: python3 -m minici list --server URL")
+    elif near:
+        complain(f"minici: {word}: no such folder, and no verb; did you mean {near[0]}?")
+    else:
+        complain(f"minici: {word}: no such folder, and no verb; see `python3 -m minici --help`")
+    return EXIT_BAD_CONFIG
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
         prog="python3 -m minici",
         description="Server and agents in one go, on the git repository in which you stand.",
         epilog="Also: `python3 -m minici password` prints a hash for [users], "
         "`python3 -m minici init [FILE]` writes a config.ini for several hosts, "
-        "and `python3 -m minici VERB` talks to a running server: " + ", ".join(sorted(cli.VERBS)),
+        "and `python3 -m minici VERB` talks to a running server: " + ", ".join(cli.VERBS),
     )
     parser.add_argument("--version", action="version", version=f"minici {__version__}")
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders of repositories (.)")
@@ -176,15 +192,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _password_parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+def _password_parser() -> cli.Parser:
+    return cli.Parser(
         prog="python3 -m minici password",
         description="Ask for a password, and print its hash for the section [users].",
     )
 
 
-def _init_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _init_parser() -> cli.Parser:
+    parser = cli.Parser(
         prog="python3 -m minici init",
         description="Write a config.ini for several hosts, with a fresh secret and a first user.",
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Optional
 
 from minici.cli import clone
 from minici.cli.bisection import BAD, GOOD, SKIP, Search, rounds_needed, search, verdict
-from minici.cli.client import Build, Client, ServerError
+from minici.cli.client import Build, Client, PatientClient
+from minici.cli.connection import NoAnswer, ServerError
 from minici.cli.follow import EXIT_STATUS, FAILURE, SUCCESS
 from minici.cli.starting import earlier_builds, finished, free_slots, pause, start
 from minici.cli.terminal import Progress, plain
@@ -42,20 +44,18 @@ class Bisection:
         slots: Optional[int],
         merges: bool,
     ) -> None:
-        self._client = client
+        self._progress = Progress()
+        self._client = PatientClient(client, self._progress.say)
         self._command = command
         self._project = project
         self._wanted_slots = slots
         self._merges = merges
-        self._progress = Progress()
         self._shown_by: dict[str, Build] = {}  # the build that showed a commit's result
+        self._started: set[int] = set()
 
     def run(self, good: str, bad: str) -> int:
         """Search between two commits and print what was found. Raises Stopped and BadRange."""
-        first, last = _checked(good, "GOOD"), _checked(bad, "BAD")
-        if first == last or not clone.is_ancestor(first, last):
-            raise BadRange(f"GOOD {good} must be an ancestor of BAD {bad}, and is not")
-        line = clone.line_between(first, last)
+        line = _line_between(good, bad)
         while True:
             found = self._search(line)
             if len(found) > 1:
@@ -75,7 +75,7 @@ class Bisection:
     def _search(self, line: list[str]) -> list[str]:
         """The commits that may be the first bad one, as few as the results allow."""
         results: dict[int, str] = {}
-        slots = self._wanted_slots or free_slots(self._client)
+        slots = self._slots()
         rounds = rounds_needed(len(line), slots)
         self._progress.say(
             f"{_count(len(line), 'commit')}, {_count(slots, 'build')} at once: "
@@ -93,6 +93,11 @@ class Bisection:
             left = _count(len(state.culprits), "commit")
             self._progress.say(f"round {number}: {left} left, building {names}")
             self._round(line, results, state)
+            slots = self._slots()
+
+    def _slots(self) -> int:
+        """Builds at once. Those of this search that still end are not in the way."""
+        return self._wanted_slots or free_slots(self._client, self._started)
 
     def _take_earlier(self, line: list[str], results: dict[int, str]) -> None:
         """Count the builds that are there already, from an earlier run or another person's."""
@@ -119,12 +124,13 @@ class Bisection:
                     continue
                 build = start(self._client, line[at], self._command, self._project)
                 running[int(build["id"])] = at
+                self._started.add(int(build["id"]))
                 if self._command is None:
                     self._command = str(build["command"])
                     self._take_earlier(line, results)
                     self._cancel_needless(line, results, running)
             while running:
-                for build in finished(self._client, list(running)):
+                for build in finished(self._client, running):
                     if build["id"] in running:
                         self._record(line, results, running.pop(build["id"]), build)
                         self._cancel_needless(line, results, running)
@@ -135,7 +141,7 @@ class Bisection:
             self._cancel(list(running))
             self._progress.say("stopped; the same command goes on where this one ended")
             raise
-        except (Stopped, ServerError):
+        except (Stopped, NoAnswer, ServerError):
             self._cancel(list(running))
             raise
 
@@ -144,13 +150,13 @@ class Bisection:
         said = f"build {build['id']} of {commit} ended: {build['status']}"
         reason = f", {plain(build['reason'])}" if build.get("reason") else ""
         if build["status"] not in ("success", "failure") or build.get("exit_status") is None:
-            hint = "" if clone.is_pushed(line[at]) else "; is the commit pushed?"
-            status = EXIT_STATUS.get(build["status"], FAILURE)
-            raise Stopped(f"{said}{reason}{hint}", status)
+            raise Stopped(f"{said}{reason}", EXIT_STATUS.get(build["status"], FAILURE))
         try:
             results[at] = verdict(build["exit_status"])
         except ValueError as error:
-            raise Stopped(f"{said}{reason}: {error}", FAILURE) from None
+            there = clone.can_be_fetched(line[at], build.get("repository") or "")
+            hint = "" if there else "; is the commit pushed?"
+            raise Stopped(f"{said}{reason}: {error}{hint}", FAILURE) from None
         self._shown_by[line[at]] = build
         words = {GOOD: "good", BAD: "bad", SKIP: "skipped"}
         self._progress.say(f"{commit} is {words[results[at]]} (build {build['id']})")
@@ -167,7 +173,8 @@ class Bisection:
 
     def _cancel(self, numbers: list[int]) -> None:
         for number in numbers:
-            self._client.cancel(number)
+            with contextlib.suppress(NoAnswer, ServerError):  # a needless build disturbs nobody
+                self._client.cancel(number)
 
     def _show(self, commit: str) -> int:
         self._progress.clear()
@@ -190,12 +197,27 @@ class Bisection:
         return FAILURE
 
 
+def _line_between(good: str, bad: str) -> list[str]:
+    """The commits behind GOOD up to BAD. Raises BadRange."""
+    first, last = _checked(good, "GOOD"), _checked(bad, "BAD")
+    if first == last:
+        raise BadRange(f"GOOD {good} and BAD {bad} are the same commit")
+    if clone.is_ancestor(first, last):
+        return clone.line_between(first, last)
+    if clone.is_ancestor(last, first):
+        why = "it is the other way round: swap them"
+    elif clone.is_shallow():
+        why = "this clone is shallow: `git fetch --unshallow` first"
+    else:
+        why = f"`git merge-base {good} {bad}` names one that is"
+    raise BadRange(f"GOOD {good} is no ancestor of BAD {bad}; {why}")
+
+
 def _checked(name: str, role: str) -> str:
     try:
         return clone.resolve(name)
     except clone.NotHere as error:
-        why = str(error) if "repository" in str(error) else "no such commit in this clone"
-        raise BadRange(f"{role} {name}: {why}") from None
+        raise BadRange(f"{role} {name}: {error}") from None
 
 
 def _count(number: int, noun: str) -> str:

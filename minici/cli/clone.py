@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import NamedTuple, Optional
 
@@ -16,13 +17,12 @@ class Commit(NamedTuple):
     subject: str
 
 
-def head() -> Optional[tuple[str, Optional[str]]]:
-    """HEAD's full hash and its branch's full name, None where HEAD is detached. None outside of
-    a clone, and in one without a commit."""
-    try:
-        found = resolve("HEAD")
-    except NotHere:
-        return None
+def head() -> tuple[str, Optional[str]]:
+    """HEAD's full hash and its branch's full name, None where HEAD is detached.
+
+    Raises NotHere outside of a clone, and in one without a commit.
+    """
+    found = resolve("HEAD")
     try:
         return found, _git("symbolic-ref", "--quiet", "HEAD") or None
     except NotHere:
@@ -31,22 +31,27 @@ def head() -> Optional[tuple[str, Optional[str]]]:
 
 def resolve(name: str) -> str:
     """The full hash of a commit. Raises NotHere."""
-    return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-
-
-def is_pushed(commit: str) -> bool:
-    """Tell if a remote-tracking branch, as this clone knows them, holds a commit."""
     try:
-        return bool(_git("branch", "--remotes", "--contains", commit, "--format=%(refname)"))
-    except NotHere:
-        return False
+        return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    except NotHere as error:
+        raise NotHere(str(error) or "no such commit in this clone") from None
 
 
-def has_remotes() -> bool:
-    try:
-        return bool(_git("remote"))
-    except NotHere:
-        return False
+def can_be_fetched(commit: str, repository: str) -> bool:
+    """Tell if a server's repository probably has a commit of this clone, as far as can be seen.
+
+    A repository of this host is asked. Of others, the clone knows what its remotes had when they
+    were last fetched from or pushed to; one without remotes knows nothing, and is believed.
+    """
+    if os.path.isdir(repository):
+        return _run("-C", repository, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+    if not _git("remote"):
+        return True
+    return bool(_git("branch", "--remotes", "--contains", commit, "--format=%(refname)"))
+
+
+def is_shallow() -> bool:
+    return _git("rev-parse", "--is-shallow-repository") == "true"
 
 
 def is_ancestor(first: str, last: str) -> bool:
@@ -78,5 +83,5 @@ def _git(*words: str) -> str:
     done = _run(*words)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().split("\n")[0]
-        raise NotHere(said or f"git {words[0]}: exit status {done.returncode}")
+        raise NotHere(said[7:] if said.startswith("fatal: ") else said)
     return done.stdout.decode("utf-8", "replace").strip()

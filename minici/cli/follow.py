@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from typing import Any, Optional
+from typing import Any
 
-from minici.cli.client import Build, Client, NoAnswer, ServerError
-from minici.cli.terminal import Progress, duration, ordinal, plain, status_text
+from minici.cli.client import Build, Client
+from minici.cli.connection import NoAnswer, ServerError
+from minici.cli.terminal import Progress, duration, plain, status_text
 
 SUCCESS, FAILURE, USAGE, LOST, CANCELLED, NO_ANSWER, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 EXIT_STATUS = {"success": SUCCESS, "failure": FAILURE, "lost": LOST, "cancelled": CANCELLED}
+_NO_CHECKOUT = (None, 128)  # exit statuses of a build that could not be checked out
 _LOOK_SECONDS = 1.0
 
 
 def follow(client: Client, number: int, command: str) -> int:
     """Show a build from its beginning to its end; return its status as exit status.
 
-    Ctrl-C stops following, not the build. `command` is the program's name for the hint.
+    Ctrl-C stops following, not the build. `command` is the one that would follow it again.
     """
     progress = Progress()
     waiting = _Waiting(client, number, progress)
@@ -40,7 +43,7 @@ def follow(client: Client, number: int, command: str) -> int:
                 return _end(event.data, checkout, progress)
     except KeyboardInterrupt:
         waiting.stop()
-        progress.say(f"build {number} goes on; follow it again with: {command} watch {number}")
+        progress.say(f"build {number} goes on; follow it again with: {command}")
         return INTERRUPTED
     finally:
         waiting.stop()
@@ -57,9 +60,10 @@ def summary(build: Build) -> str:
 
 
 def _end(build: Build, checkout: list[str], progress: Progress) -> int:
+    """Say how a build has ended, after what git wrote where that has ended it."""
     status = str(build["status"])
     wrote = build.get("stdout_bytes") or build.get("stderr_bytes")
-    if status == "failure" and build.get("exit_status") is None and not wrote and checkout:
+    if status == "failure" and build.get("exit_status") in _NO_CHECKOUT and not wrote:
         _write("stderr", "".join(checkout).replace("\r", "\n"))
     progress.say(summary(build))
     return EXIT_STATUS.get(status, FAILURE)
@@ -81,7 +85,7 @@ class _Waiting:
         self._progress = progress
         self._lock = threading.Lock()  # guards the terminal and the next
         self._stopped = threading.Event()
-        self._checkout = ""
+        self._checkout = ""  # the newest line of git's that has come since the last look
         if progress.live:
             threading.Thread(target=self._run, name="progress", daemon=True).start()
 
@@ -99,32 +103,23 @@ class _Waiting:
         """Remember the last line that git wrote."""
         lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
         if lines:
-            self._show(f"build {self._number}: checking out: {lines[-1].strip()}")
+            self._checkout = f"checking out: {lines[-1].strip()}"
+            self._show(self._checkout)
 
     def _show(self, text: str) -> None:
         with self._lock:
             if not self._stopped.is_set():
-                self._progress.show(text)
+                self._progress.show(f"build {self._number}: {text}")
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            try:
-                text = where_it_waits(self._client, self._number)
-            except (NoAnswer, ServerError):
-                text = None
-            if text:
-                self._show(text)
-            elif text == "":
-                return
+            with contextlib.suppress(NoAnswer, ServerError):  # the one who follows says so
+                self._show(self._described(self._client.build(self._number)))
             self._stopped.wait(_LOOK_SECONDS)
 
-
-def where_it_waits(client: Client, number: int) -> Optional[str]:
-    """Say in a line why a build has written nothing yet; empty once it has started."""
-    build = client.build(number)
-    if build["status"] != "queued":
-        return "" if build.get("revision") else f"build {number}: checking out"
-    if build.get("waiting"):
-        return f"build {number}: {build['waiting']}"
-    before = sum(each["id"] < number for each in client.builds(status="queued"))
-    return f"build {number}: {ordinal(before + 1)} in the queue"
+    def _described(self, build: Build) -> str:
+        """The reason for which the build has written nothing yet."""
+        if build["status"] == "queued":
+            return str(build.get("waiting") or "in the queue")
+        git_said, self._checkout = self._checkout, ""
+        return git_said or "running, without output yet"

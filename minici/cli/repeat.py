@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
-from minici.cli.client import Build, Client
+from minici.cli.client import Build, Client, PatientClient
+from minici.cli.connection import NoAnswer, ServerError
 from minici.cli.follow import EXIT_STATUS, SUCCESS, summary
 from minici.cli.starting import finished, free_slots, pause, start
 from minici.cli.terminal import Progress
@@ -17,6 +18,7 @@ def repeat(
 ) -> int:
     """Build a commit `count` times; return 0 if all succeeded."""
     progress = Progress()
+    client = PatientClient(client, progress.say)
     slots = min(count, free_slots(client))
     progress.say(f"{count} builds of {commit}, {slots} at once")
     running: list[int] = []
@@ -35,9 +37,9 @@ def repeat(
             progress.show(f"{len(ended)} of {count} have ended")
             if running:
                 pause()
-    except KeyboardInterrupt:
-        numbers = ", ".join(map(str, running)) or "none"
-        progress.say(f"stopped; builds that go on: {numbers}")
+    except (KeyboardInterrupt, NoAnswer, ServerError):
+        if running:
+            progress.say(f"stopped; builds that go on: {', '.join(map(str, running))}")
         raise
     progress.clear()
     return _report(count, ended)

@@ -1,13 +1,14 @@
-"""Starting builds: what a person typed, as parameters of `POST /api/builds`."""
+"""Starting builds, looking at them until they have ended, and finding earlier ones."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Optional
 
-from minici.cli.client import Build, Client, ServerError
+from minici.cli.client import Build, Client
+from minici.cli.connection import ServerError
 
 FINAL = frozenset(("success", "failure", "lost", "cancelled"))
 _POLL_SECONDS = 0.5
@@ -41,25 +42,23 @@ def start(
         if error.status == 400 and ref is not None and re.search(r"\bref\b", said):
             return start(client, commit, command, project, labels=labels)
         if error.status == 400 and command is None and said.startswith("command"):
-            raise ServerError(
-                f"{said}; this server has no command of its own: give one", 400
-            ) from None
+            raise ServerError("no COMMAND given, and the server has none: give one", 400) from None
         raise
 
 
-def free_slots(client: Client) -> int:
-    """The slots that could take a build now, 1 at least."""
+def free_slots(client: Client, own: Collection[int] = ()) -> int:
+    """The slots that could take a build now, or run one of `own`; 1 at least."""
     able = (
-        int(agent["slots"]) - len(agent["running"])
+        int(agent["slots"]) - sum(each["id"] not in own for each in agent["running"])
         for agent in client.agents()
         if not (agent.get("gone") or agent.get("paused") or agent.get("trouble"))
     )
     return max(1, sum(free for free in able if free > 0))
 
 
-def finished(client: Client, numbers: list[int]) -> Iterator[Build]:
+def finished(client: Client, numbers: Iterable[int]) -> Iterator[Build]:
     """Those of some builds that are final by now."""
-    for number in numbers:
+    for number in list(numbers):
         build = client.build(number)
         if build["status"] in FINAL:
             yield build
@@ -79,6 +78,10 @@ def earlier_builds(
             break
         commit = build.get("revision") or build.get("commit")
         same = build.get("command") == command and project in (None, build.get("project"))
-        if commit in commits and same and build.get("exit_status") is not None:
+        ended = build.get("status") in (
+            "success",
+            "failure",
+        )  # one that was cancelled proves nothing
+        if commit in commits and same and ended and build.get("exit_status") is not None:
             found.setdefault(str(commit), build)
     return found

@@ -37,9 +37,9 @@ def coloured(stream: TextIO) -> bool:
     return is_terminal(stream) and not dull
 
 
-def status_text(stream: TextIO, status: str, width: int = 0) -> str:
+def status_text(stream: TextIO, status: str) -> str:
     """A status, in its colour where the stream takes colours."""
-    text = plain(status).ljust(width)
+    text = plain(status)
     return f"\x1b[{_COLOURS.get(status, '0')}m{text}\x1b[0m" if coloured(stream) else text
 
 
@@ -73,11 +73,6 @@ def short_commit(build: Any) -> str:
     text = build.get("revision") or build.get("commit") or ""
     is_hash = len(text) in (40, 64) and all(c in "0123456789abcdef" for c in text)
     return plain(text[:_SHORT_HASH] if is_hash else text)
-
-
-def ordinal(number: int) -> str:
-    words = "next second third fourth fifth sixth seventh eighth ninth tenth".split()
-    return words[number - 1] if number <= len(words) else f"number {number}"
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

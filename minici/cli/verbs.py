@@ -12,10 +12,11 @@ from typing import Any, Optional
 
 from minici.cli import clone
 from minici.cli.bisect import Bisection
-from minici.cli.client import Build, Client, ServerError
+from minici.cli.client import Build, Client
+from minici.cli.connection import ServerError
 from minici.cli.follow import SUCCESS, follow
 from minici.cli.repeat import repeat
-from minici.cli.starting import start
+from minici.cli.starting import FINAL, start
 from minici.cli.terminal import (
     Progress,
     duration,
@@ -36,34 +37,42 @@ class Usage(Exception):
 def run_start(client: Client, given: argparse.Namespace) -> int:
     commit, ref = given.commit, None
     if commit is None:
-        here = clone.head()
-        if here is None:
-            raise Usage("start: no commit given, and the folder is no clone that has one: name one")
-        commit, ref = here
-        if clone.has_remotes() and not clone.is_pushed(commit):
-            Progress().say(
-                f"{commit[:10]} is not pushed, as far as this clone knows: "
-                "agents can't check it out before `git push`"
-            )
+        try:
+            commit, ref = clone.head()
+        except clone.NotHere as error:
+            raise Usage(f"no COMMIT given, and there is none here ({error}): name one") from None
     build = start(client, commit, given.command, given.project, ref, given.labels)
-    return _started(client, int(build["id"]), given.detach)
+    number = int(build["id"])
+    Progress().say(f"build {number}: {client.base}/build/{number}")
+    if given.commit is None and not clone.can_be_fetched(commit, build.get("repository") or ""):
+        Progress().say(
+            f"{commit[:10]} is not pushed, as far as this clone knows: "
+            "agents can't check it out before `git push`"
+        )
+    return _follow_unless_detached(client, number, given)
 
 
 def run_rebuild(client: Client, given: argparse.Namespace) -> int:
-    return _started(client, client.rebuild(given.id), given.detach)
-
-
-def _started(client: Client, number: int, detach: bool) -> int:
+    number = client.rebuild(given.id)
     Progress().say(f"build {number}: {client.base}/build/{number}")
-    if detach:
+    return _follow_unless_detached(client, number, given)
+
+
+def _follow_unless_detached(client: Client, number: int, given: argparse.Namespace) -> int:
+    if given.detach:
         print(number)
         return SUCCESS
-    return follow(client, number, PROGRAM)
+    return _follow(client, number, given)
 
 
 def run_watch(client: Client, given: argparse.Namespace) -> int:
     client.build(given.id)  # one that never was is said at once
-    return follow(client, given.id, PROGRAM)
+    return _follow(client, given.id, given)
+
+
+def _follow(client: Client, number: int, given: argparse.Namespace) -> int:
+    server = f" --server {client.base}" if given.server else ""
+    return follow(client, number, f"{PROGRAM} watch {number}{server}")
 
 
 def run_log(client: Client, given: argparse.Namespace) -> int:
@@ -89,6 +98,9 @@ def run_list(client: Client, given: argparse.Namespace) -> int:
         )
         for build in page["builds"]
     ]
+    if not rows:
+        Progress().say("there are no such builds" if any(filters.values()) else "no builds yet")
+        return SUCCESS
     print_table(("ID", "STATUS", "QUEUED", "TOOK", "COMMIT", "SUBJECT", "COMMAND"), rows)
     return SUCCESS
 
@@ -124,12 +136,12 @@ def _details(build: Build) -> Iterator[tuple[str, str]]:
 
 def run_cancel(client: Client, given: argparse.Namespace) -> int:
     if given.queued == (given.id is not None):
-        raise Usage("cancel: give either the number of a build or --queued")
+        raise Usage("cancel takes the number of a build, or --queued for all that wait")
     if not given.queued:
-        client.build(given.id)
+        was_final = client.build(given.id)["status"] in FINAL
         client.cancel(given.id)
         status = client.build(given.id)["status"]
-        Progress().say(f"build {given.id}: {_cancelled(status)}")
+        Progress().say(f"build {given.id} {_cancelled(status, was_final)}")
         return SUCCESS
     numbers = [int(build["id"]) for build in client.builds(status="queued")]
     for number in numbers:
@@ -138,8 +150,10 @@ def run_cancel(client: Client, given: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _cancelled(status: str) -> str:
-    return "is being cancelled" if status == "running" else f"{status}"
+def _cancelled(status: str, was_final: bool) -> str:
+    if was_final:
+        return f"had ended already: {status}"
+    return "is being cancelled" if status == "running" else f"is {status}"
 
 
 def run_agents(client: Client, given: argparse.Namespace) -> int:
@@ -152,12 +166,13 @@ def run_agents(client: Client, given: argparse.Namespace) -> int:
             plain(agent["address"]),
             f"{len(agent['running'])}/{agent['slots']}",
             _agent_state(agent),
+            plain(" ".join(agent.get("labels") or ())),
             " ".join(str(each["id"]) for each in agent["running"]),
             local_time(agent.get("last_heard")),
         )
         for agent in agents
     ]
-    print_table(("NAME", "ADDRESS", "SLOTS", "STATE", "BUILDS", "HEARD"), rows)
+    print_table(("NAME", "ADDRESS", "SLOTS", "STATE", "LABELS", "BUILDS", "HEARD"), rows)
     return SUCCESS
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -18,35 +18,8 @@ from minici.cli.parser import VERBS
 from minici.web.passwords import hash_password
 from tests.support.fakes import FakeAgent, FakeServer
 from tests.support.harness import ROOT, Place, ServerProcess, environment, wait_for
-from tests.support.repositories import Repository, git
-
-Done = subprocess.CompletedProcess[str]
-
-
-class Shell:
-    """A person in a folder."""
-
-    def __init__(self, place: Place, server: Any, folder: Optional[Path] = None) -> None:
-        self.folder = folder or place.elsewhere
-        self.env = environment(place.marker, place.home)
-        self.env["MINICI_SERVER"] = str(getattr(server, "address", server))
-
-    def __call__(self, *words: str) -> Done:
-        with self.popen(*words) as process:
-            out, err = process.communicate(timeout=60)
-        assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def popen(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "minici", *words],
-            cwd=self.folder,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+from tests.support.repositories import git
+from tests.support.shell import Shell
 
 
 @pytest.fixture
@@ -189,74 +162,6 @@ def test_a_closed_pipe_is_no_traceback(place: Place, server: ServerProcess) -> N
     assert process.returncode == 0
 
 
-def test_repeat_counts_failures(place: Place, server: ServerProcess) -> None:
-    run = Shell(place, server)
-    done = run("repeat", "5", "main", 'test "$MINICI_BUILD_ID" != 4')
-    assert (done.returncode, done.stdout) == (1, "1 of 5 failed: build 4\n"), done.stderr
-    done = run("repeat", "2", "main", "true")
-    assert (done.returncode, done.stdout) == (0, "0 of 2 failed\n")
-
-
-def history(repository: Repository, bad: int, count: int = 12) -> list[str]:
-    return [
-        repository.commit({"state": "bad" if at >= bad else "good", "n": str(at)}, f"Commit {at}")
-        for at in range(count)
-    ]
-
-
-@pytest.fixture
-def clone(tmp_path: Path, own_repository: Repository) -> Repository:
-    history(own_repository, bad=7)
-    return own_repository
-
-
-def test_bisect_finds_the_commit_and_builds_nothing_twice(place: Place, clone: Repository) -> None:
-    server = place.server(repository=clone.path)
-    place.agent(server, slots=3)
-    run = Shell(place, server, clone.path)
-    words = ("bisect", clone.third, "main", "grep good state")
-    done = run(*words)
-    assert done.returncode == 0, done.stderr
-    assert "subject: Commit 7" in done.stdout and "Ада" in done.stdout
-    assert "/build/" in done.stdout and "2 rounds at most" in done.stderr
-    built = len(server.api("/builds")["builds"])
-    assert built <= 6
-    again = run(*words)
-    assert again.stdout == done.stdout
-    assert len(server.api("/builds")["builds"]) == built
-
-
-def test_bisect_skips_at_125_and_stops_above_127(place: Place, clone: Repository) -> None:
-    server = place.server(repository=clone.path)
-    place.agent(server, slots=2)
-    run = Shell(place, server, clone.path)
-    skipping = run("bisect", clone.third, "main", "test $(cat n) != 6 || exit 125; grep good state")
-    assert skipping.returncode == 1
-    assert "Commit 6" in skipping.stdout and "Commit 7" in skipping.stdout
-    assert "Commit 5" not in skipping.stdout
-    stopped = run("bisect", clone.third, "main", "exit 130")
-    assert stopped.returncode == 1 and "exit status 130 stops" in stopped.stderr
-
-
-def test_bisect_cancels_what_a_result_has_made_needless(place: Place, clone: Repository) -> None:
-    server = place.server(repository=clone.path)
-    place.agent(server, slots=2)
-    run = Shell(place, server, clone.path)
-    # The upper one of a round is never done before the lower, bad one has ended.
-    done = run(
-        "bisect", clone.third, "main", "test $(cat n) -lt 7 || sleep 600; test $(cat n) -lt 2"
-    )
-    assert done.returncode == 0 and "subject: Commit 2" in done.stdout, done.stderr
-    assert "is not needed" in done.stderr
-    assert server.wait_final(2)["status"] == "cancelled"
-
-
-def test_bisect_refuses_a_wrong_range(place: Place, clone: Repository) -> None:
-    run = Shell(place, "http://127.0.0.1:1", clone.path)
-    for good, bad in (("nosuch", "main"), ("main", clone.third), ("main", "main")):
-        assert run("bisect", good, bad, "true").returncode == 2
-
-
 def test_name_and_password_stand_in_the_url_or_in_netrc(place: Place) -> None:
     server = place.configure_server()
     server.sections["users"] = {"ada": hash_password("p@ss")}
@@ -270,34 +175,6 @@ def test_name_and_password_stand_in_the_url_or_in_netrc(place: Place) -> None:
     netrc.write_text("machine 127.0.0.1 login ada password p@ss\n", encoding="utf-8")
     netrc.chmod(0o600)
     assert run("list").returncode == 0
-
-
-@pytest.mark.parametrize(
-    "words, said",
-    [
-        (("show", "x"), "x: not a number from 1 on"),
-        (("show", "99"), "99"),
-        (("start", "main", "make", "test"), "put it into quotes"),
-        (("repeat", "0", "main"), "0: not a number from 1 on"),
-        (("list", "--status", "broken"), "invalid choice"),
-        (("start", "--project", "x", "HEAD"), "project"),
-        (("pause", "nobody"), "no agent has that name"),
-        (("files", "99"), "99"),
-        (("list", "--server", "ftp://x"), "write http://HOST:PORT"),
-        (("start",), "no commit given"),
-    ],
-)
-def test_who_mistypes_is_told_what_is_wrong(
-    place: Place, server: ServerProcess, words: tuple[str, ...], said: str
-) -> None:
-    server.start_build()
-    done = Shell(place, server)(*words)
-    assert done.returncode == 2 and said in done.stderr, done.stderr
-
-
-def test_a_verb_that_is_nearly_right_is_named(place: Place) -> None:
-    done = Shell(place, "http://127.0.0.1:1")("strat", "main")
-    assert done.returncode != 0 and "did you mean start?" in done.stderr
 
 
 def test_a_terminal_shows_the_place_in_the_queue(place: Place) -> None:
