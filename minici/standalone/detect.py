@@ -35,23 +35,39 @@ _BY_NAME = (
     ("mvnw", "./mvnw -B test"),
     ("pom.xml", "mvn -B test"),
     ("build.sbt", "sbt test"),
-    ("tox.ini", "tox"),
-    ("noxfile.py", "nox"),
-    ("manage.py", "python3 manage.py test"),
-    ("mix.exs", "mix test"),
+    ("MODULE.bazel", "bazel test //..."),
+    ("mix.exs", "mix deps.get && mix test"),
+    ("gleam.toml", "gleam test"),
+    ("rebar.config", "rebar3 eunit"),
     ("Package.swift", "swift test"),
     ("*.sln", "dotnet test"),
     ("*.csproj", "dotnet test"),
     ("dune-project", "dune test"),
     ("stack.yaml", "stack test"),
     ("*.cabal", "cabal test all"),
-    ("pubspec.yaml", "dart test"),
+    ("project.clj", "lein test"),
     ("deno.json", "deno test"),
+    ("deno.jsonc", "deno test"),
     ("build.zig", "zig build test"),
+    ("Project.toml", "julia --project -e 'using Pkg; Pkg.test()'"),
+    ("Makefile.PL", "perl Makefile.PL && make test"),
     (
         "CMakeLists.txt",
         "cmake -B build && cmake --build build && ctest --test-dir build --output-on-failure",
     ),
+)
+
+
+# How a Python project's environment is made and entered, by the lock file or table of settings.
+_PYTHON = (
+    ("uv.lock", "[tool.uv", "uv run "),
+    ("poetry.lock", "[tool.poetry", "poetry install && poetry run "),
+    ("pdm.lock", "[tool.pdm", "pdm install && pdm run "),
+    ("Pipfile.lock", "[[source]]", "pipenv sync --dev && pipenv run "),
+)
+_DOCUMENTS = (
+    ("mkdocs.yml", "mkdocs build --strict"),
+    ("book.toml", "mdbook build"),
 )
 
 
@@ -61,7 +77,7 @@ def usual_command(names: Iterable[str], read: Reader) -> str:
     `names` are the files and folders at its top.
     """
     found = frozenset(names)
-    for detect in (_make, _autotools, _node, _by_name, _python, _ruby, _php, _plain_make):
+    for detect in _DETECTORS:
         command = detect(found, read)
         if command:
             return command
@@ -70,6 +86,18 @@ def usual_command(names: Iterable[str], read: Reader) -> str:
 
 def _make(names: frozenset[str], read: Reader) -> Optional[str]:
     return _make_target("".join(read(name) for name in _MAKEFILES if name in names))
+
+
+def _runner(names: frozenset[str], read: Reader) -> Optional[str]:
+    """A runner of tasks that has one named `test`."""
+    for file, pattern, command in (
+        ("justfile", r"(?m)^@?test\b[^\n:=]*:(?!=)", "just test"),
+        ("Justfile", r"(?m)^@?test\b[^\n:=]*:(?!=)", "just test"),
+        ("Taskfile.yml", r"(?m)^ +test:", "task test"),
+    ):
+        if file in names and re.search(pattern, read(file)):
+            return command
+    return None
 
 
 def _make_target(text: str) -> Optional[str]:
@@ -83,7 +111,9 @@ def _make_target(text: str) -> Optional[str]:
 def _autotools(names: frozenset[str], read: Reader) -> Optional[str]:
     if not names & {"configure", "configure.ac", "configure.in"}:
         return None
-    first = "" if "configure" in names else "autoreconf -i && "
+    makers = {"autogen.sh": "./autogen.sh && ", "bootstrap": "./bootstrap && "}
+    maker = next((how for name, how in makers.items() if name in names), "autoreconf -i && ")
+    first = "" if "configure" in names else maker
     templates = "".join(read(name) for name in ("Makefile.in", "Makefile.pre.in") if name in names)
     target = "make check" if "Makefile.am" in names else _make_target(templates)
     return f"{first}./configure && {target or 'make check'}"
@@ -115,26 +145,52 @@ def _scripts(text: str) -> dict[str, Any]:
 
 
 def _by_name(names: frozenset[str], read: Reader) -> Optional[str]:
-    for pattern, command in _BY_NAME:
+    return _first_of(_BY_NAME, names)
+
+
+def _documents(names: frozenset[str], read: Reader) -> Optional[str]:
+    return _first_of(_DOCUMENTS, names)
+
+
+def _first_of(commands: Iterable[tuple[str, str]], names: frozenset[str]) -> Optional[str]:
+    for pattern, command in commands:
         ending = pattern[1:]
         if pattern in names or (pattern[0] == "*" and any(n.endswith(ending) for n in names)):
             return command
     return None
 
 
+def _dart(names: frozenset[str], read: Reader) -> Optional[str]:
+    if "pubspec.yaml" not in names:
+        return None
+    flutter = re.search(r"(?m)^\s+sdk: flutter\b", read("pubspec.yaml"))
+    return "flutter test" if flutter else "dart pub get && dart test"
+
+
 def _python(names: frozenset[str], read: Reader) -> Optional[str]:
-    settings = "".join(
-        read(name) for name in ("pyproject.toml", "setup.cfg", "setup.py") if name in names
-    )
+    files = ("pyproject.toml", "setup.cfg", "setup.py", "Pipfile")
+    settings = "".join(read(name) for name in files if name in names)
+    if names & {"tox.ini", "tox.toml"} or "[tool.tox" in settings:
+        return "tox"
+    if "noxfile.py" in names:
+        return "nox"
+    if "[tool.hatch.envs" in settings:
+        return "hatch test"
+    enter = next((how for lock, key, how in _PYTHON if lock in names or key in settings), "")
     if names & {"pytest.ini", "conftest.py"} or "pytest" in settings:
-        if "uv.lock" in names:
-            return "uv run pytest"
-        if "poetry.lock" in names:
-            return "poetry install && poetry run pytest"
-        return "python3 -m pytest"
-    if names & {"pyproject.toml", "setup.cfg", "setup.py"} and names & {"tests", "test"}:
-        return f"python3 -m unittest discover -s {'tests' if 'tests' in names else 'test'}"
-    return None
+        return f"{enter}pytest" if enter else "python3 -m pytest"
+    script = _python_script(names)
+    return script and (f"{enter}python {script}" if enter else f"python3 {script}")
+
+
+def _python_script(names: frozenset[str]) -> Optional[str]:
+    """The arguments of Python that run tests without pytest."""
+    if "manage.py" in names:
+        return "manage.py test"
+    folder = next((name for name in ("tests", "test") if name in names), None)
+    if folder and names & {"pyproject.toml", "setup.cfg", "setup.py"}:
+        return f"-m unittest discover -s {folder}"
+    return "-m unittest" if any(re.fullmatch(r"test_\w+\.py", name) for name in names) else None
 
 
 def _ruby(names: frozenset[str], read: Reader) -> Optional[str]:
@@ -159,3 +215,18 @@ def _php(names: frozenset[str], read: Reader) -> Optional[str]:
 
 def _plain_make(names: frozenset[str], read: Reader) -> Optional[str]:
     return "make" if names.intersection(_MAKEFILES) else None
+
+
+_DETECTORS = (
+    _make,
+    _runner,
+    _autotools,
+    _node,
+    _by_name,
+    _dart,
+    _python,
+    _ruby,
+    _php,
+    _plain_make,
+    _documents,
+)
