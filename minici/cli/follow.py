@@ -17,11 +17,8 @@ _NO_CHECKOUT = (None, 128)  # exit statuses of a build that could not be checked
 _LOOK_SECONDS = 1.0
 
 
-def follow(client: Client, number: int, command: str) -> int:
-    """Show a build from its beginning to its end; return its status as exit status.
-
-    Ctrl-C stops following, not the build. `command` is the one that would follow it again.
-    """
+def follow(client: Client, number: int) -> int:
+    """Show a build from its beginning to its end; return its status as exit status."""
     progress = Progress()
     waiting = _Waiting(client, number, progress)
     checkout: list[str] = []
@@ -41,10 +38,6 @@ def follow(client: Client, number: int, command: str) -> int:
             elif event.kind == "status":
                 waiting.stop()
                 return _end(event.data, checkout, progress)
-    except KeyboardInterrupt:
-        waiting.stop()
-        progress.say(f"build {number} goes on; follow it again with: {command}")
-        return INTERRUPTED
     finally:
         waiting.stop()
     raise NoAnswer(f"the stream of build {number} ended without a status")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -43,36 +44,46 @@ def run_start(client: Client, given: argparse.Namespace) -> int:
             raise Usage(f"no COMMIT given, and there is none here ({error}): name one") from None
     build = start(client, commit, given.command, given.project, ref, given.labels)
     number = int(build["id"])
-    Progress().say(f"build {number}: {client.base}/build/{number}")
-    if given.commit is None and not clone.can_be_fetched(commit, build.get("repository") or ""):
-        Progress().say(
-            f"{commit[:10]} is not pushed, as far as this clone knows: "
-            "agents can't check it out before `git push`"
-        )
-    return _follow_unless_detached(client, number, given)
+    with _saying_how_to_go_on(client, number, given):
+        Progress().say(f"build {number}: {client.base}/build/{number}")
+        if given.commit is None and not clone.can_be_fetched(commit, build.get("repository") or ""):
+            Progress().say(
+                f"{commit[:10]} is not pushed, as far as this clone knows: "
+                "agents can't check it out before `git push`"
+            )
+        return _follow_unless_detached(client, number, given)
 
 
 def run_rebuild(client: Client, given: argparse.Namespace) -> int:
     number = client.rebuild(given.id)
-    Progress().say(f"build {number}: {client.base}/build/{number}")
-    return _follow_unless_detached(client, number, given)
+    with _saying_how_to_go_on(client, number, given):
+        Progress().say(f"build {number}: {client.base}/build/{number}")
+        return _follow_unless_detached(client, number, given)
 
 
 def _follow_unless_detached(client: Client, number: int, given: argparse.Namespace) -> int:
     if given.detach:
         print(number)
         return SUCCESS
-    return _follow(client, number, given)
+    return follow(client, number)
 
 
 def run_watch(client: Client, given: argparse.Namespace) -> int:
     client.build(given.id)  # one that never was is said at once
-    return _follow(client, given.id, given)
+    with _saying_how_to_go_on(client, given.id, given):
+        return follow(client, given.id)
 
 
-def _follow(client: Client, number: int, given: argparse.Namespace) -> int:
-    server = f" --server {client.base}" if given.server else ""
-    return follow(client, number, f"{PROGRAM} watch {number}{server}")
+@contextlib.contextmanager
+def _saying_how_to_go_on(client: Client, number: int, given: argparse.Namespace) -> Iterator[None]:
+    """On Ctrl-C, which stops the following and not the build, name the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        server = f" --server {client.base}" if given.server else ""
+        command = f"{PROGRAM} watch {number}{server}"
+        Progress().say(f"build {number} goes on; follow it with: {command}")
+        raise
 
 
 def run_log(client: Client, given: argparse.Namespace) -> int:

@@ -12,21 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from minici.cli.parser import VERBS
 from minici.web.passwords import hash_password
 from tests.support.fakes import FakeAgent, FakeServer
 from tests.support.harness import ROOT, Place, ServerProcess, environment, wait_for
 from tests.support.repositories import git
 from tests.support.shell import Shell
-
-
-@pytest.fixture
-def server(place: Place) -> ServerProcess:
-    server = place.server()
-    place.agent(server, slots=3)
-    return server
 
 
 def test_start_follows_and_ends_with_the_status_of_the_build(
@@ -43,24 +34,6 @@ def test_start_follows_and_ends_with_the_status_of_the_build(
     detached = run("start", "--detach", "main", "true")
     assert (detached.returncode, detached.stdout) == (0, "4\n")
     assert run("rebuild", "2").returncode == 1
-
-
-def test_start_in_a_clone_builds_head(place: Place, server: ServerProcess) -> None:
-    clone = place.folder / "clone"
-    git(place.folder, "clone", "--quiet", str(place.repository.path), str(clone))
-    run = Shell(place, server, clone)
-    assert run("start").returncode == 2, "this server has no command"
-    git(clone, "-c", "user.name=A", "-c", "user.email=a", "commit", "--allow-empty", "-qm", "New")
-    server.stop()
-    server.sections["server"]["command"] = "echo the servers own; test -f script.sh"
-    server.restart()
-    unpushed = run("start")
-    assert unpushed.returncode == 1 and "is not pushed" in unpushed.stderr
-    git(clone, "reset", "--quiet", "--hard", "HEAD~1")
-    done = run("start")
-    assert (done.returncode, done.stdout) == (0, "the servers own\n"), done.stderr
-    assert "is not pushed" not in done.stderr
-    assert server.build(2)["commit"] == place.repository.third
 
 
 def test_what_shows_something_shows_it_without_decoration(
@@ -149,17 +122,6 @@ def test_following_goes_on_exactly_over_a_killed_server(
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "two\nthree\n"), err
     assert "the server is back" in err
-
-
-def test_a_closed_pipe_is_no_traceback(place: Place, server: ServerProcess) -> None:
-    run = Shell(place, server)
-    run("start", "main", "seq 1 200000")
-    with run.popen("log", "1") as process:
-        assert process.stdout and process.stderr
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == ""
-    assert process.returncode == 0
 
 
 def test_name_and_password_stand_in_the_url_or_in_netrc(place: Place) -> None:
