@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
+from collections.abc import Iterable
 from typing import Optional
 
 from minici.cli import clone
-from minici.cli.bisection import BAD, GOOD, SKIP, Search, rounds_needed, search, verdict
+from minici.cli.bisection import BAD, GOOD, SKIP, rounds_needed, search, verdict
 from minici.cli.client import Build, Client, PatientClient
 from minici.cli.connection import NoAnswer, ServerError
 from minici.cli.follow import EXIT_STATUS, FAILURE, SUCCESS
-from minici.cli.starting import earlier_builds, finished, free_slots, pause, start
+from minici.cli.starting import earlier_builds, finished, free_slots, own_exit_status, pause, start
 from minici.cli.terminal import Progress, plain
 
 _SHORT_HASH = 10  # digits
@@ -52,6 +54,10 @@ class Bisection:
         self._merges = merges
         self._shown_by: dict[str, Build] = {}  # the build that showed a commit's result
         self._started: set[int] = set()
+        # The search along one line of commits; results and builds by their positions in it.
+        self._line: list[str] = []
+        self._results: dict[int, str] = {}
+        self._running: dict[int, int] = {}  # builds and their positions
 
     def run(self, good: str, bad: str) -> int:
         """Search between two commits and print what was found. Raises Stopped and BadRange."""
@@ -63,7 +69,7 @@ class Bisection:
             side = self._side_of(found[0])
             if not side:
                 return self._show(found[0])
-            self._progress.say(f"{found[0][:_SHORT_HASH]} is a merge; going into its branch")
+            self._progress.say(f"{_short(found[0])} is a merge; going into its branch")
             line = side
 
     def _side_of(self, commit: str) -> list[str]:
@@ -74,104 +80,105 @@ class Bisection:
 
     def _search(self, line: list[str]) -> list[str]:
         """The commits that may be the first bad one, as few as the results allow."""
-        results: dict[int, str] = {}
+        self._line, self._results = line, {}
         slots = self._slots()
-        rounds = rounds_needed(len(line), slots)
         self._progress.say(
             f"{_count(len(line), 'commit')}, {_count(slots, 'build')} at once: "
-            f"{_count(rounds, 'round')} at most, unless some are skipped"
+            f"{_count(rounds_needed(len(line), slots), 'round')} at most, unless some are skipped"
         )
-        if self._command is not None:
-            self._take_earlier(line, results)
-        number = 0
-        while True:
-            state = search(len(line), results, slots)
+        self._take_earlier()
+        for number in itertools.count(1):
+            state = search(len(line), self._results, slots)
             if not state.tests:
-                return line[state.good + 1 : state.bad + 1]
-            number += 1
-            names = " ".join(line[at][:_SHORT_HASH] for at in state.tests)
+                break
+            names = " ".join(_short(line[at]) for at in state.tests)
             left = _count(len(state.culprits), "commit")
             self._progress.say(f"round {number}: {left} left, building {names}")
-            self._round(line, results, state)
+            self._round(state.tests)
             slots = self._slots()
+        return [line[at] for at in state.culprits]
 
     def _slots(self) -> int:
         """Builds at once. Those of this search that still end are not in the way."""
         return self._wanted_slots or free_slots(self._client, self._started)
 
-    def _take_earlier(self, line: list[str], results: dict[int, str]) -> None:
-        """Count the builds that are there already, from an earlier run or another person's."""
-        assert self._command is not None
-        found = earlier_builds(self._client, set(line), self._command, self._project)
-        for at, commit in enumerate(line):
-            if commit in found and at not in results:
-                try:
-                    result = verdict(found[commit]["exit_status"])
-                except ValueError:
-                    continue
-                self._shown_by[commit] = found[commit]
-                if at < len(line) - 1:  # the last one is bad, as the person says
-                    results[at] = result
-        if found:
-            self._progress.say(f"{_count(len(found), 'commit')} built before")
+    def _take_earlier(self) -> None:
+        """Count the builds that are there already, from an earlier run or another person's.
 
-    def _round(self, line: list[str], results: dict[int, str], state: Search) -> None:
+        Without a command, which the first build will tell, there are none.
+        """
+        if self._command is None:
+            return
+        found = earlier_builds(self._client, set(self._line), self._command, self._project)
+        told = {commit: build for commit, build in found.items() if verdict(own_exit_status(build))}
+        self._shown_by.update(told)
+        for at, commit in enumerate(self._line[:-1]):  # the last one is bad, as the person says
+            if commit in told:
+                self._results.setdefault(at, verdict(own_exit_status(told[commit])) or "")
+        if told:
+            self._progress.say(f"{_count(len(told), 'commit')} built before")
+
+    def _round(self, tests: Iterable[int]) -> None:
         """Build the commits of a round; cancel what a result has made needless."""
-        running: dict[int, int] = {}  # builds and their positions
+        self._running = {}
         try:
-            for at in state.tests:
-                if at in results:
-                    continue
-                build = start(self._client, line[at], self._command, self._project)
-                running[int(build["id"])] = at
-                self._started.add(int(build["id"]))
-                if self._command is None:
-                    self._command = str(build["command"])
-                    self._take_earlier(line, results)
-                    self._cancel_needless(line, results, running)
-            while running:
-                for build in finished(self._client, running):
-                    if build["id"] in running:
-                        self._record(line, results, running.pop(build["id"]), build)
-                        self._cancel_needless(line, results, running)
-                if running:
-                    self._progress.show(f"waiting for {_count(len(running), 'build')}")
+            for at in tests:
+                if at not in self._results:
+                    self._start(at)
+            while self._running:
+                for build in finished(self._client, self._running):
+                    if build["id"] in self._running:
+                        self._record(self._running.pop(build["id"]), build)
+                        self._cancel_needless()
+                if self._running:
+                    self._progress.show(f"waiting for {_count(len(self._running), 'build')}")
                     pause()
         except KeyboardInterrupt:
-            self._cancel(list(running))
+            self._cancel(self._running)
             self._progress.say("stopped; the same command goes on where this one ended")
             raise
         except (Stopped, NoAnswer, ServerError):
-            self._cancel(list(running))
+            self._cancel(self._running)
             raise
 
-    def _record(self, line: list[str], results: dict[int, str], at: int, build: Build) -> None:
-        commit = line[at][:_SHORT_HASH]
-        said = f"build {build['id']} of {commit} ended: {build['status']}"
-        reason = f", {plain(build['reason'])}" if build.get("reason") else ""
-        if build["status"] not in ("success", "failure") or build.get("exit_status") is None:
-            raise Stopped(f"{said}{reason}", EXIT_STATUS.get(build["status"], FAILURE))
-        try:
-            results[at] = verdict(build["exit_status"])
-        except ValueError as error:
-            there = clone.can_be_fetched(line[at], build.get("repository") or "")
-            hint = "" if there else "; is the commit pushed?"
-            raise Stopped(f"{said}{reason}: {error}{hint}", FAILURE) from None
-        self._shown_by[line[at]] = build
+    def _start(self, at: int) -> None:
+        build = start(self._client, self._line[at], self._command, self._project)
+        self._running[int(build["id"])] = at
+        self._started.add(int(build["id"]))
+        if self._command is None:
+            self._command = str(build["command"])
+            self._take_earlier()
+            self._cancel_needless()
+
+    def _record(self, at: int, build: Build) -> None:
+        """Take the result of a build. Raises Stopped for one that says neither good nor bad."""
+        commit = self._line[at]
+        result = verdict(own_exit_status(build))
+        if result is None:
+            raise self._stopped(commit, build)
+        self._results[at] = result
+        self._shown_by[commit] = build
         words = {GOOD: "good", BAD: "bad", SKIP: "skipped"}
-        self._progress.say(f"{commit} is {words[results[at]]} (build {build['id']})")
+        self._progress.say(f"{_short(commit)} is {words[result]} (build {build['id']})")
 
-    def _cancel_needless(
-        self, line: list[str], results: dict[int, str], running: dict[int, int]
-    ) -> None:
-        culprits = search(len(line), results, 1).culprits
-        for number, at in list(running.items()):
-            if at in results or at not in culprits or at == culprits[-1]:
+    def _stopped(self, commit: str, build: Build) -> Stopped:
+        said = f"build {build['id']} of {_short(commit)} stops the search: {build['status']}"
+        if build.get("reason"):
+            said += f", {plain(build['reason'])}"
+        if not clone.can_be_fetched(commit, build.get("repository") or ""):
+            said += "; is the commit pushed?"
+        status = str(build["status"])
+        return Stopped(said, EXIT_STATUS[status] if status in ("lost", "cancelled") else FAILURE)
+
+    def _cancel_needless(self) -> None:
+        culprits = search(len(self._line), self._results, 1).culprits
+        for number, at in list(self._running.items()):
+            if at in self._results or at not in culprits[:-1]:
                 self._cancel([number])
-                del running[number]
-                self._progress.say(f"build {number} of {line[at][:_SHORT_HASH]} is not needed")
+                del self._running[number]
+                self._progress.say(f"build {number} of {_short(self._line[at])} is not needed")
 
-    def _cancel(self, numbers: list[int]) -> None:
+    def _cancel(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             with contextlib.suppress(NoAnswer, ServerError):  # a needless build disturbs nobody
                 self._client.cancel(number)
@@ -218,6 +225,10 @@ def _checked(name: str, role: str) -> str:
         return clone.resolve(name)
     except clone.NotHere as error:
         raise BadRange(f"{role} {name}: {error}") from None
+
+
+def _short(commit: str) -> str:
+    return commit[:_SHORT_HASH]
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 GOOD, BAD, SKIP = "good", "bad", "skip"
 
@@ -57,13 +58,10 @@ def rounds_needed(count: int, slots: int) -> int:
     return rounds
 
 
-def verdict(exit_status: int) -> str:
-    """A command's exit status as `git bisect run` understands it. Raises ValueError for one that
-    stops the search."""
+def verdict(exit_status: Optional[int]) -> Optional[str]:
+    """A command's exit status as `git bisect run` understands it; None for one that stops it."""
     if exit_status == 0:
         return GOOD
     if exit_status == 125:
         return SKIP
-    if 1 <= exit_status <= 127:
-        return BAD
-    raise ValueError(f"exit status {exit_status} stops the search")
+    return BAD if exit_status and 1 <= exit_status <= 127 else None

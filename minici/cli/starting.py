@@ -68,6 +68,14 @@ def pause() -> None:
     time.sleep(_POLL_SECONDS)
 
 
+def own_exit_status(build: Build) -> Optional[int]:
+    """The exit status of a command that has ended by itself.
+
+    None for others: after a cancel, the exit status proves nothing.
+    """
+    return build.get("exit_status") if build.get("status") in ("success", "failure") else None
+
+
 def earlier_builds(
     client: Client, commits: set[str], command: str, project: Optional[str]
 ) -> dict[str, Build]:
@@ -78,10 +86,6 @@ def earlier_builds(
             break
         commit = build.get("revision") or build.get("commit")
         same = build.get("command") == command and project in (None, build.get("project"))
-        ended = build.get("status") in (
-            "success",
-            "failure",
-        )  # one that was cancelled proves nothing
-        if commit in commits and same and ended and build.get("exit_status") is not None:
+        if commit in commits and same and own_exit_status(build) is not None:
             found.setdefault(str(commit), build)
     return found

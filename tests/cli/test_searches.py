@@ -62,7 +62,9 @@ def test_bisect_skips_at_125_and_stops_above_127(place: Place, clone: Repository
     assert "Commit 6" in skipping.stdout and "Commit 7" in skipping.stdout
     assert "Commit 5" not in skipping.stdout
     stopped = run("bisect", clone.third, "main", "exit 130")
-    assert stopped.returncode == 1 and "exit status 130 stops" in stopped.stderr
+    assert (
+        stopped.returncode == 1 and "stops the search: failure, exit status 130" in stopped.stderr
+    )
 
 
 def test_bisect_cancels_what_a_result_has_made_needless(place: Place, clone: Repository) -> None:
