@@ -179,7 +179,9 @@ def _parser() -> cli.Parser:
         "and `python3 -m minici VERB` talks to a running server: " + ", ".join(cli.VERBS),
     )
     parser.add_argument("--version", action="version", version=f"minici {__version__}")
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders of repositories (.)")
+    parser.add_argument(
+        "folders", nargs="*", type=_folder, metavar="FOLDER", help="folders of repositories (.)"
+    )
     parser.add_argument(
         "--on-push",
         nargs="?",
@@ -207,6 +209,12 @@ def _init_parser() -> cli.Parser:
     parser.add_argument("--repository", metavar="URL", help="what the agents check out")
     parser.add_argument("file", nargs="?", default="config.ini", help="(config.ini)")
     return parser
+
+
+def _folder(text: str) -> str:
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return text
 
 
 def _port(text: str) -> int:

@@ -11,7 +11,7 @@ from minici.cli.client import Build, Client
 from minici.cli.connection import ServerError
 
 FINAL = frozenset(("success", "failure", "lost", "cancelled"))
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
 _MOST_SEARCHED = 5000  # builds, newest first, that are searched for earlier results
 
 

@@ -20,6 +20,7 @@ WORDS: list[tuple[tuple[str, ...], str]] = [
     (("pasword",), "did you mean password?"),
     (("frobnicate",), "frobnicate: no such folder, and no verb; see `python3 -m minici --help`"),
     (("--server", "http://x", "list"), "--server stands behind a verb"),
+    ((".", "nosuch"), "nosuch: no such folder"),
     (("--port", "x"), "a port is a number from 0 to 65535"),
     (("start", "--detch"), "there is no option --detch; did you mean --detach?"),
     (("start", "main", "make", "test"), "put a command with its options into quotes"),

@@ -181,3 +181,38 @@ def test_slots_that_run_builds_of_the_search_are_its_own(place: Place) -> None:
     client = Client(f"http://127.0.0.1:{fake.port}")
     assert free_slots(client) == 2
     assert free_slots(client, own={2, 7}) == 3
+
+
+def test_bisect_and_repeat_take_the_projects_command(place: Place, clone: Repository) -> None:
+    """Nothing is built twice here either, but for the one build that tells the command."""
+    server = place.server(repository=clone.path, command="grep good state")
+    place.agent(server, slots=3)
+    run = Shell(place, server, clone.path)
+    done = run("bisect", clone.third, "main")
+    assert done.returncode == 0 and "subject: Commit 7" in done.stdout, done.stderr
+    built = len(server.builds())
+    assert run("bisect", clone.third, "main").stdout == done.stdout
+    assert len(server.builds()) <= built + 1
+    assert run("repeat", "2", "main").stdout.startswith("2 of 2 failed: builds ")
+
+
+def test_bisect_follows_first_parents_unless_told_to_go_into_a_merge(
+    place: Place, own_repository: Repository
+) -> None:
+    own, folder = own_repository, own_repository.path
+    git(folder, "checkout", "--quiet", "-b", "side", "main")
+    for number, state in enumerate(("good", "bad", "bad")):
+        own.commit({"state": state}, f"Side {number}", "side")
+    own.commit({"main.txt": "1"}, "Main", "main")
+    git(folder, "checkout", "--quiet", "--force", "main")
+    me = ("-c", "user.name=A", "-c", "user.email=a")
+    git(folder, *me, "merge", "--quiet", "--no-ff", "-m", "Merge side", "side")
+    own.commit({"main.txt": "2"}, "After")
+    server = place.server(repository=folder)
+    place.agent(server, slots=2)
+    run = Shell(place, server, folder)
+    words = ("bisect", own.third, "main", "! grep bad state")
+    assert "subject: Merge side" in run(*words).stdout
+    into = run(*words, "--merges")
+    assert "subject: Side 1" in into.stdout, into.stderr
+    assert "is a merge; going into its branch" in into.stderr

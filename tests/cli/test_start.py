@@ -78,3 +78,17 @@ def test_who_has_not_pushed_is_told_unless_the_server_has_the_commit(
     here = Shell(place, place.server(command="true", repository=clone), clone)
     assert said not in here("start", "--detach").stderr
     assert said in run("start", "--detach").stderr
+
+
+def test_a_project_has_its_own_repository_and_command(place: Place) -> None:
+    server = place.configure_server(command="echo first")
+    server.sections["project second"] = {"command": "echo second"}
+    server.start()
+    run = Shell(place, server)
+    first = server.build(int(run("start", "--detach", "main").stdout))
+    second = server.build(int(run("start", "--detach", "--project", "second", "main").stdout))
+    again = server.build(int(run("rebuild", "--detach", "2").stdout))
+    assert (first["command"], second["command"]) == ("echo first", "echo second")
+    assert (second["project"], again["project"], again["event"]) == ("second", "second", "rebuild")
+    rows = run("list", "--project", "second", "--status", "queued", "--limit", "1").stdout
+    assert rows.startswith("3\tqueued\t") and len(rows.splitlines()) == 1

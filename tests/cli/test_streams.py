@@ -107,6 +107,19 @@ def test_a_server_of_an_older_version_is_shown_as_far_as_it_tells(place: Place) 
         assert done.returncode == 2 and "its minici is older" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "status, exit_status", [("success", 0), ("failure", 1), ("lost", 3), ("cancelled", 4)]
+)
+def test_the_exit_status_is_that_of_the_build_where_it_is_followed(
+    place: Place, status: str, exit_status: int
+) -> None:
+    fake = place.keep(OldServer())
+    fake.build = {**OldServer.build, "status": status}
+    run = Shell(place, fake)
+    assert run("watch", "1").returncode == exit_status
+    assert run("show", "1").returncode == run("list").returncode == 0
+
+
 def test_what_git_wrote_is_shown_where_the_checkout_has_failed(place: Place) -> None:
     fake = place.keep(OldServer())
     git_said = {"stream": "checkout", "text": "fatal: no such place\n"}

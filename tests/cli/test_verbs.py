@@ -180,6 +180,20 @@ def test_another_kind_of_server_is_said_to_be_one(place: Place) -> None:
         assert done.returncode == 2 and "is no minici server" in done.stderr
 
 
+def test_files_of_a_build_are_listed_and_fetched(
+    place: Place, server: ServerProcess, tmp_path: Path
+) -> None:
+    run = Shell(place, server, tmp_path)
+    command = 'mkdir "$MINICI_ARTIFACTS/a b"; printf "\\000\\377" >"$MINICI_ARTIFACTS/a b/отчёт"'
+    assert run("start", "main", command).returncode == 0
+    assert run("files", "1").stdout == "2\ta b/отчёт\n"
+    assert run("files", "1", "--to", "got").stdout == "got/a b/отчёт\n"
+    assert (tmp_path / "got/a b/отчёт").read_bytes() == b"\0\xff"
+    (tmp_path / "plain").write_text("")
+    done = run("files", "1", "--to", "plain")
+    assert done.returncode == 2 and "name a folder with --to" in done.stderr
+
+
 class FilesServer(FakeServer):
     """A server that keeps files, and knows `ref` no more than today's."""
 
