@@ -232,7 +232,8 @@ def test_the_chat_hears_of_what_broke_and_what_works_again(
             path, headers, body = forge.requests.pop()
             assert path == "/services/T0/B0" and headers["Content-Type"] == "application/json"
             assert set(body) == {name} and "roof release/1" in body[name]
-            assert "<roof>" not in body[name] and "@here" not in body[name]
+            subject = "Mend the &lt;roof&gt;" if kind == "slack" else "Mend the <roof>"
+            assert subject in body[name] and "@here" not in body[name]
             assert BUILD["url"] in body[name]
 
 
@@ -337,6 +338,9 @@ def test_mail_goes_out_when_it_breaks_and_when_it_works_again(
 def test_mail_to_the_author_and_to_a_list(mailbox: Mailbox) -> None:
     assert mail(mailbox, "--to", "author", "--to", "team@example.org").returncode == 0
     assert mailbox.recipients == ["ada@example.org", "team@example.org"]
+    named = {**BUILD, "author": "Ada", "author_email": "ada@b.example"}
+    assert mail(mailbox, "--to", "author", build=named).returncode == 0
+    assert mailbox.recipients.pop() == "ada@b.example" and mailbox.mails.pop()
     nobody = {**BUILD, "author": None}
     assert mail(mailbox, "--to", "author", build=nobody).returncode == 0
     assert len(mailbox.mails) == 1
