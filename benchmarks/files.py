@@ -53,6 +53,7 @@ class _Large:
         command = f'cp {self._source} "$MINICI_ARTIFACTS/large"'
         rates, floor = [], []
         for _ in range(self._ground.times(3, 1)):
+            self._ground.have_memory(3 * self._megabytes)
             floor.append(self._megabytes / self._copy())
             rates.append(self._megabytes / _build(server, repository, command))
         name = f"one file of {self._megabytes} MB"

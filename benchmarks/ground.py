@@ -48,6 +48,19 @@ class Ground:
         """How often to do something."""
         return quick if self.quick else full
 
+    def have_memory(self, megabytes: int) -> None:
+        """Have a virtual machine get so much memory in hand, by a file that comes and goes.
+
+        Memory that its host must find first makes a write five times slower. What stays, as output
+        and files do, would pay for that each time, and a floor that takes what was free a moment
+        ago would not.
+        """
+        path = self.folder / "memory"
+        with open(path, "wb") as file:
+            for _ in range(megabytes):
+                file.write(bytes(1_000_000))
+        path.unlink()
+
     def server(self, repository: Union[str, Path], **settings: Setting) -> Server:
         """A server that answers, on a data folder of its own."""
         name = self._name("server")

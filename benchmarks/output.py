@@ -76,25 +76,12 @@ def _rates(ground: Ground, repository: Repository, text: Path) -> Iterator[Figur
         rates, floor = [], []
         _build(server, repository, kind.command(10, text))
         for _ in range(ground.times(5, 1)):
-            _have_memory(ground, 6 * megabytes)
+            ground.have_memory(6 * megabytes)
             rates.append(megabytes / _build(server, repository, command))
             floor.append(megabytes / _into_a_file(ground, command))
         yield Figure(kind.name, "MB/s", Spread.of(rates), Spread.of(floor), kind.goal)
     agent.end()
     server.end()
-
-
-def _have_memory(ground: Ground, megabytes: int) -> None:
-    """See to it that a virtual machine has so much memory in hand, by a file that comes and goes.
-
-    Memory that its host must find first makes a write five times slower. An output, which stays,
-    would pay for that each time, and the floor, which takes what was free a moment ago, would not.
-    """
-    path = ground.folder / "memory"
-    with open(path, "wb") as file:
-        for _ in range(megabytes):
-            file.write(bytes(MB))
-    path.unlink()
 
 
 def _build(server: Server, repository: Repository, command: str) -> float:

@@ -81,6 +81,7 @@ class Result:
     revision: Optional[str] = None
     subject: Optional[str] = None
     author: Optional[str] = None
+    author_email: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Build:
     file_count: int = 0
     files_left_out: int = 0
     labels: tuple[str, ...] = ()
+    author_email: Optional[str] = None
 
     @property
     def final(self) -> bool:
@@ -219,6 +221,7 @@ def finish(
         revision=result.revision or build.revision,
         subject=result.subject or build.subject,
         author=result.author or build.author,
+        author_email=result.author_email or build.author_email,
         attempt=number,
         attempts=attempts,
         file_count=files[0],

@@ -55,6 +55,7 @@ class Commit:
     revision: str
     subject: str
     author: str
+    author_email: str
 
 
 class Mirror:
@@ -176,7 +177,13 @@ class Mirror:
             return self._known[commit]
         if not self.folder.is_dir():
             return None
-        words = ("log", "-1", "--format=%H%n%an%n%s", "--end-of-options", f"{commit}^{{commit}}")
+        words = (
+            "log",
+            "-1",
+            "--format=%H%n%an%n%ae%n%s",
+            "--end-of-options",
+            f"{commit}^{{commit}}",
+        )
         try:
             said = git(f"--git-dir={self.folder}", *words, "--", folder=self.folder)
         except GitError as error:
@@ -185,10 +192,10 @@ class Mirror:
                 self._suspect or re.search("error: |corrupt", error.messages) is not None
             )
             return None
-        revision, author, subject = said.decode("utf-8", "replace")[:-1].split("\n", 2)
+        revision, author, email, subject = said.decode("utf-8", "replace")[:-1].split("\n", 3)
         if len(self._known) >= _KNOWN_COMMITS:
             self._known.clear()
-        self._known[revision] = found = Commit(revision, subject, author)
+        self._known[revision] = found = Commit(revision, subject, author, email)
         return found
 
     def _find_elsewhere(self, commit: str, git: Git) -> Optional[Commit]:

@@ -12,7 +12,8 @@ from minici.thread_pool import for_each
 from minici.web.client import Client, Refused
 
 PIECE_BYTES = 1024 * 1024  # at most in one call
-SENDERS = 8  # files on their way at once
+SENDERS = 16  # small files on their way at once
+_LARGE_SENDERS = 4  # likewise of the others: each has a piece in memory
 _CALL_SECONDS = 60.0
 _MOST_MOVES = 100  # times that a server may ask for another place of one file
 _NO_USE = (404, 410)  # the server keeps no files, or none of this attempt
@@ -37,7 +38,9 @@ class FileUpload:
 
     def send(self) -> None:
         """Send what the server does not have yet. Raises Failed, and may be called again."""
-        for_each(self._send, list(self._waiting.values()), SENDERS)
+        waiting = list(self._waiting.values())
+        for_each(self._send, [file for file in waiting if not file.is_small], _LARGE_SENDERS)
+        for_each(self._send, [file for file in waiting if file.is_small], SENDERS)
 
     def left_out(self) -> tuple[list[tuple[str, str]], int]:
         """All that is not kept, by path with the reasons, and the number of it."""

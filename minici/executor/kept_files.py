@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from minici import reasons
-from minici.durable import sync, sync_folder, write_all, write_atomic
+from minici.durable import sync_file, sync_folder, write_all, write_atomic
 from minici.process.account import Account
 from minici.reasons import Reason
 from minici.thread_pool import for_each
@@ -51,6 +51,10 @@ class KeptFile:
     size: int
     number: int
     start: int = 0
+
+    @property
+    def is_small(self) -> bool:
+        return self.size <= _SMALL_BYTES
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def keep_files(source: Path, build: Path, limit: int, account: Optional[Account]
         os.close(root)
     files = collector.files
     numbers = {file.number for file in files}
-    for_each(lambda number: _sync_file(build / _FILES / str(number)), numbers, _SYNCING_THREADS)
+    for_each(lambda number: sync_file(build / _FILES / str(number)), numbers, _SYNCING_THREADS)
     sync_folder(build / _FILES)
     return _write_listing(build, files, collector.left_out, collector.left_count)
 
@@ -136,14 +140,6 @@ def _write_listing(
         "left_count": left_count,
     }
     write_atomic(build / _LISTING, json.dumps(record).encode("ascii"))
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Collector:

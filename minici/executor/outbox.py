@@ -170,6 +170,7 @@ def _pending_result(folder: Path, record: Mapping[str, Any]) -> PendingResult:
         revision=record["revision"],
         subject=record["subject"],
         author=record["author"],
+        author_email=record.get("author_email"),
     )
     attempt_id = AttemptId(int(record["id"]), int(record["attempt"]))
     return PendingResult(

@@ -221,6 +221,7 @@ def write_form(
         "revision": result.revision,
         "subject": result.subject,
         "author": result.author,
+        "author_email": result.author_email,
         **more,
     }
     body.write(urlencode({k: v for k, v in params.items() if v is not None}).encode("ascii"))

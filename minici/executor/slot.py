@@ -280,4 +280,5 @@ def _judge(exit: Exit, stop: StopOrder, seconds: float, commit: Commit) -> Resul
 
 
 def _result(status: int, reason: Optional[str], commit: Commit) -> Result:
-    return Result(status, reason, commit.revision, commit.subject, commit.author)
+    about = (commit.revision, commit.subject, commit.author, commit.author_email)
+    return Result(status, reason, *about)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from minici.durable import sync, sync_folder, write_all, write_atomic
+from minici.durable import begin_sync, sync, sync_file, sync_folder, write_all, write_atomic
 from minici.files.shelf import (
     INDEX,
     BuildFile,
@@ -76,8 +77,8 @@ class IncomingFiles:
         self._next_number = 1
         self._closed = False
         self._committed = threading.Condition()  # guards what follows
-        self._waiting: list[tuple[str, _Partial]] = []
-        self._committing = False
+        self._waiting: dict[str, _Partial] = {}
+        self._batch: dict[str, _Partial] = {}  # is being brought to disk
         self._open()
 
     def _open(self) -> None:
@@ -104,9 +105,7 @@ class IncomingFiles:
         With `last`, the whole file survives a power cut when this returns. Raises FileGap,
         FileLeftOut and Closed.
         """
-        with self._lock:
-            if self._closed:
-                raise Closed
+        with self._while_open():
             whole = self._contents.files.get(path)
             if whole is not None:
                 return _repeated(whole.size, offset, data, last)
@@ -154,6 +153,8 @@ class IncomingFiles:
             write_all(descriptor, data)
             if durable:
                 sync(descriptor)
+            else:
+                begin_sync(descriptor, start, len(data))
         finally:
             os.close(descriptor)
         return start
@@ -161,7 +162,7 @@ class IncomingFiles:
     def _leave_out(self, path: str, reason: Reason) -> None:
         left = LeftOut(path, reason)
         if len(self._contents.left_out) < MOST_FILES:
-            self._write_index(left_out_lines([left]), durable=False)
+            self._write_index(left_out_lines([left]))
             self._contents.left_out[path] = left
         self._contents.left_count += 1
         partial = self._partial.pop(path, None)
@@ -178,32 +179,29 @@ class IncomingFiles:
     def _commit(self, path: str, partial: _Partial) -> None:
         if partial.small is None:
             self._sync(partial.number)
-        entry = (path, partial)
         with self._committed:
-            self._waiting.append(entry)
-            self._committed.wait_for(lambda: not self._committing)
-            leads = any(each is entry for each in self._waiting)
+            self._waiting[path] = partial
+            self._committed.wait_for(lambda: not self._batch or self._is_settled(path))
+            leads = path in self._waiting
             if leads:
-                batch, self._waiting = self._waiting, []
-                self._committing = True
+                self._batch, self._waiting = self._waiting, {}
         if leads:
             try:
-                self._commit_all(dict(batch))
+                self._commit_all(self._batch)
             finally:
                 with self._committed:
-                    self._committing = False
+                    self._batch = {}
                     self._committed.notify_all()
         self._check_committed(path)
 
+    def _is_settled(self, path: str) -> bool:
+        return path not in self._waiting and path not in self._batch
+
     def _sync(self, number: int) -> None:
         try:
-            descriptor = os.open(self._path(number), os.O_RDWR)
+            sync_file(self._path(number))
         except FileNotFoundError:  # the result has come meanwhile
             raise Closed from None
-        try:
-            sync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _commit_all(self, batch: Mapping[str, _Partial]) -> None:
         small = b"".join(each.small or b"" for each in batch.values())
@@ -218,13 +216,21 @@ class IncomingFiles:
             else:
                 files.append(BuildFile(path, partial.size, _PACK, start))
                 start += partial.size
-        with self._lock:
-            if self._closed:
-                return
-            self._write_index(file_lines(files), durable=True)
+        with self._while_open():
+            self._write_index(file_lines(files))
+        sync_file(self._folder / INDEX)  # without the lock: others come meanwhile
+        with self._while_open():
             for file in files:
                 self._contents.files[file.path] = file
                 self._partial.pop(file.path, None)
+
+    @contextmanager
+    def _while_open(self) -> Iterator[None]:
+        """Hold the lock. Raises Closed."""
+        with self._lock:
+            if self._closed:
+                raise Closed
+            yield
 
     def _check_committed(self, path: str) -> None:
         with self._lock:
@@ -234,9 +240,8 @@ class IncomingFiles:
                 raise Closed
         raise OSError(errno.EIO, "the index of the files could not be written")
 
-    def _write_index(self, lines: bytes, durable: bool) -> None:
-        path, flags = self._folder / INDEX, os.O_WRONLY | os.O_CREAT
-        descriptor = os.open(path, flags, 0o600)
+    def _write_index(self, lines: bytes) -> None:
+        descriptor = os.open(self._folder / INDEX, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             end = os.lseek(descriptor, 0, os.SEEK_END)
             try:
@@ -244,8 +249,6 @@ class IncomingFiles:
             except OSError:
                 os.ftruncate(descriptor, end)
                 raise
-            if durable:
-                sync(descriptor)
         finally:
             os.close(descriptor)
 

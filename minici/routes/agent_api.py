@@ -167,6 +167,7 @@ def _result(params: Parameters) -> Result:
         revision=_shortened(params.optional("revision")),
         subject=_shortened(params.optional("subject")),
         author=_shortened(params.optional("author")),
+        author_email=_shortened(params.optional("author_email")),
     )
 
 

@@ -86,5 +86,6 @@ def _as_attachment(response: Response, kind: str, name: str) -> Response:
     response.headers["Content-Disposition"] = (
         f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
     )
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["Cache-Control"] = "no-cache"
     return response

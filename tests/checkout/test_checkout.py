@@ -86,6 +86,7 @@ def test_what_a_commit_may_be(agent: Agent, upstream: Upstream, typed: str, mean
 def test_subject_and_author_are_as_written(agent: Agent, upstream: Upstream) -> None:
     found = agent.checkout(upstream.folder, "main")
     assert (found.subject, found.author) == ("Second: ünï", "Ада")
+    assert "@" in found.author_email
     upstream.git("commit", "-q", "--allow-empty", "--allow-empty-message", "-m", "")
     assert agent.checkout(upstream.folder, "main").subject == ""
 

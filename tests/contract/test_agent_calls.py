@@ -94,7 +94,7 @@ def test_a_result_says_what_was_built(server: FakeServer, agent: AgentProcess) -
     result = server.wait_result(1)
     assert result["revision"] == agent.place.repository.third
     assert result["subject"] == "Third: ünï"
-    assert "Ада Лавлейс" in result["author"]
+    assert "Ада Лавлейс" in result["author"] and "@" in result["author_email"]
 
 
 def test_a_build_it_already_has_is_202_and_runs_once(

@@ -120,7 +120,7 @@ def test_an_agent_is_told_the_address_that_people_use(place: Place) -> None:
 
 def test_a_result_is_recorded(server: ServerProcess, agent: FakeAgent) -> None:
     build = handed(server, agent)
-    about = {"revision": "f" * 40, "subject": "Ünï <b>", "author": "A <a@b>"}
+    about = {"revision": "f" * 40, "subject": "Ünï <b>", "author": "A <a@b>", "author_email": "a@b"}
     assert agent.result(build, 0, "out\n", "err\n", **about).status == 200
     known = server.build(1)
     assert known["status"] == "success" and known["exit_status"] == 0

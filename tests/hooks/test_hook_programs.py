@@ -36,7 +36,7 @@ BUILD: dict[str, Any] = {
     "command": "make test",
     "project": "roof",
     "ref": "refs/heads/release/1",
-    "url": "https://ci.example/build/7",
+    "url": "http://127.0.0.1:9/build/7",
 }
 
 
@@ -55,6 +55,12 @@ def forge() -> Iterator[Forge]:
     forge = Forge()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            forge.requests.append((self.path, self.headers, None))
+            self.send_response(forge.status)
+            self.end_headers()
+            self.wfile.write(forge.answer)
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             forge.requests.append((self.path, self.headers, json.loads(body)))
@@ -226,7 +232,8 @@ def test_the_chat_hears_of_what_broke_and_what_works_again(
             path, headers, body = forge.requests.pop()
             assert path == "/services/T0/B0" and headers["Content-Type"] == "application/json"
             assert set(body) == {name} and "roof release/1" in body[name]
-            assert "<roof>" not in body[name] and "@here" not in body[name]
+            subject = "Mend the &lt;roof&gt;" if kind == "slack" else "Mend the <roof>"
+            assert subject in body[name] and "@here" not in body[name]
             assert BUILD["url"] in body[name]
 
 
@@ -331,9 +338,31 @@ def test_mail_goes_out_when_it_breaks_and_when_it_works_again(
 def test_mail_to_the_author_and_to_a_list(mailbox: Mailbox) -> None:
     assert mail(mailbox, "--to", "author", "--to", "team@example.org").returncode == 0
     assert mailbox.recipients == ["ada@example.org", "team@example.org"]
+    named = {**BUILD, "author": "Ada", "author_email": "ada@b.example"}
+    assert mail(mailbox, "--to", "author", build=named).returncode == 0
+    assert mailbox.recipients.pop() == "ada@b.example" and mailbox.mails.pop()
     nobody = {**BUILD, "author": None}
     assert mail(mailbox, "--to", "author", build=nobody).returncode == 0
     assert len(mailbox.mails) == 1
+
+
+def test_mail_has_the_end_of_the_output(mailbox: Mailbox, forge: Forge) -> None:
+    build = {**BUILD, "url": f"{forge.address}/build/7"}
+    lines = "".join(f"line {number}\r\n" for number in range(30))
+    forge.status, forge.answer = 206, f"{lines}\x1b[31mError:\x1b[0m \x07Größe \xff\n".encode()
+    assert mail(mailbox, "--to", "team@example.org", build=build).returncode == 0
+    text = mailbox.mails[0].get_content().replace("\r\n", "\n")
+    assert text.startswith(f"roof release/1: exit status 3\n{build['url']}\n\nCommit:  {SHA[:12]} ")
+    assert (
+        text.endswith("    line 28\n    line 29\n    Error: Größe \u00ff\n")
+        and "line 9\n" not in text
+    )
+    ((path, headers, _),) = forge.requests
+    assert (path, headers["Range"]) == ("/build/7/output", "bytes=-3000")
+    fixed = {**build, "status": "success"}
+    mail(mailbox, "--to", "team@example.org", build=fixed, previous="failure")
+    assert mailbox.mails[1].get_content().startswith("roof release/1: works again\r\n")
+    assert len(forge.requests) == 1
 
 
 def test_a_line_end_in_a_subject_begins_no_header(mailbox: Mailbox) -> None:

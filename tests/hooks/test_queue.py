@@ -16,9 +16,10 @@ from minici.build import FAILURE, QUEUED, RUNNING, SUCCESS, Build
 from minici.config import ProjectConfig
 from minici.hooks import queue as hooks
 from minici.hooks.queue import HookQueue
-from minici.hooks.runner import run_hook
+from minici.hooks.runner import HOOK_SECONDS, HookResult, run_hook
 from tests.support.harness import wait_for
 
+FIRST_RETRY_SECONDS = hooks._FIRST_RETRY_SECONDS
 SCRIPT = """\
 input=$(cat)
 echo "$input"
@@ -124,6 +125,21 @@ def test_a_final_status_is_told_again_until_the_hook_succeeds(world: World) -> N
     assert world.queue.failure(1) is None and set(world.told(1)) == {SUCCESS}
 
 
+def test_it_is_told_again_later_and_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "_MOST_RETRY_SECONDS", 0.4)
+    tries: list[float] = []
+    monkeypatch.setattr(
+        hooks, "run_hook", lambda *_: tries.append(time.monotonic()) or HookResult(1, "")
+    )
+    world.queue.start()
+    world.change(1, SUCCESS)
+    wait_for(lambda: len(tries) >= 5, 20, "five tries")
+    pauses = [after - before for before, after in zip(tries, tries[1:])]
+    least = (0.2, 0.4, 0.4, 0.4)
+    assert all(pause >= bound for pause, bound in zip(pauses, least)), pauses
+    assert 0 < FIRST_RETRY_SECONDS < 10, "as the contract has it"
+
+
 def test_another_status_is_told_once_whatever_comes_of_it(world: World) -> None:
     world.queue.start()
     Path(f"{world.script}.fails").touch()
@@ -191,6 +207,7 @@ def test_a_hook_that_takes_too_long_is_ended_with_all_that_it_started() -> None:
     words = ["/bin/sh", "-c", "echo begun; sleep 99 & sleep 99"]
     result = run_hook(words, {}, {}, threading.Event(), seconds=0.5)
     assert result and (result.exit_status, result.output) == (124, "begun\n")
+    assert HOOK_SECONDS == 60, "unless a test says so"
     assert time.monotonic() - begun < 10
 
 
