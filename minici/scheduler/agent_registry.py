@@ -236,6 +236,10 @@ class AgentRegistry:
             self._save_if_possible()
         return strays
 
+    def rest(self, seconds: float) -> None:
+        """Wait, but not where an agent needs attention. For the watchdog's thread only."""
+        self._attention.wait(seconds)
+
     def wait(self, least_seconds: float, most_seconds: float) -> None:
         """Wait until a ping is due or an agent needs attention, within these bounds; at once
         for attention. For the watchdog's thread only."""
