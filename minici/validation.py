@@ -16,6 +16,9 @@ COMMAND_LIMIT = 100 * 1024  # bytes: Linux takes at most 128 KiB in one argument
 COMMIT_LIMIT = 1024  # bytes: a full name of a ref is several folders deep
 
 
+REF_LIMIT = 4096  # bytes: the longest path of a file that a repository can have for it
+
+
 FILE_PATH_LIMIT = 1000  # bytes of the path of a build's file
 FILE_PART_LIMIT = 255  # bytes of one part of it
 MOST_FILES = 10_000  # of one build
@@ -32,6 +35,9 @@ _SUFFIX = re.compile(r"(?:\^\d*|~\d*)*\Z")
 
 
 _NOT_IN_A_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|\Z)")
+
+
+_ESCAPED_BYTE = re.compile(r"\\x[0-9a-f]{2}")
 
 
 _TRANSPORT = re.compile(r"[A-Za-z0-9.+-]*::")
@@ -69,6 +75,21 @@ def check_commit(commit: str) -> Optional[Complaint]:
     if _NOT_IN_A_NAME.search(name) or not _encodable(name):
         return Complaint("wrong", "this is no hash, branch, tag or HEAD: no name of git looks so")
     return None
+
+
+def is_full_ref(ref: str) -> bool:
+    """Return whether this is a full name of a ref, as a look at a repository finds it.
+
+    A byte that is no UTF-8 is written as `\\xff`.
+    """
+    name = _ESCAPED_BYTE.sub("_", ref)
+    return (
+        name.startswith("refs/")
+        and name[-1] not in "/."
+        and not _NOT_IN_A_NAME.search(name)
+        and _encodable(name)
+        and len(name.encode("utf-8")) <= REF_LIMIT
+    )
 
 
 def check_command(command: str) -> Optional[Complaint]:

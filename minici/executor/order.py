@@ -8,7 +8,7 @@ from typing import Optional
 
 from minici.build import AttemptId
 from minici.reasons import Reason
-from minici.validation import check_command, check_commit, check_repository
+from minici.validation import check_command, check_commit, check_repository, is_full_ref
 from minici.web.params import BadParameter, Parameters
 
 # The defaults of the server's configuration, for servers that leave these parameters out.
@@ -86,6 +86,6 @@ def _read_label(params: Parameters, name: str) -> Optional[str]:
 
 def _read_ref(params: Parameters) -> Optional[str]:
     ref = params.text("ref", "")
-    if ref and (not ref.startswith("refs/") or check_commit(ref)):
+    if ref and not is_full_ref(ref):
         raise BadParameter(Reason("param_ref"))
     return ref or None

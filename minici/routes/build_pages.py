@@ -82,7 +82,8 @@ class BuildPages:
                 line=_optional_number(request, "line", 1),
             )
         before, after = self._store.neighbours(int(number))
-        context = self._renderer.context(request, self._state.agents())
+        project = record.project if isinstance(record, Build) else None
+        context = self._renderer.context(request, self._state.agents(), project)
         if not isinstance(record, Build):
             view = BuildView(
                 context,

@@ -52,14 +52,17 @@ class PageRenderer:
         """The language of a page for this request."""
         return html.choose_language(self._config.language, request.header("Accept-Language"))
 
-    def context(self, request: Request, agents: Sequence[KnownAgent]) -> PageContext:
-        """The parts of a page that do not depend on its subject."""
+    def context(
+        self, request: Request, agents: Sequence[KnownAgent], project: Optional[str] = None
+    ) -> PageContext:
+        """The parts of a page that do not depend on its subject, but for the project."""
+        shown = self._config.project(project) or self._config.default_project
         there = [agent for agent in agents if not agent.gone]
         able = [agent for agent in there if not (agent.trouble or agent.paused)]
         queued = self._state.queued()
         now = datetime.now(timezone.utc)
         return PageContext(
-            repository=public(self._config.default_project.repository),
+            repository=public(shown.repository),
             now=now,
             url=self._base(request),
             agents_total=len(there),
@@ -72,6 +75,7 @@ class PageRenderer:
             oldest_wait=_seconds_since(queued[0].queued_at, now) if queued else None,
             user=request.user,
             shared_names=shared_names(agents),
+            several_projects=len(self._config.projects) > 1,
         )
 
     def records_json(self, request: Request, records: Sequence[Record]) -> list[BuildJson]:

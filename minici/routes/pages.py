@@ -159,7 +159,7 @@ class Pages:
         agents = self._state.agents()
         looks = [each for each in self._poller.statuses() if wanted.project in (None, each.project)]
         view = IndexView(
-            context=self._renderer.context(request, agents),
+            context=self._renderer.context(request, agents, wanted.project),
             builds=listed,
             form=form,
             projects=self._projects(),

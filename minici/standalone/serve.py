@@ -83,7 +83,7 @@ def serve_here(wanted: Wanted, stop: Stop) -> None:
 
 
 def _advice(repositories: Sequence[LocalRepository], wanted: Wanted, url: str) -> tuple[str, ...]:
-    """What to do next, in lines."""
+    """The next steps, as lines."""
     paths = ", ".join(str(each.path) for each in repositories)
     if wanted.on_push:
         commands = "; ".join(dict.fromkeys(each.command for each in repositories))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Callable, Optional
 
 # Git replaces a ref by renaming a file, which changes its folder. A change within this time may
@@ -36,27 +37,35 @@ class LocalRefs:
         if folder is None:
             return None
         before = self._now() - _TICK_NS
-        found: list[tuple[str, int]] = []
         try:
-            found.append((_PACKED, _changed(os.path.join(folder, _PACKED))))
-            for name in _FOLDERS:
-                self._walk(os.path.join(folder, name), before, found)
+            found = [(_PACKED, _changed(os.path.join(folder, _PACKED)))]
+            found += self._walk([os.path.join(folder, name) for name in _FOLDERS], before)
         except OSError:
             return None
         return tuple(found) if all(changed <= before for _, changed in found) else None
 
-    def _walk(self, folder: str, before: int, found: list[tuple[str, int]]) -> None:
-        changed = _changed(folder)
-        found.append((folder, changed))
-        known = self._below.get(folder)
-        if known is None or known[0] != changed:
-            with os.scandir(folder) as entries:
-                below = tuple(each.path for each in entries if each.is_dir(follow_symlinks=False))
-            known = changed, below
+    def _walk(self, folders: list[str], before: int) -> Iterator[tuple[str, int]]:
+        """Yield the folders and all below them, each with its time.
+
+        What is in a folder that has not changed since `before` is kept for the next walk.
+
+        Without recursion: anybody may push a name that is some thousand folders deep.
+        """
+        earlier, self._below = self._below, {}
+        while folders:
+            folder = folders.pop()
+            changed = _changed(folder)
+            yield folder, changed
+            known = earlier.get(folder)
+            if known is None or known[0] != changed:
+                with os.scandir(folder) as entries:
+                    known = (
+                        changed,
+                        tuple(each.path for each in entries if each.is_dir(follow_symlinks=False)),
+                    )
             if changed <= before:
                 self._below[folder] = known
-        for each in known[1]:
-            self._walk(each, before, found)
+            folders.extend(known[1])
 
 
 def _changed(path: str) -> int:

@@ -14,7 +14,6 @@ from minici.ui.components import (
     commit_html,
     frame,
     panel,
-    short_ref,
     sign,
     status_of,
     status_word,
@@ -25,6 +24,7 @@ from minici.ui.markup import NOTHING, Html, fill, join, markup, phrase
 from minici.ui.models import BuildJson, BuildView
 from minici.ui.output import output_section
 from minici.ui.reasons import is_exit, reason_of, reason_text
+from minici.ui.refs import project_link, ref_link
 from minici.ui.summary import (
     uncounted_sentence,
     verdict_html,
@@ -42,6 +42,7 @@ def build_page(language: str, view: BuildView) -> Html:
         "build",
         translate,
         id=build.get("id"),
+        project=_project(translate, view),
         status=status,
         state=f"{translate('build_number', id=build.get('id'))}: {status_word(translate, status)}",
         attempt=build.get("attempt") or 0,
@@ -54,7 +55,7 @@ def build_page(language: str, view: BuildView) -> Html:
         commit=commit_html(build),
         subject=build.get("subject") or "",
         author=_author(build),
-        origin=_origin(translate, build),
+        origin=_origin(translate, view),
         actions=_actions(translate, build, status),
         notes=join(
             (
@@ -104,12 +105,21 @@ def _author(build: BuildJson) -> Html:
     return markup(' <span class="author">$author</span>', author=build["author"])
 
 
-def _origin(translate: Translator, build: BuildJson) -> Html:
+def _project(translate: Translator, view: BuildView) -> Html:
+    """The project between the list and the number, where there are several."""
+    if not (view.context.several_projects and view.build.get("project")):
+        return NOTHING
+    link = project_link(translate, view.build)
+    return markup('$link <span aria-hidden="true">/</span> ', link=link)
+
+
+def _origin(translate: Translator, view: BuildView) -> Html:
     """Whose build it is, and what it repeats: said at the top, where there is something to say."""
-    parts = []
+    build, parts = view.build, []
+    project = build.get("project") if view.context.several_projects else None
     if build.get("ref"):
         key = "origin_tag" if build.get("event") == "tag" else "origin_push"
-        link = markup('<code class="ref">$ref</code>', ref=short_ref(build["ref"]))
+        link = ref_link(translate, build, project)
         if build.get("event") in ("push", "tag"):
             parts.append(phrase(translate, key, ref=link))
         else:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Optional
 from urllib.parse import urlencode
 
-from minici.ui.components import STATUSES, short_ref, sign, status_word
+from minici.ui.components import STATUSES, sign, status_word
 from minici.ui.i18n import Translator
 from minici.ui.markup import NOTHING, Html, input_value, join, markup
-from minici.ui.models import BuildJson, IndexView
-
-_BRANCH_PREFIX = "refs/heads/"
+from minici.ui.models import IndexView
 
 
 def query_address(**values: Optional[object]) -> str:
@@ -49,12 +47,6 @@ def kept_filters(view: IndexView, without: str = "") -> Html:
 def is_narrowed(view: IndexView) -> bool:
     """True if the list shows only a part of the builds."""
     return list_address(view) != "/"
-
-
-def branch_of(build: BuildJson) -> Optional[str]:
-    """The branch of a build, where its ref is one."""
-    ref = str(build.get("ref") or "")
-    return short_ref(ref) if ref.startswith(_BRANCH_PREFIX) else None
 
 
 def filters_of_list(translate: Translator, view: IndexView) -> Html:

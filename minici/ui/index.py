@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from shlex import quote
 from typing import Optional
 
@@ -15,7 +14,6 @@ from minici.ui.components import (
     panel,
     repository_name,
     seconds_of,
-    short_ref,
     sign,
     status_badge,
     status_of,
@@ -23,7 +21,6 @@ from minici.ui.components import (
     summary,
 )
 from minici.ui.filters import (
-    branch_of,
     filters_of_list,
     is_narrowed,
     kept_filters,
@@ -36,6 +33,7 @@ from minici.ui.messages import TEXTS
 from minici.ui.models import BuildJson, FormView, IndexView, PageContext, Waiting
 from minici.ui.overview import overview_of
 from minici.ui.reasons import reason_text
+from minici.ui.refs import project_link, ref_link
 from minici.ui.strip import strip_of_builds
 
 _FIELDS = ("commit", "command")
@@ -251,28 +249,10 @@ def _row(translate: Translator, view: IndexView, build: BuildJson) -> Html:
 
 
 def _ref(translate: Translator, view: IndexView, build: BuildJson) -> Html:
-    """The project, where there are several, and the branch or tag, each with a link to its list."""
-    parts: list[tuple[str, str, str, Mapping[str, Optional[object]]]] = []
-    if view.projects and build.get("project"):
-        name = str(build["project"])
-        parts.append(("project", "filter_project", name, {"project": name}))
-    branch = branch_of(build)
-    if branch:
-        shown = {"branch": branch, "project": view.project}
-        parts.append(("branch", "filter_branch", branch, shown))
-    elif build.get("ref"):
-        shown = {"text": build.get("commit")}
-        parts.append(("tag", "filter_tag", short_ref(build["ref"]), shown))
-    return join(
-        markup(
-            '<a class="ref ref-$kind" href="$url" title="$title">$text</a> ',
-            kind=kind,
-            url=query_address(**values),
-            title=translate(title),
-            text=text,
-        )
-        for kind, title, text, values in parts
-    )
+    """The project, where there are several, and the branch or tag."""
+    project = project_link(translate, build) if view.projects else NOTHING
+    found = [each for each in (project, ref_link(translate, build, view.project)) if each]
+    return join([*found, NOTHING], " ")
 
 
 def _by(translate: Translator, build: BuildJson) -> Html:

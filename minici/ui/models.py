@@ -31,6 +31,7 @@ class PageContext:
     start_agent_command: str = "python3 -m minici.agent config.ini"
     user: Optional[str] = None
     shared_names: frozenset[str] = frozenset()  # of two agents and more: shown with the address
+    several_projects: bool = False
 
 
 @dataclass(frozen=True)

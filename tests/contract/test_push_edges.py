@@ -41,6 +41,7 @@ NAMES = (
     "line\u2028end",
     "@",
     "x" * 200,
+    "/".join(["deep" * 50] * 7),
 )
 
 
@@ -183,6 +184,22 @@ def test_projects_of_one_repository_each_build_a_push_from_one_mirror(
     outputs = {each["project"]: server.output(each["id"]) for each in found}
     assert outputs == {"repository": b"1\n", "lint": b"2\n"}
     assert len(list((agent.data / "mirrors").iterdir())) == 1
+
+
+def test_the_pages_of_a_project_name_its_repository(
+    place: Place, own_repository: Repository
+) -> None:
+    server = place.configure_server(repository="https://git.example/tides.git", name="tides")
+    server.sections["project moon"] = {"repository": "https://ada:word@git.example/moon.git"}
+    server.start()
+    number = server.post(
+        "/api/builds", {"project": "moon", "commit": "main", "command": "true"}
+    ).json()["id"]
+    for path in ("/?project=moon", f"/build/{number}"):
+        page = server.get(path).text
+        assert "git.example/moon.git" in page, path
+        assert "tides.git" not in page and "word@" not in page, path
+    assert "tides.git" in server.get("/").text
 
 
 def test_a_project_under_a_new_name_begins_anew(place: Place, own_repository: Repository) -> None:

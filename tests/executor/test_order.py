@@ -27,6 +27,15 @@ def test_an_order_has_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    "ref", [r"refs/heads/caf\xe9", "refs/heads/" + "deep/" * 700 + "x", "refs/tags/ещё", "refs/x"]
+)
+def test_a_ref_of_any_legal_name(ref: str) -> None:
+    """A look at a repository finds these, and a push to them is built."""
+    order = read_order(Parameters({**ASKED, "ref": ref.encode()}), "http://ci:8000")
+    assert order.ref == ref
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("id", b"0"),
@@ -47,6 +56,11 @@ def test_an_order_has_defaults() -> None:
         ("event", b"a\0"),
         ("ref", b"main"),
         ("ref", b"refs/heads/a b"),
+        ("ref", b"refs/heads/a\nb"),
+        ("ref", b"refs/heads/a\\b"),
+        ("ref", b"refs/heads/.."),
+        ("ref", b"refs/heads/"),
+        ("ref", b"refs/heads/" + b"x" * 4096),
         ("files_limit", b"-1"),
     ],
 )

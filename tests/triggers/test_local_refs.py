@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Callable, Optional
@@ -88,6 +90,25 @@ def test_what_has_changed_just_now_is_not_trusted(repository: Repository) -> Non
 @pytest.mark.parametrize("address", ["https://git.example/x.git", "host:x.git", "/nowhere", "x"])
 def test_what_is_not_here_has_no_stamp(address: str) -> None:
     assert LocalRefs(address, soon).stamp() is None
+
+
+def test_a_name_of_any_depth_is_looked_at(repository: Repository) -> None:
+    """A server would otherwise stop looking for a branch that somebody has pushed."""
+    name = "/".join("d" * 300)
+    git(repository.path, "branch", name)
+    refs, limit = LocalRefs(str(repository.path), soon), sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)
+    try:
+        before = refs.stamp()
+    finally:
+        sys.setrecursionlimit(limit)
+    assert before is not None and len(before) > 300
+    time.sleep(0.02)
+    git(repository.path, "branch", "--force", name, repository.first)
+    assert refs.stamp() not in (None, before)
+    git(repository.path, "branch", "-D", name)
+    assert refs.stamp() is not None
+    assert len(refs._below) < 30, "and what has gone is forgotten"
 
 
 class Counting:

@@ -22,7 +22,7 @@ import pytest
 from minici import html
 from minici.reasons import Reason
 from minici.ui.attempts import repeat_lines
-from minici.ui.components import asset
+from minici.ui.components import asset, short_ref
 from minici.ui.i18n import LANGUAGES, Translator
 from minici.ui.markup import Html, escape, fill, input_value, join, markup, phrase, visible
 from minici.ui.models import AgentsView, AgentView, FormView, IndexView, ProjectView, Waiting
@@ -607,6 +607,35 @@ def test_the_list_says_what_has_started_a_build() -> None:
     typed = {**push, "ref": None, "event": "manual", "rebuild_of": None, "started_by": None}
     page = Page(html.index_page("en", index_view(builds=[typed], overview=[])))
     assert "main 0123456789 the subject the command" in page.text and "push" not in page.text
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    "event, ref, said, address",
+    [
+        ("push", "refs/heads/a&b", "push to a&b", "branch=a%26b"),
+        ("tag", "refs/tags/v1", "tag v1", "text=v1"),
+    ],
+)
+def test_a_builds_page_leads_to_the_lists_of_its_project_and_ref(
+    event: str, ref: str, said: str, address: str, several: bool
+) -> None:
+    """With one project, nothing on the page speaks of it."""
+    push = build_json(12, "success", event=event, ref=ref, commit=short_ref(ref), project="tides")
+    where = dataclasses.replace(context(), several_projects=several)
+    page = Page(html.build_page("en", build_view(push, context=where)))
+    links = [each for each in page.values("href") if each.startswith("/?")]
+    assert said in page.text
+    if several:
+        assert "Builds / tides / 12" in page.text
+        assert sorted(map(parts, links)) == sorted([{"project=tides"}, {address, "project=tides"}])
+    else:
+        assert links == [f"/?{address}"] and "tides" not in page.text
+
+
+def parts(address: str) -> set[str]:
+    """The parameters of an address."""
+    return set(address.partition("?")[2].split("&"))
 
 
 def test_all_queued_builds_of_a_filter_can_be_cancelled_at_once() -> None:
