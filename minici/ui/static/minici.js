@@ -242,7 +242,7 @@ const minici = (() => {
     const at = rows.findIndex((row) => row.id === chosen);
     const row = rows[Math.min(rows.length - 1, Math.max(0, at + step))];
     chosen = row.id;
-    row.querySelector(".c-id a").focus({ focusVisible: true }); // Firefox does not guess it
+    row.querySelector(".c-id a").focus();
   }
 
   const help = make("dialog", { class: "help", "aria-labelledby": "help-title" });
