@@ -405,8 +405,8 @@ TEXTS: dict[str, tuple[Forms, Forms]] = {
     "never": ("никогда", "never"),
     "start_agent": ("Ещё один агент", "One more agent"),
     "start_agent_text": (
-        "На машине с папкой minici, Python и git:",
-        "On a host with the folder minici, Python and git:",
+        "На машине с Python, git и папкой minici:",
+        "On a host with Python, git and the folder minici:",
     ),
     # Errors.
     "error_400": ("Запрос не понят", "The request was not understood"),
