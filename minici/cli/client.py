@@ -6,6 +6,7 @@ Basic, and Server-Sent Events that go on from `Last-Event-ID`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import urllib.parse
@@ -88,9 +89,12 @@ class Client:
         given = {name: value for name, value in query.items() if value is not None}
         return self._json("GET", f"/api/builds?{urllib.parse.urlencode(given)}", "builds")
 
-    def builds(self, **query: object) -> Iterator[Build]:
-        """All builds, newest first, read page by page."""
-        page = self.page(limit=_PAGE, **query)
+    def builds(self, most: Optional[int] = None, **query: object) -> Iterator[Build]:
+        """The newest `most` builds, or all, newest first, read page by page."""
+        return itertools.islice(self._builds(min(most or _PAGE, _PAGE), query), most)
+
+    def _builds(self, limit: int, query: Mapping[str, object]) -> Iterator[Build]:
+        page = self.page(limit=limit, **query)
         while True:
             yield from page["builds"]
             following = page.get("next")

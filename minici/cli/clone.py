@@ -45,9 +45,11 @@ def can_be_fetched(commit: str, repository: str) -> bool:
     """
     if os.path.isdir(repository):
         return _run("-C", repository, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
-    if not _git("remote"):
+    try:
+        pushed = _git("branch", "--remotes", "--contains", commit, "--format=%(refname)")
+        return bool(pushed) or not _git("remote")
+    except NotHere:
         return True
-    return bool(_git("branch", "--remotes", "--contains", commit, "--format=%(refname)"))
 
 
 def is_shallow() -> bool:

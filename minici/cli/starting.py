@@ -81,8 +81,8 @@ def earlier_builds(
 ) -> dict[str, Build]:
     """The newest build of each of some commits with a command that has an exit status."""
     found: dict[str, Build] = {}
-    for seen, build in enumerate(client.builds()):
-        if seen >= _MOST_SEARCHED or len(found) == len(commits):
+    for build in client.builds(_MOST_SEARCHED):
+        if len(found) == len(commits):
             break
         commit = build.get("revision") or build.get("commit")
         same = build.get("command") == command and project in (None, build.get("project"))

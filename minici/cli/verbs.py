@@ -94,9 +94,8 @@ def run_log(client: Client, given: argparse.Namespace) -> int:
 
 def run_list(client: Client, given: argparse.Namespace) -> int:
     filters = {"status": given.status, "project": given.project, "branch": given.branch}
-    page = client.page(limit=given.limit, **filters)
     if given.json:
-        return _print_json(page)
+        return _print_json(client.page(limit=given.limit, **filters))
     rows = [
         (
             str(build["id"]),
@@ -107,7 +106,7 @@ def run_list(client: Client, given: argparse.Namespace) -> int:
             plain(build.get("subject") or ""),
             plain(build.get("command") or ""),
         )
-        for build in page["builds"]
+        for build in client.builds(given.limit, **filters)
     ]
     if not rows:
         Progress().say("there are no such builds" if any(filters.values()) else "no builds yet")

@@ -14,7 +14,7 @@ from typing import Any
 
 from minici.cli.parser import VERBS
 from minici.web.passwords import hash_password
-from tests.support.fakes import FakeAgent, FakeServer
+from tests.support.fakes import Call, FakeAgent, FakeServer
 from tests.support.harness import ROOT, Place, ServerProcess, environment, wait_for
 from tests.support.repositories import git
 from tests.support.shell import Shell
@@ -47,6 +47,22 @@ def test_what_shows_something_shows_it_without_decoration(
     assert json.loads(run("show", "1", "--json").stdout)["id"] == 1
     assert json.loads(run("list", "--json").stdout)["builds"][0]["exit_status"] == 1
     assert json.loads(run("agents", "--json").stdout)["agents"][0]["slots"] == 3
+
+
+def test_a_list_may_be_longer_than_a_page_of_the_api(place: Place) -> None:
+    class Pages(FakeServer):
+        def answer(self, call: Call) -> Any:
+            first = int(call.query.get("before", 1001)) - 1
+            ids = range(first, max(0, first - int(call.query["limit"])), -1)
+            builds = [{"id": number, "status": "queued"} for number in ids]
+            path = f"/api/builds?before={ids[-1]}&limit={call.query['limit']}"
+            return 200, {"builds": builds, "next": path if ids[-1] > 1 else None}
+
+    fake = place.keep(Pages())
+    run = Shell(place, fake)
+    assert len(run("list", "--limit", "450").stdout.splitlines()) == 450
+    assert [call.query["limit"] for call in fake.calls] == ["200"] * 3
+    assert len(run("list").stdout.splitlines()) == 20
 
 
 def test_pausing_and_labels_from_the_command_line(place: Place, server: ServerProcess) -> None:
