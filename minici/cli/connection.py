@@ -52,13 +52,14 @@ class Connection:
     def __init__(self, url: str) -> None:
         parts = _split(url)
         self._https = parts.scheme == "https"
+        if self._https and not hasattr(http.client, "HTTPSConnection"):
+            raise BadAddress("https:// needs a Python with the module ssl, and this one has none")
         self._host = parts.hostname or ""
         self._port = parts.port
-        path = parts.path.rstrip("/")
-        self._prefix = path
+        self._prefix = parts.path.rstrip("/")
         host = f"[{self._host}]" if ":" in self._host else self._host
         port = f":{self._port}" if self._port else ""
-        self.base = f"{parts.scheme}://{host}{port}{path}"
+        self.base = f"{parts.scheme}://{host}{port}{self._prefix}"
         self._headers = {"Accept": "application/json", "User-Agent": "minici"}
         person = _person(parts)
         if person:
@@ -126,8 +127,9 @@ class Connection:
             unsure = status in _OF_PROXIES
             return NoAnswer(f"{self.base} can't do it now: {sentence}", sent=unsure)
         if status == 401:
+            which = "another" if "Authorization" in self._headers else "a"
             sentence = (
-                f"{self.base} asks for another name and password: put them into the URL, "
+                f"{self.base} asks for {which} name and password: put them into the URL, "
                 "http://NAME:PASSWORD@HOST, or into ~/.netrc"
             )
         elif status == 404:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_who_mistypes_is_told_in_one_line(
     out, err = capfd.readouterr()
     (line,) = err.splitlines()
     assert (status, out) == (2, "") and said in line, line
+
+
+def test_a_python_without_ssl_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(http.client, "HTTPSConnection")
+    assert main(["list", "--server", "https://127.0.0.1:1"]) == 2
+    assert "needs a Python with the module ssl" in capfd.readouterr().err
 
 
 def test_who_names_what_the_server_does_not_have_is_told_in_one_line(place: Place) -> None:

@@ -146,7 +146,9 @@ def test_name_and_password_stand_in_the_url_or_in_netrc(place: Place) -> None:
     server.start()
     run = Shell(place, server)
     refused = run("list")
-    assert refused.returncode == 2 and "name and password" in refused.stderr
+    assert refused.returncode == 2 and "asks for a name and password" in refused.stderr
+    wrong = run("list", "--server", f"http://ada:no@{server.address}")
+    assert wrong.returncode == 2 and "asks for another name and password" in wrong.stderr
     url = server.address if "://" in server.address else f"http://{server.address}"
     assert run("list", "--server", url.replace("://", "://ada:p%40ss@")).returncode == 0
     netrc = place.home / ".netrc"
