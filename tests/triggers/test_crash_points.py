@@ -28,6 +28,7 @@ from minici.store import Store
 from minici.triggers.ls_remote import LookFailed
 from minici.triggers.poller import ProjectPoller
 from minici.triggers.pushes import Pushes
+from minici.triggers.refs import MovedRef
 from tests.support.crashes import Crash, crash_at
 
 A, B, C, TAG_OBJECT = "a" * 40, "b" * 40, "c" * 40, "d" * 40
@@ -307,6 +308,21 @@ def test_a_project_whose_repository_is_another_one_begins_anew(tmp_path: Path) -
     world.refs = {MAIN: C, DEV: B}
     world.look()
     assert world.places() == {MAIN: [C]}, "another password is not another repository"
+
+
+def test_what_another_project_has_started_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    """Both look at one repository, and the server dies in the look of one."""
+    world = World(tmp_path)
+    world.refs = {MAIN: A}
+    world.look()
+    pushes, other = world.poller._pushes, dataclasses.replace(world.project, name="other")
+    pushes.begin(world.project, {MAIN: A})
+    pushes.start(other, MovedRef(MAIN, B, builds.PUSH))
+    world.boot()
+    world.refs = {MAIN: B}
+    world.look()
+    found = [(each.project, each.revision, each.status) for each in world.builds()]
+    assert found == [("other", B, builds.QUEUED), ("p", B, builds.QUEUED)]
 
 
 def test_a_starting_server_reads_no_builds_for_a_look_that_was_completed(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minici.triggers import ls_remote
 from minici.triggers.ls_remote import LookFailed, list_refs
 from minici.triggers.refs import parse_listing
 from tests.support.harness import ROOT
@@ -63,6 +66,33 @@ def test_a_server_that_stops_waits_for_no_look(deaf: socket.socket) -> None:
     with deaf, pytest.raises(LookFailed):
         list_refs(f"git://127.0.0.1:{deaf.getsockname()[1]}/x", stopping)
     assert time.monotonic() - begun < 10
+
+
+@pytest.fixture
+def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is started as git."""
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return program
+
+
+@pytest.mark.parametrize("end", ["exit 0", "exit 1", "sleep 60"])
+def test_what_git_leaves_behind_holds_up_no_look(shim: Path, end: str) -> None:
+    """An ssh, for example, that outlives it and has its pipes."""
+    shim.write_text(f"#!/bin/sh\nsleep 60 &\n{end}\n")
+    begun = time.monotonic()
+    with contextlib.suppress(LookFailed):
+        assert list_refs("/x", threading.Event(), seconds=2.0) == b""
+    assert time.monotonic() - begun < 20
+
+
+def test_a_listing_without_end_is_none(shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ls_remote, "_LISTING_LIMIT", 1 << 20)
+    shim.write_text(f"#!/bin/sh\nyes '{'a' * 40}\trefs/heads/x' | head -c 3000000\n")
+    with pytest.raises(LookFailed, match="1 MiB"):
+        list_refs("/x", threading.Event())
 
 
 def test_a_repository_that_runs_commands_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
@@ -149,6 +150,9 @@ def test_a_look_that_fails_changes_nothing_and_comes_back_later_and_later(
     world.failure, world.refs = None, {MAIN: B}
     assert poller.look() == 10.0
     assert poller.status.failure is None and world.started == [(MAIN, B, "push")]
+    world.failure = LookFailed("no route to host")
+    assert [poller.look(), poller.look()] == [10, 20], "as for the first time"
+    assert sum("no route" in line for line in caplog.messages) == 2
 
 
 def test_a_listing_that_is_cut_short_changes_nothing() -> None:
@@ -225,3 +229,28 @@ def test_only_projects_with_patterns_are_looked_at() -> None:
     quiet = ProjectConfig("quiet", "/repository", "make")
     loud = ProjectConfig("loud", "/repository", "make", branches=("*",))
     assert [each.project for each in Poller([quiet, loud], world).statuses()] == ["loud"]
+
+
+def test_a_call_for_a_project_has_no_other_looked_at(tmp_path: Path) -> None:
+    """Those of both are no repositories: each look fails, and says when."""
+    world: Any = World()
+    projects = [
+        ProjectConfig(name, str(tmp_path / name), "make", branches=("*",), poll=1000.0)
+        for name in ("moon", "sun")
+    ]
+    poller = Poller(projects, world)
+
+    def times() -> list[Optional[str]]:
+        return [each.at for each in poller.statuses()]
+
+    poller.start()
+    try:
+        wait_for(lambda: None not in times(), 20, "the first looks")
+        moon, sun = times()
+        poller.look_now("moon")
+        wait_for(lambda: times()[0] != moon, 20, "another look at one")
+        assert times()[1] == sun
+        poller.look_now()
+        wait_for(lambda: times()[1] != sun, 20, "a look at all")
+    finally:
+        poller.stop()
