@@ -110,13 +110,13 @@ def _take_in(contents: Contents, record: Mapping[str, Any]) -> None:
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise ValueError("not a number of bytes, or of a file")
+        raise ValueError(reasons.Reason("wrong_kind"))
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("not text")
+        raise ValueError(reasons.Reason("wrong_kind"))
     return value
 
 

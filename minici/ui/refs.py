@@ -11,6 +11,7 @@ from minici.ui.markup import NOTHING, Html, markup
 from minici.ui.models import BuildJson
 
 _BRANCH_PREFIX = "refs/heads/"
+_TITLES = {"project": "filter_project", "branch": "filter_branch", "tag": "filter_tag"}
 
 
 def project_link(translate: Translator, build: BuildJson) -> Html:
@@ -38,6 +39,6 @@ def _link(translate: Translator, kind: str, name: str, address: str) -> Html:
         '<a class="ref ref-$kind" href="$url" title="$title">$text</a>',
         kind=kind,
         url=address,
-        title=translate(f"filter_{kind}"),
+        title=translate(_TITLES[kind]),
         text=name,
     )
