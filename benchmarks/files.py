@@ -113,6 +113,7 @@ def _build(server: Server, repository: Repository, command: str) -> float:
         number = caller.start(repository.commits[0], command)
         recorded.wait(number)
         seconds = time.perf_counter() - begun
+    with Caller(server) as caller:
         build = caller.api(f"/builds/{number}")
     if build["status"] != "success" or build["files_left_out"]:
         raise RuntimeError(f"build {number}: {build['reason']}, {build['files_left_out']} left out")

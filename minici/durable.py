@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -112,13 +111,6 @@ def sync(descriptor: int) -> None:
             if error.errno not in _UNSUPPORTED:
                 raise
     os.fsync(descriptor)
-
-
-def begin_sync(descriptor: int, start: int, size: int) -> None:
-    """Have the system begin to bring a part of a file to disk, where it can: `sync` then has less
-    to wait for. Raises OSError."""
-    if sys.platform == "linux":  # dirty pages are not dropped, but written
-        os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_DONTNEED)
 
 
 def sync_file(path: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from minici.durable import begin_sync, sync, sync_file, sync_folder, write_all, write_atomic
+from minici.durable import sync, sync_file, sync_folder, write_all, write_atomic
 from minici.files.shelf import (
     INDEX,
     BuildFile,
@@ -147,14 +147,14 @@ class IncomingFiles:
         """Write to the file of a number, at its end without `offset`; return where."""
         descriptor = os.open(self._path(number), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            start = os.lseek(descriptor, 0, os.SEEK_END) if offset is None else offset
-            os.ftruncate(descriptor, start)  # of a piece that found no space, some may be there
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            start = end if offset is None else offset
+            if start < end:  # of a piece that found no space, some may be there
+                os.ftruncate(descriptor, start)
             os.lseek(descriptor, start, os.SEEK_SET)
             write_all(descriptor, data)
             if durable:
                 sync(descriptor)
-            else:
-                begin_sync(descriptor, start, len(data))
         finally:
             os.close(descriptor)
         return start
