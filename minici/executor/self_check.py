@@ -44,9 +44,13 @@ _GIT_ERRORS = (
 
 # What is wrong with a disk, and not with what is written to it.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-# The same in a line of git's, of this host and not of the remote one.
-_DISK_SENTENCES = "|".join(re.escape(os.strerror(number)) for number in _DISK_ERRORS)
-_DISK_SENTENCE = re.compile(f"^(?!remote: ).*({_DISK_SENTENCES})", re.MULTILINE)
+# The same in a line of git's, of this host and not of the remote one. Where a write fails, git does
+# not always say why.
+_DISK_SENTENCES = (
+    *(re.escape(os.strerror(each)) for each in _DISK_ERRORS),
+    r"(?:unable to|couldn't) write .*",
+)
+_DISK_SENTENCE = re.compile(f"^(?!remote: ).*?({'|'.join(_DISK_SENTENCES)})", re.MULTILINE)
 
 log = logging.getLogger(__name__)
 

@@ -153,21 +153,31 @@ def test_fault_64_a_repository_for_which_there_is_no_space(
     assert_goes_on(agent, server, 2)
 
 
-def test_fault_64_space_that_git_lacked_and_gave_back(place: Place, server: FakeServer) -> None:
+@pytest.mark.parametrize(
+    ("verb", "said", "reason"),
+    [
+        ("fetch", "fatal: write error: No space left on device", "No space left on device"),
+        ("checkout", "error: unable to write file noise", "unable to write file noise"),
+        ("checkout", "error: cannot update ref: couldn't write 'HEAD.lock'", "couldn't write"),
+    ],
+)
+def test_fault_64_space_that_git_lacked_and_gave_back(
+    place: Place, server: FakeServer, verb: str, said: str, reason: str
+) -> None:
     """The disk has room again by the time at which the result would be kept."""
     full = place.folder / "full"
     full.touch()
     programs = place.folder / "programs"
     programs.mkdir()
     shim = programs / "git"
-    said = "fatal: write error: No space left on device"
-    script = f'case "$*" in *" fetch "*) [ -e {full} ] && echo >&2 "{said}" && exit 128;; esac'
+    fails = f'[ -e {full} ] && echo >&2 "{said}" && exit 128'
+    script = f'case "$*" in *" {verb} "*) {fails};; esac'
     shim.write_text(f'#!/bin/sh\n{script}\nexec {shutil.which("git")} "$@"\n')
     shim.chmod(0o755)
     agent = place.agent(server, {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"})
     assert hand(agent, 1).status == 202
     told = server.wait_call("/notify_build_returned").params
-    assert "No space left" in told["reason"] and not server.results
+    assert reason in told["reason"] and not server.results
     full.unlink()
     assert_goes_on(agent, server, 2)
 
