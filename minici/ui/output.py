@@ -238,11 +238,9 @@ def _end(translate: Translator, view: BuildView, status: str) -> Html:
 def _end_of_build(translate: Translator, view: BuildView) -> Optional[str]:
     """The exit status, unless the verdict says it."""
     exit_status = view.build.get("exit_status")
-    if exit_status is None and not any(kept_of(view)):
-        return None
     told = view.build.get("status") == "failure" and is_exit(reason_of(view.build))
     if exit_status is None or told:
-        return translate("log_end")
+        return translate("log_end") if any(kept_of(view)) else None
     if exit_status < 0:
         return translate("log_end_signal", signal=signal_name(exit_status))
     return translate("log_end_exit", exit=exit_status)

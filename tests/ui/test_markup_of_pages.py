@@ -885,6 +885,8 @@ def test_no_output_is_said_in_words() -> None:
     assert "The command wrote nothing." in english_build("success", **nothing).text
     assert "No output yet." in english_build("running", **nothing).text
     assert "once the build begins" in english_build("queued", **nothing).text
+    failed = english_build("failure", reason="exit status 2", **nothing, dropped_bytes=0)
+    assert "The command wrote nothing." in failed.text and "End of" not in failed.text
     lost = english_build("lost", **nothing)
     assert "There is no output." in lost.text and "wrote nothing" not in lost.text
 
