@@ -39,7 +39,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "routes": "* triggers hooks scheduler store output files html web",
         "executor": "* checkout process output web",
         "server": "* triggers hooks store output scheduler routes html web",
-        "cli": "* web.client",
+        "cli": "*",
         "agent": "* executor checkout process output web",
         "standalone": "*",
         "__main__": "* standalone web.passwords cli",
@@ -49,7 +49,7 @@ MOST_AT_THE_TOP = 20
 IO_MODULES = {"io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "threading"}
 PURE = (
     *("build", "validation", "reasons", "timestamps"),
-    *("executor.environment", "executor.masking", "standalone.detect"),
+    *("executor.environment", "executor.masking", "standalone.detect", "cli.bisection"),
     *("scheduler.build_queue", "scheduler.choosing", "scheduler.waiting"),
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
