@@ -132,7 +132,7 @@ def find_breakage(folder: Path, git: Git, thorough: bool = True) -> Optional[str
     try:
         local_refs(folder, git)
         if thorough:
-            git(f"--git-dir={folder}", "fsck", "--no-dangling", "--no-progress", folder=folder)
+            git.fsck(folder)
         return None
     except GitError as error:
         return str(error) if breakage(error.messages) else None

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from minici.build import STDERR, STDOUT
 from minici.checkout import messages
@@ -67,7 +67,9 @@ _REMOVE = """
 chmod -R u+rwX "$@" 2>/dev/null
 rm -rf "$@" 2>/dev/null || { chattr -R -i -a "$@" 2>/dev/null; rm -rf "$@"; }
 """
-_LEFT = re.compile(r"^warning: unable to (unlink|rmdir) ", re.MULTILINE)
+# What makes a checkout wrong although git exits with 0: files that stay, a tree that is missing.
+_WRONG = re.compile(r"^warning: unable to (unlink|rmdir) |^error: Could not read ", re.MULTILINE)
+_FSCK = 'exec "$@" >&2'  # part of what is wrong goes to its standard output
 _CAPTURED = {STDOUT: 64 * 1024 * 1024, STDERR: 64 * 1024}  # bytes
 
 log = logging.getLogger(__name__)
@@ -151,12 +153,13 @@ class Git:
     ) -> None:
         """Call git for a checkout, after the commands `first` and the call `clean`.
 
-        Raises as a single call does, and GitError where something of another checkout is left.
+        Raises as a single call does, and GitError where something of another checkout is left, or
+        something is missing.
         """
         orders = [*first, *([self._words(clean)] if clean else ()), self._words(checkout)]
         command, *others = orders
         _, said = self._call(command, folder, self.account, then=others, shown=True)
-        if _LEFT.search(said):
+        if _WRONG.search(said):
             raise GitError(messages.complaint(said, 0), said)
 
     def sequence(self, calls: Sequence[Sequence[str]], folder: Path) -> None:
@@ -164,6 +167,11 @@ class Git:
         if calls:
             command, *others = map(self._words, calls)
             self._call(command, folder, self.account, then=others)
+
+    def fsck(self, folder: Path) -> None:
+        """Have git check a repository. Raises as a call does; the messages say what is wrong."""
+        options = (f"--git-dir={folder}", "fsck", "--no-dangling", "--no-progress")
+        self._call(_shell(_FSCK, *self._words(options)), folder, self.account)
 
     def nice(self, *words: str, folder: Path) -> None:
         """Call git with the least claim to the processor. Raises as a call does."""
@@ -307,8 +315,8 @@ def _program(path: str) -> str:
     return shutil.which("git", path=path) or "git"
 
 
-def _shell(script: str, *paths: Path) -> list[str]:
-    return ["/bin/sh", "-c", script, "sh", *map(str, paths)]
+def _shell(script: str, *words: Union[str, Path]) -> list[str]:
+    return ["/bin/sh", "-c", script, "sh", *map(str, words)]
 
 
 def _error(exit: Exit, said: str) -> GitError:

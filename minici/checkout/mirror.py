@@ -81,23 +81,13 @@ class Mirror:
         A full hash that is here needs no network. A name is looked up in the repository first:
         it may have moved a second ago. Raises GitError, Interrupted, SupervisorLost.
         """
-        full = _FULL_HASH.match(commit) is not None
-        found = self._find(commit, git) if full else None
-        if found is None:
-            self.fetch(git, commit)
-            found = self._find(commit, git) if full else None
-        if found is None and full:
-            found = self._find_elsewhere(commit, git)
-        if found is None:
-            found = self._find_name(commit, git)
-        if found is None and self._suspect:
-            self._suspect = False
-            if self.repair(git):
-                return self.resolve(commit, git)
-        if found is None:
-            repository = public(self.repository)
-            raise GitError(Reason("no_commit", commit=commit, repository=repository))
-        return found
+        try:
+            return self._resolve(commit, git)
+        except GitError:
+            suspect, self._suspect = self._suspect, False
+            if not suspect or not self.repair(git):
+                raise
+        return self._resolve(commit, git)
 
     def fetch(self, git: Git, commit: str = "") -> None:
         """Bring all branches and tags up to date, as far as the build of `commit` needs them.
@@ -151,6 +141,21 @@ class Mirror:
         finally:
             self._upkeep = None
             self._lock.release()
+
+    def _resolve(self, commit: str, git: Git) -> Commit:
+        full = _FULL_HASH.match(commit) is not None
+        found = self._find(commit, git) if full else None
+        if found is None:
+            self.fetch(git, commit)
+            found = self._find(commit, git) if full else None
+        if found is None and full:
+            found = self._find_elsewhere(commit, git)
+        if found is None:
+            found = self._find_name(commit, git)
+        if found is None:
+            repository = public(self.repository)
+            raise GitError(Reason("no_commit", commit=commit, repository=repository))
+        return found
 
     def _find_name(self, commit: str, git: Git) -> Optional[Commit]:
         """A full name of a ref goes first, then a branch, a tag, and at last a short hash."""
@@ -211,7 +216,8 @@ class Mirror:
                 except GitError as error:
                     if is_final(error.messages):
                         return None
-                    if is_corruption(error.messages):
+                    self._suspect = self._suspect or is_corruption(error.messages)
+                    if self._suspect:
                         raise
                     retry.pause(error)
 

@@ -194,7 +194,7 @@ class Route:
         """Raise BadParameter for names that the route does not know."""
         if self.params is None:
             return
-        unknown = ", ".join(name for name in params.names if name not in self.params)
+        unknown = ", ".join(name or '""' for name in params.names if name not in self.params)
         if unknown and self.params:
             known = ", ".join(self.params)
             raise BadParameter(Reason("param_unknown", names=unknown, known=known))

@@ -386,3 +386,25 @@ def test_fault_56_passwords_are_not_shown(
     agent.checkout(upstream.folder, "main", progress=shown.append)
     assert b"From https://host/x\n" in b"".join(shown)
     assert b"hid" not in b"".join(shown)
+
+
+@pytest.mark.parametrize("harm", ["gone", "empty"])
+@pytest.mark.parametrize("what", ["", "^{tree}", ":file"], ids=["commit", "tree", "content"])
+def test_rule_22_a_mirror_that_lacks_something_is_made_anew(
+    agent: Agent, upstream: Upstream, what: str, harm: str
+) -> None:
+    """Also where git itself exits with 0: without its tree, a commit would be an empty folder."""
+    second = upstream.commit("Second", file="two\n")
+    upstream.commit("Third", file="three\n")
+    agent.checkout(upstream.folder, "main", slot=1)
+    name = upstream.git("rev-parse", f"{second}{what}")
+    object = agent.mirror / "objects" / name[:2] / name[2:]
+    object.unlink()
+    if harm == "empty":
+        object.touch()
+    begun = time.monotonic()
+    assert agent.checkout(upstream.folder, second).subject == "Second"
+    assert agent.sh("cat file; git status --short; git log --format=%s") == "two\nSecond\nFirst"
+    assert agent.checkout(upstream.folder, "main").subject == "Third"
+    assert agent.sh("cat file") == "three"
+    assert time.monotonic() - begun < 20, "nothing of it waits for the repository"

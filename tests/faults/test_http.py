@@ -444,6 +444,13 @@ def test_fault_47_an_unknown_parameter_is_named_with_those_that_are_known(
     assert at_rest.get("/api/builds").json()["builds"] == []
 
 
+def test_fault_47_a_name_that_is_empty_is_unknown(at_rest: ServerProcess) -> None:
+    body = b'{"commit": "main", "command": "true", "": "x"}'
+    reply = at_rest.request("POST", "/api/builds", body, {"Content-Type": JSON})
+    assert reply.status == 400 and 'unknown parameter ""; known are commit' in reply.error()
+    assert at_rest.get("/api/builds").json()["builds"] == []
+
+
 def test_fault_47_people_are_told_on_a_page(at_rest: ServerProcess) -> None:
     reply = at_rest.request("POST", "/build", b"commit=main&command=true&timeout=2", FORM)
     assert reply.status == 400 and "timeout" in reply.text and "<html" in reply.text
