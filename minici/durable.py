@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
+Data = Union[bytes, bytearray]
 
 _READ_BYTES = 1024 * 1024
 _PROBE_VALID_SECONDS = 1.0
@@ -89,7 +90,7 @@ def read_whole(path: PathLike, flags: int = 0) -> bytes:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: Data) -> None:
     """Write all of `data`: a single write may be short when space runs out. Raises OSError."""
     view = memoryview(data)
     while view:

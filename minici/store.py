@@ -32,6 +32,7 @@ from typing import Any, Callable, Optional, Union
 from minici import build as builds
 from minici.build import Build, Kept
 from minici.durable import (
+    Data,
     FolderLock,
     WritableProbe,
     sync_folder,
@@ -383,7 +384,7 @@ class Store:
             return IncomingFiles(folder / _FILES, limit)
 
     def add_file(
-        self, number: int, files: IncomingFiles, path: str, offset: int, data: bytes, last: bool
+        self, number: int, files: IncomingFiles, path: str, offset: int, data: Data, last: bool
     ) -> int:
         """Add a piece of a file, as `IncomingFiles.add`. Raises BuildUnusable besides."""
         with self._writing(number):

@@ -62,10 +62,11 @@ class FileUpload:
     def _send_pieces(self, file: KeptFile) -> Optional[Reason]:
         """Send one file; return why it can't be kept. Raises Failed, OSError."""
         offset = moves = 0
-        with open(self._folder / str(file.number), "rb") as source:
+        buffer = memoryview(bytearray(min(PIECE_BYTES, file.size)))
+        with open(self._folder / str(file.number), "rb", buffering=0) as source:
             while not self._given_up:
                 source.seek(file.start + offset)
-                data = source.read(min(PIECE_BYTES, file.size - offset))
+                data = buffer[: source.readinto(buffer[: file.size - offset])]
                 end = offset + len(data)
                 if not data and end < file.size:
                     raise OSError("it is shorter than it was")

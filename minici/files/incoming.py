@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from minici.durable import sync, sync_file, sync_folder, write_all, write_atomic
+from minici.durable import Data, sync, sync_file, sync_folder, write_all, write_atomic
 from minici.files.shelf import (
     INDEX,
     BuildFile,
@@ -57,7 +57,7 @@ class _Partial:
     number: int
     size: int = 0
     ended: bool = False
-    small: Optional[bytes] = None
+    small: Optional[Data] = None
 
 
 class IncomingFiles:
@@ -99,7 +99,7 @@ class IncomingFiles:
         numbers = (each.number for each in self._contents.files.values())
         self._next_number = max(numbers, default=0) + 1
 
-    def add(self, path: str, offset: int, data: bytes, last: bool) -> int:
+    def add(self, path: str, offset: int, data: Data, last: bool) -> int:
         """Add a piece of a file; return where the next one begins.
 
         With `last`, the whole file survives a power cut when this returns. Raises FileGap,
@@ -131,7 +131,7 @@ class IncomingFiles:
             self._next_number += 1
         return self._partial[path]
 
-    def _append(self, path: str, partial: _Partial, offset: int, data: bytes, last: bool) -> None:
+    def _append(self, path: str, partial: _Partial, offset: int, data: Data, last: bool) -> None:
         if offset != partial.size:
             raise FileGap(partial.size)
         if self._total + len(data) > self._limit:
@@ -143,7 +143,7 @@ class IncomingFiles:
         partial.size += len(data)
         self._total += len(data)
 
-    def _write(self, number: int, data: bytes, offset: Optional[int], durable: bool = False) -> int:
+    def _write(self, number: int, data: Data, offset: Optional[int], durable: bool = False) -> int:
         """Write to the file of a number, at its end without `offset`; return where."""
         descriptor = os.open(self._path(number), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
@@ -273,7 +273,7 @@ class IncomingFiles:
             return len(contents.files), contents.left_count
 
 
-def _repeated(size: int, offset: int, data: bytes, last: bool) -> int:
+def _repeated(size: int, offset: int, data: Data, last: bool) -> int:
     """The answer to a piece of a file that is whole: its end again, if this is its last piece."""
     if last and offset + len(data) == size:
         return size

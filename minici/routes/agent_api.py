@@ -124,7 +124,7 @@ class AgentEndpoints:
         wrong = check_file_path(path)
         if wrong:
             raise BadParameter(Reason("param_wrong", name="path", reason=wrong))
-        data = request.body.read()
+        data = request.body.read_buffer()
         try:
             with as_http():
                 following = self._reports.add_file(number, attempt, path, offset, data, last)

@@ -13,6 +13,7 @@ from typing import Optional
 
 from minici import build as builds
 from minici.build import AttemptId, Result
+from minici.durable import Data
 from minici.files.incoming import Closed, IncomingFiles
 from minici.files.shelf import LeftOut
 from minici.output.checkout_log import CHECKOUT
@@ -91,7 +92,7 @@ class AgentUpdates:
         return total
 
     def add_file(
-        self, number: int, attempt: int, path: str, offset: int, data: bytes, last: bool
+        self, number: int, attempt: int, path: str, offset: int, data: Data, last: bool
     ) -> int:
         """Add a piece of a running attempt's file; returns where the next one begins.
 

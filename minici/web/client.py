@@ -22,7 +22,8 @@ from minici.reasons import Reason, from_json
 from minici.web import tls
 from minici.web.keepalive import KeepAliveHandler, TimedResponse
 
-Body = Union[bytes, BinaryIO]
+Bytes = Union[bytes, "memoryview[int]"]
+Body = Union[Bytes, BinaryIO]
 
 _ANSWER_LIMIT = 1024 * 1024  # bytes: an agent's ping with thousands of builds is far below it
 _AGAIN = frozenset((401, 408, 429))
@@ -127,7 +128,7 @@ class Client:
         self,
         path: str,
         query: Mapping[str, object],
-        body: bytes,
+        body: Bytes,
         timeout: Optional[float] = None,
     ) -> Answer:
         """POST raw bytes, with the parameters in the query string."""

@@ -17,7 +17,6 @@ from minici.web.routing import HttpError
 BODY_SECONDS = 15.0  # for a body, besides what its bytes take at the slowest rate allowed
 SLOWEST = 16 * 1024  # bytes a second
 HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
-PIECE = 1024 * 1024  # bytes of a body that are asked of the system in one go
 
 # A name of RFC 9110 with nothing before or behind it, and no control character in the value:
 # what two servers could take for different things is taken for nothing.
@@ -50,26 +49,29 @@ class Body:
         self.before_read: Optional[Callable[[], None]] = None
 
     def read(self, size: int = -1) -> bytes:
+        return bytes(self.read_buffer(size))
+
+    def read_buffer(self, size: int = -1) -> bytearray:
+        """Do the same as `read`, with one copy less."""
         if self.before_read:
             self.before_read()
             self.before_read = None
         wanted = self.left if size < 0 else min(size, self.left)
-        pieces = []
-        while wanted > 0:
-            piece = self._read_some(min(wanted, PIECE))
-            pieces.append(piece)
-            wanted -= len(piece)
-        return b"".join(pieces)
+        data = bytearray(wanted)
+        view = memoryview(data)
+        while view:
+            view = view[self._read_into(view) :]
+        return data
 
-    def _read_some(self, size: int) -> bytes:
+    def _read_into(self, view: memoryview) -> int:
         self._started = self._started or time.monotonic()
         taken = self.length - self.left
         self._timer.deadline = self._started + BODY_SECONDS + taken / SLOWEST
-        piece = self._source.read1(size)
-        if not piece:
+        length = self._source.readinto1(view)
+        if not length:
             raise Disconnected("the body ended early")
-        self.left -= len(piece)
-        return piece
+        self.left -= length
+        return length
 
 
 class HeadReader:

@@ -58,6 +58,8 @@ class BodyReader(Protocol):
 
     def read(self, size: int = -1) -> bytes: ...
 
+    def read_buffer(self, size: int = -1) -> bytearray: ...
+
 
 @dataclass
 class Request:
