@@ -112,7 +112,8 @@ class Connection:
             return "its certificate is not trusted: name its authority's file in SSL_CERT_FILE"
         if self._https and reason:
             return f"no HTTPS is spoken there ({reason}); try http://"
-        if not self._https and isinstance(error, http.client.HTTPException):
+        unclear = isinstance(error, (http.client.HTTPException, ConnectionResetError))
+        if not self._https and unclear:
             return f"{_said(error)}; if it serves HTTPS, write https://"
         return _said(error)
 
