@@ -7,6 +7,7 @@ minici's own agent does. What they do with a build is up to who makes them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -84,7 +85,8 @@ class StandIn:
         while True:
             running = ",".join(map(str, self.running))
             params = {"host": "127.0.0.1", "port": self.port, "slots": 1, "running": running}
-            await self._post("/notify_agent", params)
+            with contextlib.suppress(OSError, EOFError, RuntimeError):  # tried again, as agents do
+                await self._post("/notify_agent", params)
             await asyncio.sleep(RENEWAL)
 
     async def _post(self, path: str, params: dict[str, object], keep: bool = False) -> None:
