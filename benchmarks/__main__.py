@@ -27,6 +27,7 @@ from benchmarks import (
     pushes,
     rate,
     report,
+    scale,
     size,
     turn,
 )
@@ -55,6 +56,7 @@ MEASURES = {
     "changes": Measure("what is new in an output", changes.measure, 300),
     "history": Measure("history, against 100 builds", history.measure, 600),
     "agents": Measure("a thousand agents", crowd.measure, 240),
+    "scale": Measure("one server's share", scale.measure, 240),
     "pushes": Measure("pushes", pushes.measure, 600),
     "size": Measure("size", size.measure, 120),
 }

@@ -26,16 +26,16 @@ _BUILDS = 500
 
 
 def measure(ground: Ground) -> Iterator[Figure]:
-    _raise_file_limit()
+    _raise_file_limit(_COUNT)
     count, lost = ground.times(_COUNT, 50), ground.times(_LOST, 5)
     builds = ground.times(_BUILDS, 50)
     floor = _work(ground, 1, builds)
     server = _server(ground)
     log = LogReader(server.log_path)
-    with StandIns(server, count, _end_at_once) as crowd:
+    with StandIns(server, count, end_at_once) as crowd:
         wait_for(lambda: log.count(" is new") == count, f"{count} agents registered")
         if system.HAS_PROC:
-            yield _rest(ground, server, crowd)
+            yield _rest(ground, server, crowd, _CORE)
         yield Figure(
             f"a build at once for each, {builds} builds among {count} agents",
             "ms a build",
@@ -51,10 +51,10 @@ def _server(ground: Ground) -> Server:
     return ground.server(ground.folder, ping_interval=_PING_INTERVAL, agent_timeout=_AGENT_TIMEOUT)
 
 
-def _raise_file_limit() -> None:
-    """A thousand listen here, in one process."""
+def _raise_file_limit(count: int) -> None:
+    """So many listen here, in one process."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 8 * _COUNT
+    wanted = 8 * count
     soft = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
@@ -76,14 +76,26 @@ class LogReader:
         return self._text.count(words)
 
 
-def _end_at_once(agent: StandIn, order: dict[str, str]) -> None:
+def end_at_once(agent: StandIn, order: dict[str, str]) -> None:
     agent.spawn(agent.finish(int(order["id"])))
 
 
 # At rest.
 
 
-def _rest(ground: Ground, server: Server, crowd: StandIns) -> Figure:
+def at_rest(ground: Ground, count: int, most: float) -> Figure:
+    """The cost of so many agents at rest; `most` is the goal, in per cent of a core."""
+    _raise_file_limit(count)
+    server = _server(ground)
+    log = LogReader(server.log_path)
+    with StandIns(server, count, end_at_once) as crowd:
+        wait_for(lambda: log.count(" is new") == count, f"{count} agents registered")
+        found = _rest(ground, server, crowd, most)
+    server.end()
+    return found
+
+
+def _rest(ground: Ground, server: Server, crowd: StandIns, most: float) -> Figure:
     """Pings and registrations, in per cent of a core."""
     time.sleep(ground.times(6, 1))  # what they cost when they are new is another matter
     found = []
@@ -95,7 +107,7 @@ def _rest(ground: Ground, server: Server, crowd: StandIns) -> Figure:
     a_second = len(crowd.agents) / _PING_INTERVAL
     floor = [100 * a_second * _bare_ping(crowd.agents) for _ in found]
     name = f"{len(crowd.agents)} agents at rest"
-    goal = at_most(plus=_CORE)
+    goal = at_most(plus=most)
     return Figure(name, "% of a core", Spread.of(found), Spread.of(floor), goal)
 
 
@@ -118,7 +130,7 @@ def _bare_ping(agents: Sequence[StandIn]) -> float:
 def _work(ground: Ground, count: int, builds: int) -> Spread:
     """The same builds with few agents."""
     server = _server(ground)
-    with StandIns(server, count, _end_at_once):
+    with StandIns(server, count, end_at_once):
         found = _start_builds(server, builds, ground.times(3, 1))
     server.end()
     return found

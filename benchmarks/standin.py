@@ -7,8 +7,10 @@ minici's own agent does. What they do with a build is up to who makes them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Callable, Optional
@@ -16,6 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from benchmarks.ground import Server
 
+_KEPT_SECONDS = 2.0  # that a connection is kept without a call, as of minici's agent
 RENEWAL = 5.0  # seconds from one registration to the next, as of minici's agent
 
 # Given the order, called in the stand-ins' thread once the agent has said yes to it.
@@ -36,6 +39,9 @@ class StandIn:
         self.lives = True
         self._hangs = False
         self._errands: set[asyncio.Task[None]] = set()
+        # The connection for results: an agent of one slot brings one after the other.
+        self._kept: Optional[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = None
+        self._kept_since = 0.0
 
     async def begin(self, delay: float) -> None:
         """Listen, and register after so many seconds."""
@@ -47,6 +53,8 @@ class StandIn:
     def die(self) -> None:
         """Refuse connections from now on, and say nothing more."""
         self.lives = False
+        if self._kept is not None:
+            self._kept[1].close()
         if self._renewing is not None:
             self._renewing.cancel()
         if self._listener is not None:
@@ -70,27 +78,37 @@ class StandIn:
         """Report the success of a build, which is no longer here then."""
         attempt = self.running.pop(number)
         params = {"id": number, "attempt": attempt, "status": 0, "stdout": "", "stderr": ""}
-        await self._post("/notify_build_result", params)
+        await self._post("/notify_build_result", params, keep=True)
 
     async def _renew(self, delay: float) -> None:
         await asyncio.sleep(delay)
         while True:
             running = ",".join(map(str, self.running))
             params = {"host": "127.0.0.1", "port": self.port, "slots": 1, "running": running}
-            await self._post("/notify_agent", params)
+            with contextlib.suppress(OSError, EOFError, RuntimeError):  # tried again, as agents do
+                await self._post("/notify_agent", params)
             await asyncio.sleep(RENEWAL)
 
-    async def _post(self, path: str, params: dict[str, object]) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+    async def _post(self, path: str, params: dict[str, object], keep: bool = False) -> None:
+        if self._kept is not None and time.monotonic() - self._kept_since > _KEPT_SECONDS:
+            self._kept[1].close()
+            self._kept = None
+        kept = self._kept if keep else None
+        reader, writer = kept or await asyncio.open_connection("127.0.0.1", self._server.port)
         body = urlencode(params).encode("ascii")
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {self._server.address}\r\nConnection: close\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {self._server.address}\r\n"
+            f"Connection: {'keep-alive' if keep else 'close'}\r\n"
             "Content-Type: application/x-www-form-urlencoded\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode("ascii") + body)
-        answer = await reader.read()
-        writer.close()
+        answer = await reader.readuntil(b"\r\n\r\n")
+        answer += await reader.readexactly(int(answer.split(b"Content-Length: ")[1].split()[0]))
+        if keep:
+            self._kept, self._kept_since = (reader, writer), time.monotonic()
+        else:
+            writer.close()
         if not answer.startswith(b"HTTP/1.1 200 "):
             raise RuntimeError(f"{path}: {answer[:300]!r}")
 

@@ -172,6 +172,7 @@ SENTENCES: dict[str, str] = {
     "target_slash": "the target of a request begins with a slash",
     "line_long": "the request line is longer than {bytes} bytes",
     "headers_long": "the headers are longer than {bytes} bytes",
+    "headers_many": "there are more than {count} headers",
     "header_form": "a header is not of the form name: value",
     "no_chunks": "send the body with a Content-Length, not in chunks",
     "one_length": "there must be one Content-Length, a number",

@@ -48,7 +48,7 @@ from minici.thread_pool import ThreadPool
 from minici.triggers.poller import Poller
 from minici.triggers.pushes import Pushes
 from minici.web import tls
-from minici.web.admission import descriptors
+from minici.web.admission import descriptors, kept_agents
 from minici.web.client import Client
 from minici.web.guard import AllowedHosts, ServerGuard
 from minici.web.listener import Listener
@@ -64,7 +64,6 @@ _HEADERS = {
     # Not `no-referrer`: browsers then send `Origin: null` with our own forms.
     "Referrer-Policy": "same-origin",
 }
-_DESCRIPTORS_PER_AGENT = 16  # one kept agent connection for every 16 descriptors
 _AGENT_CALL_SECONDS = 10.0
 # From one ping to the next, and less than the 5 s of a server in Node.
 _KEEP_ALIVE_SECONDS = 4.0
@@ -96,9 +95,7 @@ class Server:
         self.hooks = HookQueue(config.data / "hooks", config.projects, self._load, telling)
         self._instance = secrets.token_hex(16)  # another one with each start: rule 20
         self._agents_trust = functools.lru_cache(maxsize=1)(tls.client_context)
-        client = AgentClient(
-            self._agent_client, kept_clients=max(1, descriptors() // _DESCRIPTORS_PER_AGENT)
-        )
+        client = AgentClient(self._agent_client, kept_clients=kept_agents(descriptors()))
         page_url = self._page_url if config.url else None
         self._in_background = in_background = ThreadPool()
         self.dispatcher = Dispatcher(self.state, client, in_background, page_url)

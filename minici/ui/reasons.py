@@ -114,6 +114,7 @@ RUSSIAN: dict[str, str] = {
     "target_slash": "адрес запроса начинается с косой черты",
     "line_long": "строка запроса длиннее {bytes} байт",
     "headers_long": "заголовки длиннее {bytes} байт",
+    "headers_many": "заголовков больше {count}",
     "header_form": "заголовок не вида имя: значение",
     "no_chunks": "передавайте тело с Content-Length, не по частям",
     "one_length": "заголовок Content-Length должен быть один, и число",

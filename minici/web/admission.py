@@ -106,6 +106,12 @@ def most_connections(files: int) -> int:
     return min(MOST_CONNECTIONS, max(4, (files - RESERVED_FILES) * 2 // 7))
 
 
+def kept_agents(files: int) -> int:
+    """Return how many agents' connections are kept with so many files: each may have two, and
+    listening takes four for each connection at most."""
+    return max(1, files // 16, (files - 4 * most_connections(files)) // 2)
+
+
 def descriptors() -> int:
     """Raise the limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

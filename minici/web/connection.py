@@ -14,12 +14,13 @@ import socket
 import time
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Optional, Protocol
+from typing import Optional, Protocol
 from urllib.parse import unquote_to_bytes
 
 from minici.reasons import Reason, sentence_of
 from minici.web import tls
 from minici.web.admission import Admission
+from minici.web.headers import Headers
 from minici.web.params import BadParameter
 from minici.web.request_reader import Body, Disconnected, HeadReader, RequestReader
 from minici.web.routing import Application, EventStream, HttpError, Request, Response
@@ -61,10 +62,10 @@ class Connection(BaseHTTPRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.1"  # a line that is no HTTP gets an answer that is
     disable_nagle_algorithm = True
     wbufsize = 64 * 1024
     server: Owner  # type: ignore[assignment]
+    headers: Headers  # type: ignore[assignment]
 
     def setup(self) -> None:
         self.accepted = self.request
@@ -107,7 +108,7 @@ class Connection(BaseHTTPRequestHandler):
         if not self._await_request():
             return
         started = time.monotonic()
-        self.requestline, self.command, self.request_version = "", "", ""
+        self.command, self.request_version = "", ""
         request: Optional[Request] = None
         body: Optional[Body] = None
         with contextlib.ExitStack() as held:
@@ -140,17 +141,17 @@ class Connection(BaseHTTPRequestHandler):
 
     def _read_head(self) -> None:
         self.timer.deadline = time.monotonic() + HEAD_SECONDS
-        limited: Any = HeadReader(self.source)
-        self.rfile = limited  # where the base class reads headers
-        try:
-            self.raw_requestline = limited.readline(LINE_LIMIT + 1)
-            if self.raw_requestline in (b"\r\n", b"\n"):  # left over from before: RFC 9112, 2.2
-                self.raw_requestline = limited.readline(LINE_LIMIT + 1)
-            self._check_line(self.raw_requestline)
-            if not self.parse_request():
-                raise HttpError(400, Reason("not_a_request"))
-        finally:
-            self.rfile = self.source
+        head = HeadReader(self.source)
+        line = head.line(LINE_LIMIT)
+        if line in (b"\r\n", b"\n"):  # left over from before: RFC 9112, 2.2
+            line = head.line(LINE_LIMIT)
+        self._check_line(line)
+        # Of bytes, which split at no more than the blanks that `_check_line` knows.
+        words = [word.decode("latin-1") for word in line.split()]
+        self.command, self.path, self.request_version = words
+        self.headers = head.fields()
+        ends = self.headers.get("Connection", "").lower() == "close"
+        self.close_connection = ends or self.request_version == "HTTP/1.0"  # can't say to go on
         self.server.admission.mark(self.accepted, self.connection, waiting=False)
 
     @staticmethod
@@ -159,15 +160,6 @@ class Connection(BaseHTTPRequestHandler):
             raise HttpError(414, Reason("line_long", bytes=LINE_LIMIT))
         if not re.fullmatch(rb"[A-Z]{1,20} [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]\r?\n", line):
             raise HttpError(400, Reason("not_a_request"))
-
-    def send_error(
-        self, code: int, message: Optional[str] = None, explain: Optional[str] = None
-    ) -> None:
-        """Answer an error that the base class has found like any other error."""
-        raise HttpError(code, message or Reason("not_a_request"))
-
-    def handle_expect_100(self) -> bool:
-        return True  # said when the body is asked for, and not before it is known to be welcome
 
     def _expect(self, body: Body) -> None:
         if self.headers.get("Expect", "").lower() == "100-continue":
@@ -178,7 +170,7 @@ class Connection(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _body(self) -> Body:
-        lengths = self.headers.get_all("Content-Length") or []
+        lengths = self.headers.get_all("Content-Length")
         if self.headers.get_all("Transfer-Encoding"):
             raise self._unframed(411, Reason("no_chunks"))
         if len(lengths) > 1 or (lengths and not re.fullmatch(r"[0-9]{1,18}", lengths[0].strip())):
@@ -191,15 +183,16 @@ class Connection(BaseHTTPRequestHandler):
         return HttpError(status, sentence, {"Connection": "close"})
 
     def _request(self, body: Body) -> Request:
-        hosts = self.headers.get_all("Host") or []
+        hosts = self.headers.get_all("Host")
         if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
             raise HttpError(400, Reason("one_host"))
         target, _, query = self.path.partition("?")
+        if target.startswith("//"):  # a redirect to it would lead to another host
+            target = "/" + target.lstrip("/")
         absolute = re.match(r"https?://([^/]*)", target)
         if absolute:  # what stands here counts, and the Host beside it does not (RFC 9112, 3.2.2)
             target = target[absolute.end() :] or "/"
-            del self.headers["Host"]
-            self.headers["Host"] = absolute[1]
+            self.headers.replace("Host", absolute[1])
         if not target.startswith("/"):
             raise HttpError(400, Reason("target_slash"))
         try:
@@ -210,7 +203,7 @@ class Connection(BaseHTTPRequestHandler):
             self.command,
             path,
             query,
-            self.headers,  # type: ignore[arg-type]
+            self.headers,
             body,
             str(self.client_address[0]),
             secure=self.server.context is not None,
@@ -235,8 +228,6 @@ class Connection(BaseHTTPRequestHandler):
     ) -> None:
         if body is None or body.left > DRAIN_LIMIT or (body.left and body.before_read):
             self.close_connection = True  # where the next request begins can't be known
-        if self.request_version == "HTTP/1.0":
-            self.close_connection = True  # it can't be told that it may go on
         try:
             self._respond(request, response)
         finally:

@@ -12,11 +12,13 @@ from typing import Any, Callable, Optional
 
 from minici.reasons import Reason
 from minici.web.deadline_reader import DeadlineReader
+from minici.web.headers import Headers
 from minici.web.routing import HttpError
 
 BODY_SECONDS = 15.0  # for a body, besides what its bytes take at the slowest rate allowed
 SLOWEST = 16 * 1024  # bytes a second
 HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
+MOST_FIELDS = 100  # of a head
 
 # A name of RFC 9110 with nothing before or behind it, and no control character in the value:
 # what two servers could take for different things is taken for nothing.
@@ -75,19 +77,33 @@ class Body:
 
 
 class HeadReader:
-    """The lines of a request's head, which may have HEAD_LIMIT bytes in all."""
+    """Reads a request's head, which may have HEAD_LIMIT bytes and MOST_FIELDS fields in all."""
 
     def __init__(self, source: io.BufferedReader[Any]) -> None:
         self._source = source
         self._left = HEAD_LIMIT
-        self._first = True
 
-    def readline(self, most: int) -> bytes:
-        line = self._source.readline(min(most, self._left + 1))
+    def line(self, most: int = HEAD_LIMIT) -> bytes:
+        """Read a line, of `most` bytes at most, or the beginning of a longer one.
+
+        Raises HttpError, Disconnected.
+        """
+        line = self._source.readline(min(most, self._left) + 1)
         self._left -= len(line)
         if self._left < 0:
             raise HttpError(431, Reason("headers_long", bytes=HEAD_LIMIT))
-        if not self._first and line.strip(b"\r\n") and not _HEADER.fullmatch(line):
-            raise HttpError(400, Reason("header_form"))
-        self._first = self._first and not line.strip(b"\r\n")
         return line
+
+    def fields(self) -> Headers:
+        """Read the header fields and the empty line behind them. Raises HttpError, Disconnected."""
+        headers = Headers()
+        for _ in range(MOST_FIELDS + 1):
+            line = self.line()
+            if line in (b"\r\n", b"\n"):
+                return headers
+            if not line:
+                raise Disconnected("the head ended early")
+            if not _HEADER.fullmatch(line):
+                raise HttpError(400, Reason("header_form"))
+            headers.add(line)
+        raise HttpError(431, Reason("headers_many", count=MOST_FIELDS))
