@@ -11,14 +11,19 @@ import http.client
 import json
 import random
 import socket
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Callable, Optional
-from urllib.parse import urlencode
+from typing import Any, BinaryIO, Callable, Optional, Union
 
 from minici.reasons import Reason, from_json
 from minici.web import tls
-from minici.web.keepalive import Body, Bytes, Connections, TimedResponse
+from minici.web.keepalive import KeepAliveHandler, TimedResponse
+
+Bytes = Union[bytes, "memoryview[int]"]
+Body = Union[Bytes, BinaryIO]
 
 _ANSWER_LIMIT = 1024 * 1024  # bytes: an agent's ping with thousands of builds is far below it
 _AGAIN = frozenset((401, 408, 429))
@@ -93,11 +98,13 @@ class Client:
         most_kept: int = _MOST_KEPT,
     ) -> None:
         self.base = base
-        self._headers = dict(headers or {})
-        if secret is not None:
-            self._headers["Authorization"] = f"Bearer {secret}"
+        self._headers = headers or {}
+        self._secret = secret
         self._timeout = timeout
-        self._connections = Connections(base, kept, most_kept if kept else 0, context)
+        self._opener = urllib.request.OpenerDirector()
+        self._keeper = KeepAliveHandler(kept, most_kept if kept else 0, context)
+        self._opener.add_handler(self._keeper)
+        self._opener.add_handler(urllib.request.UnknownHandler())
 
     def get(self, path: str, timeout: Optional[float] = None) -> Answer:
         """GET a path. Raises Refused or Failed, as all calls do."""
@@ -107,7 +114,7 @@ class Client:
         self, path: str, params: Mapping[str, object], timeout: Optional[float] = None
     ) -> Answer:
         """POST parameters as a form. A value is text, bytes or a number."""
-        body = urlencode(params).encode("ascii")
+        body = urllib.parse.urlencode(params).encode("ascii")
         return self._call("POST", path, body, {"Content-Type": _FORM}, timeout)
 
     def post_form(
@@ -126,7 +133,7 @@ class Client:
     ) -> Answer:
         """POST raw bytes, with the parameters in the query string."""
         headers = {"Content-Type": "application/octet-stream"}
-        return self._call("POST", f"{path}?{urlencode(query)}", body, headers, timeout)
+        return self._call("POST", f"{path}?{urllib.parse.urlencode(query)}", body, headers, timeout)
 
     def _call(
         self,
@@ -136,16 +143,21 @@ class Client:
         headers: Mapping[str, str],
         timeout: Optional[float],
     ) -> Answer:
-        every = {**self._headers, **headers}
+        timeout = timeout or self._timeout
+        request = urllib.request.Request(
+            self.base + path, data=body, headers={**self._headers, **headers}, method=method
+        )
+        if self._secret is not None:
+            request.add_unredirected_header("Authorization", f"Bearer {self._secret}")
         try:
-            response = self._connections.exchange(
-                method, path, body, every, timeout or self._timeout
-            )
+            response: TimedResponse = self._opener.open(request, timeout=timeout)
             try:
                 said = _read(response)
             finally:
-                self._connections.keep(response)
+                self._keeper.keep(response)
             return _sort(response.status, said)
+        except urllib.error.URLError as error:
+            raise _failure(error.reason, self.base) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _failure(error, self.base) from None
 
@@ -191,7 +203,7 @@ def _plain(body: bytes) -> str:
     return "" if text.startswith("<") else " ".join(text.split())
 
 
-def _failure(reason: Exception, base: str) -> Failed:
+def _failure(reason: object, base: str) -> Failed:
     untrusted = tls.explain(reason)
     if untrusted:
         return Failed(Reason("untrusted", url=base, error=untrusted), sent=False)

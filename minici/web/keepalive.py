@@ -1,4 +1,4 @@
-"""Connections that are kept from one call to the next, for one address.
+"""Connections that are kept from one call to the next, for `urllib`, which would end each.
 
 Between a server and its agents, to connect costs more than most calls: a connection, a thread at
 the other side, and their end. They are kept where the other side says, by `Keep-Alive: timeout=N`,
@@ -16,21 +16,17 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, BinaryIO, Callable, Optional, Union
-from urllib.parse import urlsplit
+import urllib.request
+from typing import Any, Callable, Optional
 
 from minici.web import tls
 from minici.web.deadline_reader import DeadlineReader
-
-Bytes = Union[bytes, "memoryview[int]"]
-Body = Union[Bytes, BinaryIO]
 
 
 class TimedResponse(http.client.HTTPResponse):
     """An answer, which is to be there as a whole before the time-out of its connection.
 
-    `connection` and `staying` (the call has asked to keep it) are set by `Connections`.
+    `connection` and `staying` (the call has asked to keep it) are set by `KeepAliveHandler`.
     """
 
     connection: http.client.HTTPConnection
@@ -43,8 +39,8 @@ class TimedResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(DeadlineReader(sock, deadline, self.fp.detach()))
 
 
-class Connections:
-    """Opens connections to the address of a URL, http or https, and keeps them.
+class KeepAliveHandler(urllib.request.BaseHandler):
+    """Opens http and https for one address, as urllib's own handlers do, and keeps connections.
 
     At most `most` are kept, each for `seconds` without a call. A call that gets no answer is not
     made again on another one: whether it was received, nobody knows. `context` is what HTTPS is
@@ -53,14 +49,11 @@ class Connections:
 
     def __init__(
         self,
-        base: str,
         seconds: float,
         most: int,
         context: Optional[tls.Context] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        url = urlsplit(base)
-        self._scheme, self._host, self._prefix = url.scheme, url.netloc, url.path
         self._seconds = seconds
         self._most = most
         self._context = context
@@ -70,43 +63,15 @@ class Connections:
         self._kept: list[tuple[float, http.client.HTTPConnection]] = []
         self._offered = False  # by the other side, in its last answer
 
-    def exchange(
-        self,
-        method: str,
-        path: str,
-        body: Optional[Body],
-        headers: Mapping[str, str],
-        timeout: float,
-    ) -> TimedResponse:
-        """Send a request, and return the answer as soon as its head is there; `keep` takes its
-        connection back. Raises OSError, HTTPException, ValueError."""
-        connection = self._take() or self._new()
-        connection.timeout = timeout
-        try:
-            if connection.sock is not None:
-                connection.sock.settimeout(timeout)
-            staying = self._offered
-            headers = {**headers, "Connection": "keep-alive" if staying else "close"}
-            connection.request(method, self._prefix + path, body, headers)
-            answer = connection.getresponse()
-        except BaseException:
-            self._offered = False
-            connection.close()
-            raise
-        assert isinstance(answer, TimedResponse)
-        answer.connection, answer.staying = connection, staying
-        return answer
+    def http_open(self, request: urllib.request.Request) -> TimedResponse:
+        kept = self._take()
+        return self._exchange(request, kept or http.client.HTTPConnection(request.host))
 
-    def _new(self) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection
-        if self._scheme == "https":
-            connection = http.client.HTTPSConnection(self._host, context=self._context)
-        elif self._scheme == "http":
-            connection = http.client.HTTPConnection(self._host)
-        else:
-            raise ValueError(f"unknown url type: {self._scheme}")
-        connection.response_class = TimedResponse
-        return connection
+    def https_open(self, request: urllib.request.Request) -> TimedResponse:
+        kept = self._take()
+        if kept is None:
+            kept = http.client.HTTPSConnection(request.host, context=self._context)
+        return self._exchange(request, kept)
 
     def keep(self, answer: TimedResponse) -> None:
         """Take an answer's connection back, if the answer was read to its end, or end it."""
@@ -123,6 +88,27 @@ class Connections:
                 outdated.append(self._kept.pop(0)[1])
         for connection in outdated:
             connection.close()
+
+    def _exchange(
+        self, request: urllib.request.Request, connection: http.client.HTTPConnection
+    ) -> TimedResponse:
+        connection.response_class = TimedResponse
+        connection.timeout = request.timeout
+        try:
+            if connection.sock is not None:
+                connection.sock.settimeout(request.timeout)
+            headers = dict(request.header_items())
+            staying = self._offered
+            headers["Connection"] = "keep-alive" if staying else "close"
+            connection.request(request.get_method(), request.selector, request.data, headers)
+            answer = connection.getresponse()
+        except BaseException:
+            self._offered = False
+            connection.close()
+            raise
+        assert isinstance(answer, TimedResponse)
+        answer.connection, answer.staying = connection, staying
+        return answer
 
     def _take(self) -> Optional[http.client.HTTPConnection]:
         """The connection that was used last, if the other side has not ended it."""
