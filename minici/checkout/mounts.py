@@ -22,7 +22,7 @@ def mounts_in(*folders: Path) -> list[str]:
         table = read_whole(_TABLE)
     except OSError:
         return [each for folder in folders for each in _other_devices(folder)]
-    parents = {folder.parent: os.path.realpath(folder.parent) for folder in folders}
+    parents = {each: os.path.realpath(each) for each in {folder.parent for folder in folders}}
     reals = [os.fsencode(f"{parents[folder.parent]}/{folder.name}") for folder in folders]
     readable = _unescaped(table)
     return [each for real in reals if real in readable for each in _listed(table, real)]
