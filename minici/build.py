@@ -7,6 +7,7 @@ disk before anyone else learns of it. Sections 1 and 5 of the contract.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Union
@@ -320,14 +321,17 @@ def _cancel_reason(build: Build) -> Reason:
 
 
 def _lost_reason(build: Build) -> Reason:
+    failed = build.failed_attempts
+    names = Counter(name for name, _ in {(each.agent, each.address) for each in failed})
+    shared = {name for name, count in names.items() if count > 1}
     each = [
         Reason(
             "lost_attempt",
             attempt=attempt.number,
-            agent=attempt.agent,
+            agent=attempt.agent + (f" ({attempt.address})" if attempt.agent in shared else ""),
             reason=attempt.reason or "",
         )
-        for attempt in build.failed_attempts
+        for attempt in failed
     ]
     return Reason("lost" if len(each) > 1 else "lost_once", count=len(each), reasons=each)
 

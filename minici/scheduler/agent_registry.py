@@ -146,6 +146,11 @@ class AgentRegistry:
         with self._lock:
             return self._roster.get(address)
 
+    def name_of(self, name: str, address: str) -> str:
+        """The name of an agent for a reason: with its address where others have the name too."""
+        with self._lock:
+            return self._roster.name_of(name, address)
+
     def forget(self, address: str) -> bool:
         """Take an agent that is gone from the list; return whether it was there and gone."""
         with self._lock:
@@ -194,7 +199,7 @@ class AgentRegistry:
             if agent is None:
                 agent = fresh
                 self._roster.add(agent)
-            changed = agent.take_over(registration)
+            changed = self._roster.take_over(agent, registration)
             self._roster.changed(agent)
             back = self._roster.heard(agent, now, at)
             if registration.lacks_one_of(agent.assignments) or agent.trouble:

@@ -221,9 +221,10 @@ class AgentUpdates:
             if current is None or current.number != attempt:
                 return
             self._state.registry.gave_back(current.address, trouble)
+            agent = self._state.registry.name_of(current.agent, current.address)
             if trouble:
-                reason = Reason("gave_back", agent=current.agent, reason=trouble)
+                reason = Reason("gave_back", agent=agent, reason=trouble)
                 self._state.requeue(unfinished, builds.UNABLE, reason)
             else:
-                reason = Reason("returned", agent=current.agent)
+                reason = Reason("returned", agent=agent)
                 self._state.requeue(unfinished, builds.RETURNED, reason)

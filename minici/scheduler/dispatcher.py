@@ -19,6 +19,7 @@ from minici.reasons import Reason
 from minici.scheduler.agent_client import (
     ACCEPTED,
     IMPOSSIBLE,
+    REFUSED,
     UNANSWERED,
     AgentClient,
     DispatchResult,
@@ -119,6 +120,8 @@ class Dispatcher:
         self._settle(dispatch, self._call(agent, build))
 
     def _call(self, agent: KnownAgent, build: Build) -> DispatchResult:
+        if agent.paused:  # while the attempt was written: who has paused it expects no call
+            return DispatchResult(REFUSED, Reason("paused"))
         try:
             return self._client.dispatch(agent, _at_its_revision(build), self._params(build))
         except Exception:
@@ -155,7 +158,7 @@ class Dispatcher:
         # Before the build goes back: it must not come here again at once.
         if result.outcome == UNANSWERED:
             registry.distrust(agent)
-        else:
+        elif not agent.paused:
             registry.refused(agent)
         with unfinished.lock:
             current = unfinished.build.current
@@ -168,15 +171,16 @@ class Dispatcher:
         self, unfinished: UnfinishedBuild, agent: KnownAgent, result: DispatchResult
     ) -> None:
         build, reason = unfinished.build, result.reason
+        name = self._state.registry.name_of(agent.name, agent.address)
         try:
             if result.outcome == IMPOSSIBLE:
                 log.info("build %d: %s will not run it: %s", build.id, agent.name, reason)
                 self._state.record(unfinished, builds.reject(build, reason, self._state.now()))
             elif result.outcome == UNANSWERED:
-                reason = Reason("no_answer_from", agent=agent.name, reason=reason)
+                reason = Reason("no_answer_from", agent=name, reason=reason)
                 self._state.requeue(unfinished, builds.UNANSWERED, reason)
             else:
-                reason = Reason("refused_by", agent=agent.name, reason=reason)
+                reason = Reason("refused_by", agent=name, reason=reason)
                 self._state.requeue(unfinished, builds.REFUSED, reason)
         except StoreUnavailable as error:
             # Left as it is: the agent will not have the build, and its pings will tell.

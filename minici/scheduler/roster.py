@@ -6,6 +6,7 @@ calls anyone, and the State's lock guards it. Rules 3 to 6, 20 and 21 of section
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -174,6 +175,7 @@ class Roster:
         self._interval = min(ping_interval, agent_timeout / 3)
         self._timeout = agent_timeout
         self._agents: dict[str, KnownAgent] = {}
+        self._names: Counter[str] = Counter()  # how many agents have each
         # Those that take builds, for `choose`: with a free slot, and all by their taken slots.
         self._free, self._idle = AgentIndex(), AgentIndex()
         self._now = 0.0  # of the last choice
@@ -188,15 +190,35 @@ class Roster:
     def get(self, address: str) -> Optional[KnownAgent]:
         return self._agents.get(address)
 
+    def name_of(self, name: str, address: str) -> str:
+        """The name of an agent for a reason: with its address where others have the name too."""
+        return f"{name} ({address})" if self._names[name] > 1 else name
+
+    def take_over(self, agent: KnownAgent, registration: Registration) -> bool:
+        """Take over what the agent says of itself; return whether that is new."""
+        self._count_name(agent.name, -1)
+        changed = agent.take_over(registration)
+        self._count_name(agent.name, 1)
+        return changed
+
+    def _count_name(self, name: str, change: int) -> None:
+        self._names[name] += change
+        if not self._names[name]:
+            del self._names[name]
+
     def add(self, agent: KnownAgent) -> None:
+        self.forget(agent.address)
         self._agents[agent.address] = agent
+        self._count_name(agent.name, 1)
         agent.history = AgentHistory(agent.heard_at)
         if agent.gone:
             agent.history.note(agent.heard_at, here=False)
         self.changed(agent)
 
     def forget(self, address: str) -> None:
-        self._agents.pop(address, None)
+        agent = self._agents.pop(address, None)
+        if agent is not None:
+            self._count_name(agent.name, -1)
         self._later.pop(address, None)
         self._free.put(address, frozenset(), None)
         self._idle.put(address, frozenset(), None)

@@ -51,6 +51,7 @@ class AgentState:
     free: int
     unable: str = ""
     trouble: str = ""
+    paused: bool = False
     ends: tuple[Optional[float], ...] = ()
 
 
@@ -66,6 +67,7 @@ def agent_state(
         agent.free_slots,
         _unable(agent, now),
         agent.trouble or "",
+        agent.paused,
         tuple(map(ends, agent.assignments)),
     )
 
@@ -73,10 +75,10 @@ def agent_state(
 def _unable(agent: KnownAgent, now: float) -> str:
     if agent.gone:
         return "gone"
-    if agent.paused:
-        return "paused"
     if agent.trouble:
         return "trouble"
+    if agent.paused:
+        return "paused"
     if agent.closing:
         return "stopping"
     return "" if agent.is_trusted(now) else "refusing"
@@ -206,7 +208,8 @@ class WaitingReasons:
         if len(have) > _MOST_NAMED:
             reasons.append(Reason("wait_more", count=len(have) - _MOST_NAMED))
         if labels:
-            return Reason("wait_unable_labels", labels=_listed(labels), reasons=reasons)
+            key = "wait_unable_label" if len(labels) == 1 else "wait_unable_labels"
+            return Reason(key, labels=_listed(labels), reasons=reasons)
         return Reason("wait_unable", reasons=reasons)
 
     def _nobody_has(self, labels: Labels) -> Reason:
@@ -217,10 +220,11 @@ class WaitingReasons:
         return Reason(key, labels=_listed(missing))
 
     def _why_unable(self, agent: AgentState) -> Reason:
-        name = self._name(agent)
-        if agent.unable == "trouble":
-            return Reason("wait_trouble", agent=name, reason=agent.trouble)
-        return Reason(_UNABLE[agent.unable], agent=name)
+        trouble = {"reason": agent.trouble} if agent.unable == "trouble" else {}
+        reason = Reason(_UNABLE[agent.unable], agent=self._name(agent), **trouble)
+        if agent.paused and agent.unable != "paused":
+            return Reason("wait_paused_too", reason=reason)
+        return reason
 
     def _name(self, agent: AgentState) -> str:
         return agent.name if self._names[agent.name] == 1 else f"{agent.name} ({agent.address})"

@@ -133,7 +133,8 @@ class Watchdog:
                 self._registry.release(agent.address, assignment.id)
                 return
             try:
-                self._state.requeue(unfinished, ending, _orphan_reason(agent, ending))
+                name = self._registry.name_of(agent.name, agent.address)
+                self._state.requeue(unfinished, ending, _orphan_reason(agent, name, ending))
             except (StoreUnavailable, BuildUnusable):
                 return  # tried again at the next look, or dropped; the log has it
         if ending == builds.OVERDUE:
@@ -154,7 +155,7 @@ class Watchdog:
                 )
 
 
-def _orphan_reason(agent: KnownAgent, ending: str) -> Reason:
+def _orphan_reason(agent: KnownAgent, name: str, ending: str) -> Reason:
     if ending == builds.SILENT:
-        return Reason("agent_gone", agent=agent.name, reason=agent.gone_reason)
-    return Reason(ending, agent=agent.name)
+        return Reason("agent_gone", agent=name, reason=agent.gone_reason)
+    return Reason(ending, agent=name)

@@ -157,6 +157,38 @@ def test_a_paused_agent_gets_no_builds_and_goes_on_with_its_own(
     assert agents(server)["fake"]["paused"] is False
 
 
+def test_a_paused_agent_is_not_called_even_for_a_build_that_was_on_its_way(
+    place: Place, server: ServerProcess
+) -> None:
+    agent = agent_of(place, server, slots=50)
+    late = 0
+    for _ in range(10):
+        start(server)
+        server.post("/agents/pause", {"agent": agent.address})
+        calls = len(agent.made("/build"))
+        agent.wait_pings()
+        late += len(agent.made("/build")) - calls
+        server.post("/agents/resume", {"agent": agent.address})
+    assert late == 0
+    agent.wait_build(10)
+    attempts = [each for each in server.api("/builds")["builds"] if each["status"] == "running"]
+    assert len(attempts) == 10
+
+
+def test_an_agent_that_went_while_paused_says_both(place: Place, server: ServerProcess) -> None:
+    agent = agent_of(place, server)
+    server.post("/agents/pause", {"agent": agent.address})
+    agent.close()
+    wait_for(lambda: agents(server)["fake"]["gone"], 10, "gone")
+    both = "fake is gone: start it again (it is paused too: resume it)"
+    assert start(server)["waiting"] == f"no agent takes builds now: {both}"
+    assert server.post("/agents/resume", {"agent": agent.address}).status == 303
+    assert server.build(1)["waiting"].endswith("fake is gone: start it again")
+    agent.open()
+    agent.register()
+    assert int(agent.wait_build()["id"]) == 1
+
+
 def test_a_pause_is_kept_over_restarts_of_either_side(place: Place, server: ServerProcess) -> None:
     agent = agent_of(place, server)
     server.post("/agents/pause", {"agent": agent.address})
@@ -219,7 +251,7 @@ def test_rule_03_a_build_says_why_it_waits_and_what_would_help(
     start(server, labels="linux")
     assert server.build(2)["waiting"] == "next for a free slot"
     server.post("/agents/pause", {"agent": linux.address})
-    unable = "no agent with the labels linux takes builds now: linux"
+    unable = "no agent with the label linux takes builds now: linux"
     assert server.build(2)["waiting"] == f"{unable} is paused: resume it"
     server.post("/agents/resume", {"agent": linux.address})
     linux.trouble = "no space"
@@ -239,6 +271,35 @@ def test_two_agents_with_one_name_are_told_apart_by_their_addresses(
         server.post("/agents/pause", {"agent": each.address})
     waiting = start(server)["waiting"]
     assert all(f"vm:8001 ({each.address}) is paused" in waiting for each in both)
+
+
+def test_rule_06_a_lost_build_tells_agents_of_one_name_apart(place: Place) -> None:
+    server = place.server(max_attempts=2)
+    both = {each.address: each for each in (agent_of(place, server, "vm:8001") for _ in range(2))}
+    start(server)
+    for attempt in (1, 2):
+        wait_for(lambda n=attempt: server.build(1)["attempt"] == n, 10, "the attempt")
+        agent = both[server.build(1)["attempts"][-1]["address"]]
+        agent.wait_build()
+        agent.close()
+        wait_for(lambda n=attempt: server.build(1)["attempts"][n - 1]["ending"], 10, "its end")
+    reason = server.build(1)["reason"]
+    assert server.build(1)["status"] == "lost"
+    for address in both:
+        assert f"on vm:8001 ({address}): agent vm:8001 ({address}) is gone" in reason
+
+
+def test_reasons_name_an_agent_alone_once_it_has_its_name_for_itself(
+    place: Place, server: ServerProcess
+) -> None:
+    first, second = (agent_of(place, server, "vm") for _ in range(2))
+    second.register(name="other")
+    start(server)
+    wait_for(lambda: first.builds or second.builds, 10, "taken")
+    for name, agent in (("vm", first), ("other", second)):
+        for build in agent.builds:
+            agent.returned(build)
+            assert server.build(1)["attempts"][0]["reason"] == f"agent {name} stopped"
 
 
 def test_rule_03_the_time_until_a_slot_is_free_is_that_of_earlier_builds(

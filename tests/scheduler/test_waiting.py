@@ -61,8 +61,18 @@ STOPPING = agent("e", unable="stopping")
         (
             "linux",
             [GONE, PAUSED, TROUBLE, agent("x")],
-            "no agent with the labels linux takes builds now: b is paused: resume it; "
+            "no agent with the label linux takes builds now: b is paused: resume it; "
             "c is in trouble: no space; a is gone: start it again",
+        ),
+        (
+            "linux mac",
+            [
+                agent("a", "linux mac", unable="gone", paused=True),
+                agent("c", "mac linux", unable="trouble", trouble="no space", paused=True),
+            ],
+            "no agent with the labels linux mac takes builds now: "
+            "c is in trouble: no space (it is paused too: resume it); "
+            "a is gone: start it again (it is paused too: resume it)",
         ),
         (
             "",
@@ -164,12 +174,13 @@ def test_the_state_of_an_agent_says_why_it_takes_no_builds() -> None:
     for attribute, value, unable in (
         ("not_before", 9.0, "refusing"),
         ("closing", True, "stopping"),
-        ("trouble", "no space", "trouble"),
         ("paused", True, "paused"),
+        ("trouble", "no space", "trouble"),
         ("gone", True, "gone"),
     ):
         setattr(known, attribute, value)
         assert agent_state(known, 5.0, lambda _: None).unable == unable
+    assert agent_state(known, 5.0, lambda _: None).paused
 
 
 def seconds_of_a_page(builds: int) -> float:
