@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,16 @@ def place(tmp_path_factory: pytest.TempPathFactory, repository: Repository) -> I
 @pytest.fixture(scope="module")
 def server(place: Place, slurm: Slurm) -> ServerProcess:
     """A server whose one agent has Slurm run its commands."""
-    server = place.server()
-    slurm_agent(server, slurm, "--immediate=3")
+    server = two_projects(place)
+    slurm_agent(server, slurm, "--immediate=5")
+    return server
+
+
+def two_projects(place: Place) -> ServerProcess:
+    """A server with one more project, "short", whose `build_timeout` is soon over."""
+    server = place.configure_server()
+    server.sections["project short"] = {"build_timeout": "2s"}
+    server.start()
     return server
 
 
@@ -128,6 +137,12 @@ def begun(server: ServerProcess, command: str) -> int:
     number = int(server.start_build(command=f"echo begun; {command}"))
     wait_for(lambda: server.output(number).startswith(b"begun\n"), 20, "the job has begun")
     return number
+
+
+def ended_short(server: ServerProcess) -> dict[str, Any]:
+    order = {"project": "short", "commit": "HEAD", "command": "echo ran"}
+    number = int(server.post("/api/builds", order).json()["id"])
+    return dict(server.wait_final(number, within=20))
 
 
 def errors(server: ServerProcess, number: int) -> str:
@@ -198,16 +213,49 @@ def test_a_build_that_was_preempted_says_so(server: ServerProcess, slurm: Slurm)
     assert ": PREEMPTED (" in errors(server, number)
 
 
-def test_waiting_for_slurm_has_a_limit_of_its_own(server: ServerProcess, slurm: Slurm) -> None:
-    everything = ("srun", "--quiet", "--nodes=2", "--cpus-per-task=2", "sleep", "20")
+@contextmanager
+def full(slurm: Slurm) -> Iterator[None]:
+    """Others have all of both nodes."""
+    everything = ("srun", "--quiet", "--nodes=2", "--cpus-per-task=2", "sleep", "60")
     with subprocess.Popen(everything, env=slurm.env) as others:
-        wait_for(lambda: " R " in slurm.queue(), what="the nodes are taken")
+        try:
+            wait_for(lambda: " R " in slurm.queue(), what="the nodes are taken")
+            yield
+        finally:
+            others.terminate()
+
+
+def test_waiting_for_slurm_has_a_limit_of_its_own(server: ServerProcess, slurm: Slurm) -> None:
+    with full(slurm):
         build = ended(server, "echo ran")
-        others.terminate()
     assert (build["status"], build["exit_status"]) == ("failure", ENGINE_FAILED)
     assert server.output(build["id"], "stdout") == b""
     assert "queued and waiting" in errors(server, build["id"])
     assert "Unable to allocate resources" in errors(server, build["id"])
+
+
+def test_a_job_that_was_pending_runs_once_there_is_room(
+    server: ServerProcess, slurm: Slurm
+) -> None:
+    with full(slurm):
+        number = server.start_build(command="echo ran")
+        wait_for(lambda: "queued and waiting" in errors(server, number), what="it is pending")
+    assert server.wait_final(number)["status"] == "success", errors(server, number)
+    assert server.output(number, "stdout") == b"ran\n"
+
+
+def test_a_job_that_is_pending_at_build_timeout_leaves_the_queue(
+    server: ServerProcess, slurm: Slurm
+) -> None:
+    """The limit holds for waiting and the command together: shells/README.md."""
+    with full(slurm):
+        build = ended_short(server)
+        wait_for(lambda: "minici" not in slurm("squeue", "--format=%j"), what="the job has gone")
+    assert build["status"] == "failure"
+    assert build["reason"] == "ran out of time after 2 s (build_timeout)"
+    assert server.output(build["id"], "stdout") == b""
+    told = errors(server, build["id"])
+    assert "the command had not begun; Slurm's job" in told and ": PENDING (" in told
 
 
 def test_what_a_killed_agent_has_left_in_slurm_ends_with_its_next_build(
@@ -237,7 +285,7 @@ with open(folder + "/said", "a") as said:
 if words[0] == "get":
     print(open(folder + "/pod").read())
 elif words[0] == "delete" and words[1] == "pod" and words[2].startswith("minici-"):
-    if "--grace-period=5" in words:
+    if "--grace-period=5" in words and os.path.exists(folder + "/pid"):
         os.kill(int(open(folder + "/pid").read()), signal.SIGTERM)
 elif words[0] == "run":
     if os.path.exists(folder + "/pull-fails"):
@@ -248,6 +296,10 @@ elif words[0] == "run":
     given = [each[12:] for each in options if each.startswith("--overrides=")]
     spec = json.loads(given[0])["spec"]
     env["PATH"] = os.environ["PATH"]
+    if os.path.exists(folder + "/pid"):
+        os.unlink(folder + "/pid")
+    while os.path.exists(folder + "/no-room"):
+        time.sleep(0.05)
     pod = subprocess.Popen(command, env=env, cwd=spec["containers"][0]["workingDir"])
     with open(folder + "/pid", "w") as file:
         file.write(str(pod.pid))
@@ -272,7 +324,7 @@ class Pods:
             KUBECTL.replace("PYTHON", sys.executable).replace("FOLDER", str(self.folder))
         )
         program.chmod(0o755)
-        self.server = place.server()
+        self.server = two_projects(place)
         env = {"PATH": f"{self.folder}:{os.environ['PATH']}", "MINE": "hidden"}
         place.agent(self.server, env, shell=f"{SHELLS / 'kubernetes'} image:1 minici-data")
 
@@ -284,7 +336,7 @@ class Pods:
         (self.folder / name).write_text(text)
 
     def close(self) -> None:
-        for name in ("evicted", "pull-fails"):
+        for name in ("evicted", "pull-fails", "no-room"):
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -343,3 +395,26 @@ def test_a_build_whose_image_does_not_come_says_so(pods: Pods) -> None:
     assert (build["status"], build["exit_status"]) == ("failure", ENGINE_FAILED)
     assert "pod: Pending  ImagePullBackOff" in errors(pods.server, build["id"])
     assert pods.said()[-1][0] == "delete"
+
+
+def test_a_pod_that_was_pending_runs_once_there_is_room(pods: Pods) -> None:
+    pods.set("no-room", "")
+    before = len(pods.said())
+    number = pods.server.start_build(command="echo ran")
+    wait_for(lambda: [w for w in pods.said()[before:] if w[0] == "run"], what="it is pending")
+    assert pods.server.build(number)["status"] == "running"
+    pods.close()
+    assert pods.server.wait_final(number)["status"] == "success", errors(pods.server, number)
+    assert pods.server.output(number, "stdout") == b"ran\n"
+
+
+def test_a_pod_that_is_pending_at_build_timeout_is_deleted(pods: Pods) -> None:
+    pods.set("pod", "Pending  ContainerCreating")
+    pods.set("no-room", "")
+    build = ended_short(pods.server)
+    assert build["status"] == "failure"
+    assert build["reason"] == "ran out of time after 2 s (build_timeout)"
+    assert pods.server.output(build["id"], "stdout") == b""
+    assert "had not begun; pod: Pending  ContainerCreating" in errors(pods.server, build["id"])
+    run = [words for words in pods.said() if words[0] == "run"][-1]
+    assert ["delete", "pod", run[1], "--grace-period=5", "--timeout=8s"] in pods.said()
