@@ -81,6 +81,18 @@ def test_pausing_and_labels_from_the_command_line(place: Place, server: ServerPr
     assert wrong.returncode == 2 and "a,b is no label" in wrong.stderr
 
 
+def test_of_two_agents_with_one_name_the_address_says_which_is_paused(place: Place) -> None:
+    server = place.server()
+    twins = [place.keep(FakeAgent(server, "vm:8001")) for _ in range(2)]
+    run = Shell(place, server)
+    unsure = run("pause", "vm:8001")
+    assert unsure.returncode == 2 and "several have it: give the address" in unsure.stderr
+    assert all(f"vm:8001 ({twin.address})" in unsure.stderr for twin in twins)
+    assert run("pause", twins[1].address).returncode == 0
+    paused = {each["address"] for each in server.agents() if each["paused"]}
+    assert paused == {twins[1].address}
+
+
 def test_times_are_in_the_readers_zone(place: Place, server: ServerProcess) -> None:
     run = Shell(place, server)
     run("start", "main", "true")

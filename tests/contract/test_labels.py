@@ -125,6 +125,29 @@ def test_rule_06_the_last_attempt_waits_for_an_idle_agent_with_its_labels(place:
     assert int(gpu.wait_build(4)["id"]) == 3
 
 
+def test_rule_06_a_pause_of_the_agent_that_is_kept_free_holds_up_nobody(place: Place) -> None:
+    server = place.server(max_attempts=2)
+    kept = agent_of(place, server, "kept", slots=3)
+    start(server)
+    first = kept.wait_build()
+    start(server)
+    kept.wait_build(2)
+    kept.forget(first)
+    wait_for(lambda: server.build(1)["status"] == "queued", 10, "orphaned")
+    start(server)
+    alone = "its last attempt runs alone"
+    assert server.build(1)["waiting"] == f"{alone}: it waits until kept has nothing else to do"
+    assert server.build(3)["waiting"].startswith(f"waits for build 1, whose {alone[4:]}; kept")
+    server.post("/agents/pause", {"agent": kept.address})
+    paused = "no agent takes builds now: kept is paused: resume it"
+    assert [server.build(number)["waiting"] for number in (1, 3)] == [paused] * 2
+    other = agent_of(place, server, "other", slots=2)
+    assert int(other.wait_build()["id"]) == 1
+    holds_for(lambda: len(other.builds) == 1, 0.5, "nothing is given beside it")
+    server.post("/agents/resume", {"agent": kept.address})
+    assert int(kept.wait_build(3)["id"]) == 3
+
+
 def test_a_real_agent_tells_its_labels(place: Place) -> None:
     server = place.server(labels="linux")
     agent = place.agent(server, labels="linux docker:24", name="here")
@@ -203,6 +226,43 @@ def test_a_pause_is_kept_over_restarts_of_either_side(place: Place, server: Serv
     start(server)
     assert agents(server)["fake"]["paused"] is True and not agents(server)["fake"]["gone"]
     holds_for(lambda: not agent.builds, 0.5, "no build for a paused agent")
+
+
+def test_a_pause_of_a_real_agent_is_kept_while_its_build_goes_on_and_over_restarts(
+    place: Place,
+) -> None:
+    server = place.server()
+    agent = place.agent(server, name="real")
+    address = agents(server)["real"]["address"]
+    gate = place.folder / "gate"
+    running = server.start_build("HEAD", f"until test -e {gate}; do sleep 0.1; done")
+    server.wait_status(running, "running")
+    server.post("/agents/pause", {"agent": address})
+    waiting = server.start_build()
+    gate.touch()
+    assert server.wait_final(running)["status"] == "success"
+    assert agent.stop() == 0
+    agent.restart()
+    assert server.stop() == 0
+    server.restart()
+    paused = "no agent takes builds now: real is paused: resume it"
+    wait_for(lambda: server.build(waiting)["waiting"] == paused, 30, "paused and there")
+    holds_for(lambda: server.build(waiting)["status"] == "queued", 0.5, "no build for it")
+    server.post("/agents/resume", {"agent": address})
+    assert server.wait_final(waiting)["status"] == "success"
+
+
+def test_the_agent_at_an_address_is_the_one_that_registered_last(
+    place: Place, server: ServerProcess
+) -> None:
+    agent = agent_of(place, server, "old", labels="linux")
+    server.post("/agents/pause", {"agent": agent.address})
+    agent.register(name="new", labels="mac")
+    ((name, known),) = agents(server).items()
+    assert (name, known["labels"], known["paused"]) == ("new", ["mac"], True)
+    assert start(server, labels="linux")["waiting"].startswith("no agent has the label linux")
+    waiting = start(server, labels="mac")["waiting"]
+    assert waiting.endswith("label mac takes builds now: new is paused: resume it")
 
 
 def test_pausing_an_agent_that_is_not_known_or_from_another_site(
