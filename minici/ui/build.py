@@ -37,7 +37,7 @@ def build_page(language: str, view: BuildView) -> Html:
     translate, build = Translator(language), view.build
     status = status_of(build)
     final = status in FINAL or status == "damaged"
-    verdict = verdict_sentence(translate, view)
+    notes = _notes(translate, view, status), _hook_failure(translate, view)
     content = fill(
         "build",
         translate,
@@ -57,13 +57,7 @@ def build_page(language: str, view: BuildView) -> Html:
         author=_author(build),
         origin=_origin(translate, view),
         actions=_actions(translate, build, status),
-        notes=join(
-            (
-                _notes(translate, view, status),
-                _hook_failure(translate, view),
-                files_section(translate, view),
-            )
-        ),
+        notes=join((*notes, files_section(translate, view))),
         command=_command(translate, build),
         facts=fill("facts", translate, facts=facts_of(translate, view)),
         attempts=attempts_section(translate, view),
@@ -72,7 +66,7 @@ def build_page(language: str, view: BuildView) -> Html:
         output=output_section(translate, view, status),
         repeat=reproduce_section(translate, build),
     )
-    title = f"{build.get('id')} {verdict}"
+    title = f"{build.get('id')} {verdict_sentence(translate, view)}"
     return frame(translate, "build", title, content, view.context, not final, f"icon-{status}")
 
 
