@@ -247,7 +247,7 @@ def test_search_over_http(place: Place) -> None:
     assert server.get("/build/99/find?text=x").status == 404
     page = server.get(f"/build/{number}?find=One").text
     assert "2 строки" in page and f'href="/build/{number}?line=3&amp;find=One#L3"' in page
-    assert "В этом выводе не найдено." in server.get(f"/build/{number}?find=nothing").text
+    assert "Ничего не найдено." in server.get(f"/build/{number}?find=nothing").text
 
 
 def test_many_lines_are_found_among_very_many_in_little_time(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_is_not_final_is_found_wherever_it_is(server: ServerProcess) -> Non
 
 def test_a_search_goes_on_where_it_stopped(server: ServerProcess) -> None:
     page = server.get("/?status=lost", {"Accept-Language": "en"}).text
-    assert "None of the newest builds" in page and "/build/2" not in page
+    assert "None of the latest builds" in page and "/build/2" not in page
     following = f"/?before={COUNT - 2000 + 1}&amp;status=lost"
     assert f'href="{following}">Look further' in page
     page = server.get(following.replace("&amp;", "&"), {"Accept-Language": "en"}).text
