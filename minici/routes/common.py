@@ -93,9 +93,15 @@ class Records:
         if isinstance(record, DamagedBuild):
             return {"id": record.id, "status": None, "damaged": record.reason}
         files = self._store.files_json(record, most_files) if most_files != 0 else ()
-        waiting = reasons().of(record.id).reason if record.status == builds.QUEUED else None
+        waiting = self._waiting(record, reasons) if record.status == builds.QUEUED else None
         build = self._with_output_sizes(record)
         return builds.to_json(build, page_url(base, record.id), files, waiting)
+
+    def _waiting(self, build: Build, reasons: Callable[[], WaitingReasons]) -> Reason:
+        """Return the reason for which a build waits, without a look at all agents if possible."""
+        if self._state.is_next(build.id):
+            return Reason("wait_soon")
+        return reasons().of(build.id).reason
 
     def _with_output_sizes(self, build: Build) -> Build:
         if build.attempt == 0 or build.status in (builds.SUCCESS, builds.FAILURE):

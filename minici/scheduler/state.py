@@ -211,6 +211,12 @@ class State:
         with self._lock:
             return self._unfinished.get(number)
 
+    def is_next(self, number: int) -> bool:
+        """Return whether this build is dispatched next, and now, however many agents there are."""
+        with self._lock:
+            chosen = self._choose()
+        return chosen is not None and chosen[0] == number
+
     def waiting_reasons(self) -> WaitingReasons:
         """The reasons for which the builds wait that are queued now."""
         now, usual = self.clock(), self.typical_durations.lookup()

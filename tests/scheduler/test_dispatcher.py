@@ -118,3 +118,11 @@ def test_a_build_stands_in_the_queue_once(world: World) -> None:
     world.state.postpone(dispatch)
     world.state.postpone(dispatch)
     assert len(world.state.queued()) == 1
+
+
+def test_the_next_build_is_the_one_that_is_dispatched_now(world: World) -> None:
+    first, second = world.state.enqueue("main", "true").id, world.state.enqueue("main", "true").id
+    assert world.state.is_next(first) and not world.state.is_next(second)
+    assert world.dispatcher.dispatch()
+    assert not world.state.is_next(first), "it runs"
+    assert not world.state.is_next(second), "no slot is free"
