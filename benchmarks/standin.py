@@ -90,10 +90,12 @@ class StandIn:
             await asyncio.sleep(RENEWAL)
 
     async def _post(self, path: str, params: dict[str, object], keep: bool = False) -> None:
-        if self._kept is not None and time.monotonic() - self._kept_since > _KEPT_SECONDS:
-            self._kept[1].close()
-            self._kept = None
-        kept = self._kept if keep else None
+        kept = None
+        if keep:
+            kept, self._kept = self._kept, None  # nobody else uses it meanwhile
+        if kept is not None and time.monotonic() - self._kept_since > _KEPT_SECONDS:
+            kept[1].close()
+            kept = None
         reader, writer = kept or await asyncio.open_connection("127.0.0.1", self._server.port)
         body = urlencode(params).encode("ascii")
         head = (
@@ -105,7 +107,7 @@ class StandIn:
         writer.write(head.encode("ascii") + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         answer += await reader.readexactly(int(answer.split(b"Content-Length: ")[1].split()[0]))
-        if keep:
+        if keep and self._kept is None:
             self._kept, self._kept_since = (reader, writer), time.monotonic()
         else:
             writer.close()
