@@ -19,6 +19,7 @@ BODY_SECONDS = 15.0  # for a body, besides what its bytes take at the slowest ra
 SLOWEST = 16 * 1024  # bytes a second
 HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
 MOST_FIELDS = 100  # of a head
+_PIECE_BYTES = 1024 * 1024  # of a body: memory is taken for what comes, not for what is announced
 
 # A name of RFC 9110 with nothing before or behind it, and no control character in the value:
 # what two servers could take for different things is taken for nothing.
@@ -59,11 +60,19 @@ class Body:
             self.before_read()
             self.before_read = None
         wanted = self.left if size < 0 else min(size, self.left)
-        data = bytearray(wanted)
-        view = memoryview(data)
-        while view:
-            view = view[self._read_into(view) :]
+        data = bytearray()
+        while len(data) < wanted:
+            start = len(data)
+            data.extend(bytes(min(_PIECE_BYTES, wanted - start)))
+            with memoryview(data) as whole, whole[start:] as piece:
+                self._fill(piece)
         return data
+
+    def _fill(self, view: memoryview) -> None:
+        place = 0
+        while place < len(view):
+            with view[place:] as rest:
+                place += self._read_into(rest)
 
     def _read_into(self, view: memoryview) -> int:
         self._started = self._started or time.monotonic()
