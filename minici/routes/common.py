@@ -16,7 +16,6 @@ from minici.hosts import agent_host
 from minici.reasons import Reason, sentence_of
 from minici.scheduler.search import BuildFilter
 from minici.scheduler.state import NoSuchAttempt, QueueFull, State
-from minici.scheduler.waiting import WaitingReasons
 from minici.store import (
     BuildUnusable,
     DamagedBuild,
@@ -70,7 +69,11 @@ class Records:
     ) -> list[Mapping[str, Any]]:
         """Several builds as JSON; why each of them waits is told as of one moment."""
         reasons = functools.cache(self._state.waiting_reasons)
-        return [self._json(record, self._base(request), most_files, reasons) for record in records]
+
+        def waiting(number: int) -> Reason:
+            return reasons().of(number).reason
+
+        return [self._json(record, self._base(request), most_files, waiting) for record in records]
 
     def teller(
         self, request: Request, most_files: Optional[int] = None
@@ -79,7 +82,7 @@ class Records:
         base = self._base(request)
 
         def tell(record: Record) -> Mapping[str, Any]:
-            return self._json(record, base, most_files, self._state.waiting_reasons)
+            return self._json(record, base, most_files, self._waiting)
 
         return tell
 
@@ -88,20 +91,20 @@ class Records:
         record: Record,
         base: str,
         most_files: Optional[int],
-        reasons: Callable[[], WaitingReasons],
+        waiting: Callable[[int], Reason],
     ) -> Mapping[str, Any]:
         if isinstance(record, DamagedBuild):
             return {"id": record.id, "status": None, "damaged": record.reason}
         files = self._store.files_json(record, most_files) if most_files != 0 else ()
-        waiting = self._waiting(record, reasons) if record.status == builds.QUEUED else None
+        reason = waiting(record.id) if record.status == builds.QUEUED else None
         build = self._with_output_sizes(record)
-        return builds.to_json(build, page_url(base, record.id), files, waiting)
+        return builds.to_json(build, page_url(base, record.id), files, reason)
 
-    def _waiting(self, build: Build, reasons: Callable[[], WaitingReasons]) -> Reason:
+    def _waiting(self, number: int) -> Reason:
         """Return the reason for which a build waits, without a look at all agents if possible."""
-        if self._state.is_next(build.id):
+        if self._state.is_next(number):
             return Reason("wait_soon")
-        return reasons().of(build.id).reason
+        return self._state.waiting_reasons().of(number).reason
 
     def _with_output_sizes(self, build: Build) -> Build:
         if build.attempt == 0 or build.status in (builds.SUCCESS, builds.FAILURE):
