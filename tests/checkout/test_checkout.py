@@ -45,8 +45,7 @@ def upstream(tmp_path: Path) -> Upstream:
 def agent(tmp_path: Path) -> Iterator[Agent]:
     agent = Agent(tmp_path / "data")
     yield agent
-    for supervisor in agent.supervisors:
-        supervisor.close()
+    agent.close()
 
 
 # What a commit may be.
@@ -803,5 +802,4 @@ def test_everything_belongs_to_the_user(open_folder: Path) -> None:
         (agent.tree / "folder").chmod(0o555)
     (agent.mirror / "packed-refs").write_text("garbage")
     agent.checkout(upstream.folder, "main")
-    for supervisor in agent.supervisors:
-        supervisor.close()
+    agent.close()

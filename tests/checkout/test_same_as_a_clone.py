@@ -37,8 +37,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     monkeypatch.setenv("HOME", str(home))
     agent = Agent(tmp_path / "data")
     yield agent
-    for supervisor in agent.supervisors:
-        supervisor.close()
+    agent.close()
     unlock_all(agent.data)
 
 

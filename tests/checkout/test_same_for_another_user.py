@@ -82,8 +82,7 @@ def agent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     agent = Agent(folder / "data")
     agent.account = Account.named("nobody")
     yield agent
-    for supervisor in agent.supervisors:
-        supervisor.close()
+    agent.close()
 
 
 @pytest.fixture

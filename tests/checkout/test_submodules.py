@@ -17,8 +17,7 @@ from tests.support.checkouts import Agent, Upstream
 def agent(tmp_path: Path) -> Iterator[Agent]:
     agent = Agent(tmp_path / "data")
     yield agent
-    for supervisor in agent.supervisors:
-        supervisor.close()
+    agent.close()
 
 
 @pytest.fixture

@@ -30,8 +30,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     (agent.data / "workspaces").mkdir()
     (agent.data / "processes").mkdir()
     yield agent
-    for supervisor in agent.supervisors:
-        supervisor.close()
+    agent.close()
 
 
 Start = Callable[..., Upkeep]

@@ -13,7 +13,7 @@ from minici.cli.starting import free_slots
 from tests.support.fakes import FakeServer
 from tests.support.harness import Place, ServerProcess, wait_for
 from tests.support.repositories import Repository, git
-from tests.support.shell import Shell
+from tests.support.shell import Shell, read_until
 
 
 def test_repeat_counts_failures(place: Place, server: ServerProcess) -> None:
@@ -159,12 +159,7 @@ def test_repeat_waits_for_a_server_that_restarts(place: Place, server: ServerPro
     with run.popen("repeat", "4", "main", f"until test -e {gate}; do sleep 0.1; done") as process:
         wait_for(lambda: len(server.builds("&status=running")) == 3, 30)
         server.kill()
-        assert process.stderr
-        said = ""
-        while "waiting for" not in said:
-            line = process.stderr.readline()
-            assert line, "it gave up"
-            said += line
+        read_until(process.stderr, "waiting for")
         server.restart()
         gate.touch()
         out, err = process.communicate(timeout=60)

@@ -17,7 +17,7 @@ from minici.web.passwords import hash_password
 from tests.support.fakes import Call, FakeAgent, FakeServer
 from tests.support.harness import ROOT, Place, ServerProcess, environment, wait_for
 from tests.support.repositories import git
-from tests.support.shell import Shell
+from tests.support.shell import Shell, read_until
 
 
 def test_start_follows_and_ends_with_the_status_of_the_build(
@@ -139,12 +139,7 @@ def test_following_goes_on_exactly_over_a_killed_server(
     with run.popen("start", "main", command) as process:
         assert process.stdout and process.stdout.readline() == "one\n"
         server.kill()
-        assert process.stderr
-        said = ""
-        while "waiting for" not in said:
-            line = process.stderr.readline()
-            assert line, "it gave up"
-            said += line
+        read_until(process.stderr, "waiting for")
         server.restart()
         gate.touch()
         out, err = process.communicate(timeout=60)

@@ -35,8 +35,7 @@ def upstream(tmp_path: Path) -> Upstream:
 def agent(tmp_path: Path) -> Iterator[Agent]:
     agent = Agent(tmp_path / "data")
     yield agent
-    for supervisor in agent.supervisors:
-        supervisor.close()
+    agent.close()
 
 
 @pytest.fixture

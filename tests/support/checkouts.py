@@ -61,6 +61,10 @@ class Agent:
         self.slots = [self.slot(0), self.slot(1)]
         self.account: Optional[Account] = None
 
+    def close(self) -> None:
+        for supervisor in self.supervisors:
+            supervisor.close()
+
     def slot(self, number: int) -> tuple[Supervisor, Workspace]:
         supervisor = Supervisor(self.data / f"record{number}")
         self.supervisors.append(supervisor)

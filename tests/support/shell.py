@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import IO, Any, Optional
 
 from tests.support.harness import Place, environment
 
@@ -36,3 +36,12 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+def read_until(stream: Optional[IO[str]], words: str) -> None:
+    """Read lines up to one in which these words stand."""
+    assert stream
+    for line in iter(stream.readline, ""):
+        if words in line:
+            return
+    raise AssertionError(f"it ended without: {words}")
